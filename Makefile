@@ -1,0 +1,50 @@
+# Everything happens in .venv; nothing is installed elsewhere.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help run test lint format check-docker constraints clean
+.DEFAULT_GOAL := help
+
+help:  ## Show what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: .venv/.runtime  ## Install what is needed and open the workbench
+	$(BIN)/python app.py --open
+
+test: $(INSTALLED)  ## Run every test (the browser tests need Debian's chromium)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## Check style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Write the style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+constraints:  ## Try the newest releases: a fresh install, its versions into constraints.txt, the tests
+	rm -rf .venv-new
+	$(PYTHON) -m venv .venv-new
+	.venv-new/bin/pip install --quiet --upgrade pip
+	.venv-new/bin/pip install --quiet -e '.[dev]'
+	.venv-new/bin/python -m pytest
+	.venv-new/bin/python tests/write_constraints.py > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf .venv-new
+
+clean:  ## Remove what the other targets made
+	rm -rf .venv .venv-new .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+
+.venv/.runtime: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -e . -c constraints.txt
+	touch $@
+
+$(INSTALLED): .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -e '.[dev]' -c constraints.txt
+	touch $@ .venv/.runtime

@@ -1,0 +1,347 @@
+"""The one schema: every training setting's name, type, bounds, default, label, help and unit.
+
+The form, the validation, the presets, the command line, the table in the README and the tests are
+derived from ``TrainingConfig``. To add an option, add a field here and read it in ``training/``.
+
+A setting whose value is ``None`` is *automatic*: ``plan.make_plan`` chooses it from the data and the
+model, and says why. A run's ``config.yaml`` holds the values chosen. (``max_steps`` alone stays
+``None``: no limit.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from workbench.errors import WorkbenchError
+
+AUTOMATIC_WORDS = frozenset({"", "auto", "none", "null"})
+
+STARTER_MODEL = "smollm2-135m-instruct"
+
+Method = Literal["lora", "qlora", "full"]
+
+
+def option(
+    default: Any,
+    *,
+    label: str,
+    help: str,
+    group: Literal["basic", "advanced"],
+    unit: str = "",
+    methods: tuple[str, ...] = (),
+    **bounds: Any,
+) -> Any:
+    """Declare one setting.
+
+    Args:
+        default: The value, or ``None`` for automatic.
+        label: The field's usual name, as shown on the page.
+        help: One sentence for a beginner.
+        group: ``basic`` is always visible, ``advanced`` is folded away.
+        unit: What the number counts, for example ``steps``.
+        methods: Ids of the methods that use it; empty means all.
+        **bounds: ``gt``, ``ge``, ``lt``, ``le``, ``pattern`` … as in ``pydantic.Field``.
+    """
+    extra: dict[str, Any] = {"group": group, "unit": unit, "methods": list(methods)}
+    return Field(default, title=label, description=help, json_schema_extra=extra, **bounds)
+
+
+class TrainingConfig(BaseModel):
+    """How one run trains. Immutable; unknown names are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    model: str = option(
+        STARTER_MODEL,
+        label="Model",
+        help="The model to start from.",
+        group="basic",
+        min_length=1,
+        max_length=400,
+    )
+    method: Method = option(
+        "lora", label="Method", help="How the model's weights are changed.", group="basic"
+    )
+    epochs: float | None = option(
+        None,
+        label="Epochs",
+        help="How many times the model sees every example; more teaches harder and forgets more.",
+        group="basic",
+        gt=0,
+        le=1000,
+    )
+    learning_rate: float | None = option(
+        None,
+        label="Learning rate",
+        help="The size of each correction; too high breaks the model, too low teaches nothing.",
+        group="basic",
+        gt=0,
+        le=0.1,
+    )
+    batch_size: int | None = option(
+        None,
+        label="Batch size",
+        help="How many examples the model looks at before each correction.",
+        group="basic",
+        unit="examples per step",
+        ge=1,
+        le=1024,
+    )
+    max_length: int = option(
+        1024,
+        label="Maximum length",
+        help="Longer conversations are left out, and counted; 1 token is about 4 English letters.",
+        group="basic",
+        unit="tokens",
+        ge=16,
+        le=131072,
+    )
+    max_steps: int | None = option(
+        None,
+        label="Maximum steps",
+        help="Make exactly this many corrections, whatever the epochs say; empty for no limit.",
+        group="advanced",
+        unit="steps",
+        ge=1,
+        le=10_000_000,
+    )
+    lr_scheduler: Literal["linear", "cosine", "constant"] = option(
+        "cosine",
+        label="Learning-rate schedule",
+        help="How the learning rate changes after the warm-up; linear and cosine fall to zero.",
+        group="advanced",
+    )
+    warmup_ratio: float = option(
+        0.1,
+        label="Warm-up",
+        help="The share of the run during which the learning rate rises to its full value.",
+        group="advanced",
+        unit="share of steps",
+        ge=0,
+        lt=1,
+    )
+    lora_rank: int = option(
+        16,
+        label="LoRA rank",
+        help="How much room the adapter has to learn; 16 is plenty for most datasets.",
+        group="advanced",
+        methods=("lora", "qlora"),
+        ge=1,
+        le=1024,
+    )
+    lora_alpha: float = option(
+        32,
+        label="LoRA alpha",
+        help="How strongly the adapter acts on the model; twice the rank is usual.",
+        group="advanced",
+        methods=("lora", "qlora"),
+        gt=0,
+        le=4096,
+    )
+    lora_dropout: float = option(
+        0.0,
+        label="LoRA dropout",
+        help="Randomly ignores this share of the adapter's input, against learning by heart.",
+        group="advanced",
+        unit="share",
+        methods=("lora", "qlora"),
+        ge=0,
+        lt=1,
+    )
+    target_modules: str = option(
+        "all-linear",
+        label="Target modules",
+        help="Which layers get an adapter: all-linear, or names such as q_proj,v_proj.",
+        group="advanced",
+        methods=("lora", "qlora"),
+        pattern=r"^[A-Za-z0-9_.\-]+(\s*,\s*[A-Za-z0-9_.\-]+)*$",
+    )
+    weight_decay: float = option(
+        0.0,
+        label="Weight decay",
+        help="Pulls the trained weights towards zero a little at every step.",
+        group="advanced",
+        ge=0,
+        le=1,
+    )
+    max_grad_norm: float = option(
+        1.0,
+        label="Gradient clipping",
+        help="No single step may change the model by more than this gradient norm.",
+        group="advanced",
+        gt=0,
+        le=1000,
+    )
+    validation_share: float | None = option(
+        None,
+        label="Validation share",
+        help="The share of rows held back to check that the model learns more than the rows.",
+        group="advanced",
+        unit="share of rows",
+        ge=0,
+        le=0.5,
+    )
+    eval_steps: int | None = option(
+        None,
+        label="Check every",
+        help="How often the validation loss is measured.",
+        group="advanced",
+        unit="steps",
+        ge=1,
+        le=10_000_000,
+    )
+    save_steps: int | None = option(
+        None,
+        label="Checkpoint every",
+        help="How often the state of training is saved; only the newest checkpoint is kept.",
+        group="advanced",
+        unit="steps",
+        ge=1,
+        le=10_000_000,
+    )
+    seed: int = option(
+        42,
+        label="Seed",
+        help="The same seed, data and settings give the same run again.",
+        group="advanced",
+        ge=0,
+        le=2**32 - 1,
+    )
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto",
+        label="Precision",
+        help="The number format for computing; auto measures which one is faster here.",
+        group="advanced",
+    )
+    micro_batch_tokens: int = option(
+        2048,
+        label="Tokens at once",
+        help="A step is computed in pieces of this size: lower it when memory runs out; "
+        "the result is the same.",
+        group="advanced",
+        unit="tokens",
+        ge=16,
+        le=1_048_576,
+    )
+
+    def uses(self, name: str) -> bool:
+        """Say whether the chosen method reads the setting ``name``."""
+        methods = field_extra(name)["methods"]
+        return not methods or self.method in methods
+
+    def total_steps(self, train_rows: int) -> int:
+        """Return the number of optimizer steps; needs epochs and batch size to be chosen."""
+        if self.max_steps is not None:
+            return self.max_steps
+        assert self.epochs is not None
+        assert self.batch_size is not None
+        return max(1, math.ceil(math.ceil(train_rows / self.batch_size) * self.epochs))
+
+    @property
+    def target_module_names(self) -> str | list[str]:
+        """``"all-linear"``, or the module names as a list, as PEFT wants them."""
+        if self.target_modules == "all-linear":
+            return "all-linear"
+        return [name.strip() for name in self.target_modules.split(",")]
+
+
+def setting_fields(group: str | None = None) -> dict[str, FieldInfo]:
+    """Return the settings a person may set, in the order of the schema, of one group or of all."""
+    return {
+        name: field
+        for name, field in TrainingConfig.model_fields.items()
+        if isinstance(field.json_schema_extra, dict)
+        and group in (None, field.json_schema_extra["group"])
+    }
+
+
+def field_extra(name: str) -> dict[str, Any]:
+    """Return ``group``, ``unit`` and ``methods`` of one setting; empty ones for internal fields."""
+    extra = TrainingConfig.model_fields[name].json_schema_extra
+    return dict(extra) if isinstance(extra, dict) else {"group": "", "unit": "", "methods": []}
+
+
+def choices(name: str) -> list[str]:
+    """Return the values a setting can have, or an empty list where it is free."""
+    schema = TrainingConfig.model_json_schema()["properties"][name]
+    return list(schema.get("enum", []))
+
+
+def is_automatic_allowed(name: str) -> bool:
+    """Say whether ``None`` is allowed, which means: chosen from the data and the model."""
+    return TrainingConfig.model_fields[name].default is None
+
+
+def build_config(*layers: Mapping[str, Any]) -> TrainingConfig:
+    """Merge layers of settings, later ones win, and validate.
+
+    Texts such as ``"auto"`` or ``""`` mean automatic where that is allowed.
+
+    Raises:
+        WorkbenchError: One sentence for each setting that is wrong.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged.update(layer)
+    for name, value in merged.items():
+        if isinstance(value, str) and value.strip().lower() in AUTOMATIC_WORDS:
+            known = name in TrainingConfig.model_fields
+            merged[name] = None if known and is_automatic_allowed(name) else value
+    try:
+        return TrainingConfig.model_validate(merged)
+    except ValidationError as error:
+        problems = describe_problems(error)
+        raise WorkbenchError(" ".join(problems.values())) from error
+
+
+def describe_problems(error: ValidationError) -> dict[str, str]:
+    """Turn a validation error into one plain sentence per setting."""
+    return {
+        str(problem["loc"][0]) if problem["loc"] else "": _describe_problem(problem)
+        for problem in error.errors()
+    }
+
+
+def _describe_problem(problem: Mapping[str, Any]) -> str:
+    name = str(problem["loc"][0]) if problem["loc"] else "setting"
+    got = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return f"There is no setting called {name!r}. Settings: {', '.join(setting_fields())}."
+    bounds = describe_bounds(name)
+    expected = f" It must be {bounds}." if bounds else ""
+    return f"{name} cannot be {got!r}.{expected}"
+
+
+def describe_bounds(name: str) -> str:
+    """Say in words what values a setting takes, for example ``a number from 0 to 0.5``."""
+    options = choices(name)
+    if options:
+        return "one of " + ", ".join(options)
+    field = TrainingConfig.model_fields[name]
+    annotation = str(field.annotation)
+    if "int" in annotation or "float" in annotation:
+        kind = "a whole number" if "int" in annotation else "a number"
+        return " ".join([kind, *_bound_words(field.metadata)]) + _automatic_words(name)
+    if name == "target_modules":
+        return "all-linear, or names of layers separated by commas, such as q_proj,v_proj"
+    return "a name"
+
+
+def _automatic_words(name: str) -> str:
+    return ", or auto" if is_automatic_allowed(name) else ""
+
+
+def _bound_words(metadata: Iterable[Any]) -> list[str]:
+    words = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
+    return [
+        words[key].format(f"{getattr(bound, key):,}")
+        for bound in metadata
+        for key in words
+        if hasattr(bound, key)
+    ]

@@ -1,0 +1,1 @@
+"""Rows in, conversations out. No torch, no gradio."""

@@ -1,0 +1,65 @@
+"""What this computer has. Plain facts; never raises, never imports torch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA card."""
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One look at the machine. ``cpu_cores`` are physical cores this process may use."""
+
+    cpu_cores: int
+    memory_bytes: int
+    free_memory_bytes: int
+    free_disk_bytes: int
+    gpus: tuple[Gpu, ...]
+
+
+def look(disk_of: Path) -> Hardware:
+    """Return the machine's facts; the disk is the one that holds ``disk_of`` or will."""
+    memory = psutil.virtual_memory()
+    existing = next(path for path in (disk_of, *disk_of.parents) if path.exists())
+    return Hardware(
+        cpu_cores=cpu_cores(),
+        memory_bytes=memory.total,
+        free_memory_bytes=memory.available,
+        free_disk_bytes=shutil.disk_usage(existing).free,
+        gpus=_nvidia_gpus(),
+    )
+
+
+def cpu_cores() -> int:
+    """Return how many physical cores this process may use, at least 1.
+
+    Hyper-threads share the arithmetic units, so they do not speed up matrix multiplication.
+    """
+    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    allowed = getattr(psutil.Process(), "cpu_affinity", lambda: range(physical))()
+    return max(1, min(physical, len(allowed)))
+
+
+def _nvidia_gpus() -> tuple[Gpu, ...]:
+    fields = "name,memory.total,memory.free"
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()  # no driver, no card
+    rows = (line.rsplit(",", 2) for line in answer.stdout.splitlines() if line.count(",") >= 2)
+    mib = 1024 * 1024
+    return tuple(Gpu(name.strip(), int(total) * mib, int(free) * mib) for name, total, free in rows)

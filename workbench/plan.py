@@ -1,0 +1,185 @@
+"""What will happen if you press Start: pure arithmetic, with the source of every number.
+
+``make_plan`` also chooses every automatic setting, and says why in words.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.config import TrainingConfig
+from workbench.data.split import held_back_rows
+from workbench.models.catalogue import ModelFacts
+from workbench.presets import MethodPreset
+
+# Epochs by number of rows: few rows must be seen often, many rows need not be.
+# Measured on the sample datasets with the starter model; see data/README.md.
+EPOCHS_BY_ROWS = ((500, 3.0), (5_000, 2.0), (math.inf, 1.0))
+
+# The learning rate of LoRA falls with the model's width: anchor at a 7B model's 4096, as used by
+# QLoRA (arXiv 2305.14314) and most guides; exponent fitted in "LoRA Without Regret"
+# (thinkingmachines.ai/blog/lora, 2025) over 14 Llama and Qwen models.
+ANCHOR_LEARNING_RATE = 2e-4
+ANCHOR_HIDDEN_SIZE = 4096
+WIDTH_EXPONENT = 0.78
+LOWEST_LEARNING_RATE, HIGHEST_LEARNING_RATE = 1e-4, 1e-3
+
+# English text has about 4.2 characters a token with a 49k vocabulary (measured on the samples with
+# the starter model), other scripts fewer; the chat template adds about 31 tokens to a conversation.
+CHARACTERS_PER_TOKEN = 4.2
+TEMPLATE_TOKENS = 31
+
+# Floating-point operations per weight and token: 2 forward, 2 to pass the gradient back, and 2 more
+# where the weight itself is trained (Kaplan et al., arXiv 2001.08361, appendix B).
+OPERATIONS_PER_WEIGHT = {"lora": 4, "qlora": 4, "full": 6}
+# Useful speed of one CPU core in fp32: 77 GFLOP/s measured in training on an Ice Lake Xeon without
+# bf16, 93 on a Zen 4 with it. Rounded down: a promise should be kept.
+CPU_OPERATIONS_PER_SECOND = 60e9
+QLORA_CPU_SLOWDOWN = (
+    1.7  # weights are unpacked in every step; 1.6 to 1.9 measured (bitsandbytes 0.50)
+)
+LOADING_SECONDS = 25  # importing the libraries, loading and saving, on a slow laptop
+
+EVALUATIONS_PER_RUN = 8
+CHECKPOINTS_PER_RUN = 4
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the plan needs to know of a dataset."""
+
+    row_count: int
+    mean_characters: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will happen.
+
+    Attributes:
+        config: Every setting has a value.
+        reasons: Why each automatic setting has its value, by name.
+        train_rows: Rows the model learns from.
+        validation_rows: Rows held back.
+        total_steps: Optimizer steps.
+        total_tokens: Tokens the model reads while training, estimated.
+        seconds: From Start to the tuned model, without a download; ``None`` when not known.
+        seconds_source: Where ``seconds`` comes from, in words.
+    """
+
+    config: TrainingConfig
+    reasons: dict[str, str]
+    train_rows: int
+    validation_rows: int
+    total_steps: int
+    total_tokens: int
+    seconds: float | None
+    seconds_source: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the plan needs to know of the computer.
+
+    ``measured_tokens_per_second`` comes from the last run here with the same model and method.
+    """
+
+    cpu_cores: int
+    has_gpu: bool
+    measured_tokens_per_second: float | None = None
+
+
+def make_plan(
+    config: TrainingConfig,
+    data: DataFacts,
+    model: ModelFacts,
+    method: MethodPreset,
+    machine: Machine,
+) -> Plan:
+    """Resolve the automatic settings and work out what follows from them."""
+    chosen: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+
+    def choose(name: str, value: Any, reason: str) -> Any:
+        given = getattr(config, name)
+        if given is not None:
+            return given
+        chosen[name], reasons[name] = value, reason
+        return value
+
+    rows = data.row_count
+    share = choose("validation_share", *_validation_share(rows))
+    validation_rows = held_back_rows(rows, share)
+    train_rows = rows - validation_rows
+    batch_size = choose("batch_size", *_batch_size(train_rows))
+    choose("epochs", *_epochs(train_rows))
+    choose("learning_rate", *_learning_rate(model, method))
+    total_steps = config.model_copy(update=chosen).total_steps(train_rows)
+    choose("eval_steps", *_cadence(total_steps, EVALUATIONS_PER_RUN, "checks"))
+    choose("save_steps", *_cadence(total_steps, CHECKPOINTS_PER_RUN, "checkpoints"))
+    row_tokens = min(
+        config.max_length, data.mean_characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS
+    )
+    total_tokens = round(total_steps * min(batch_size, train_rows) * row_tokens)
+    seconds, source = _seconds(config, total_tokens, model, machine)
+    return Plan(
+        config=config.model_copy(update=chosen),
+        reasons=reasons,
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        total_steps=total_steps,
+        total_tokens=total_tokens,
+        seconds=seconds,
+        seconds_source=source,
+    )
+
+
+def _validation_share(rows: int) -> tuple[float, str]:
+    if rows < 30:
+        return 0.0, f"{rows} rows are too few to hold any back"
+    held_back = min(200, max(10, round(rows * 0.05)))
+    return round(held_back / rows, 6), f"{held_back} of {rows:,} rows, enough to see overfitting"
+
+
+def _batch_size(train_rows: int) -> tuple[int, str]:
+    if train_rows < 1_000:
+        return 8, f"{train_rows:,} rows are few, and small batches give more steps"
+    return 16, f"{train_rows:,} rows give enough steps"
+
+
+def _epochs(train_rows: int) -> tuple[float, str]:
+    epochs = next(epochs for limit, epochs in EPOCHS_BY_ROWS if train_rows < limit)
+    return epochs, f"you have {train_rows:,} rows to train on"
+
+
+def _learning_rate(model: ModelFacts, method: MethodPreset) -> tuple[float, str]:
+    hidden_size = model.hidden_size or ANCHOR_HIDDEN_SIZE
+    rate = ANCHOR_LEARNING_RATE * (ANCHOR_HIDDEN_SIZE / hidden_size) ** WIDTH_EXPONENT
+    rate = min(HIGHEST_LEARNING_RATE, max(LOWEST_LEARNING_RATE, rate)) * method.learning_rate_scale
+    rounded = float(f"{rate:.1g}")
+    known = "" if model.hidden_size else ", its width not being known yet"
+    return rounded, f"usual for {method.label} on a model of this size{known}"
+
+
+def _cadence(total_steps: int, times: int, what: str) -> tuple[int, str]:
+    return max(1, math.ceil(total_steps / times)), f"about {times} {what} in {total_steps:,} steps"
+
+
+def _seconds(
+    config: TrainingConfig, tokens: int, model: ModelFacts, machine: Machine
+) -> tuple[float | None, str]:
+    if machine.measured_tokens_per_second:
+        seconds = tokens / machine.measured_tokens_per_second
+        return seconds + LOADING_SECONDS, "from your last run with this model and method"
+    if machine.has_gpu or model.parameters is None:
+        return None, "not known before the first run with this model on this computer"
+    per_token: float = OPERATIONS_PER_WEIGHT[config.method] * model.parameters
+    if config.method == "qlora":
+        per_token *= QLORA_CPU_SLOWDOWN
+    speed = CPU_OPERATIONS_PER_SECOND * machine.cpu_cores
+    return (
+        tokens * per_token / speed + LOADING_SECONDS,
+        f"estimated for {machine.cpu_cores} CPU cores",
+    )

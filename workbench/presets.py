@@ -1,0 +1,94 @@
+"""Load and validate the YAML files in ``presets/``: recipes, methods and models.
+
+One file is one preset; its name is its id. Every value stands beside its why.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from workbench.config import TrainingConfig, build_config
+from workbench.errors import WorkbenchError
+from workbench.settings import PRESETS_DIR
+
+Preset = TypeVar("Preset", bound=BaseModel)
+
+
+class Recipe(BaseModel):
+    """A starting point named for an intent; ``config`` holds only what differs from the defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    summary: str
+    why: str
+    config: dict[str, Any] = {}
+
+    @field_validator("config")
+    @classmethod
+    def _must_be_settings(cls, config: dict[str, Any]) -> dict[str, Any]:
+        try:
+            build_config(config)
+        except WorkbenchError as error:
+            raise ValueError(str(error)) from error
+        return config
+
+
+class MethodPreset(BaseModel):
+    """How a method is offered, and where its own defaults come from.
+
+    ``learning_rate_scale`` multiplies the LoRA learning rate that ``plan`` computes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    summary: str
+    when: str
+    cost: str
+    learning_rate_scale: float
+    why: str
+
+
+def load_presets(directory: Path, kind: type[Preset]) -> dict[str, Preset]:
+    """Load every ``*.yaml`` in a folder, by id in alphabetical order.
+
+    Raises:
+        WorkbenchError: A file does not fit; names the file and the key.
+    """
+    return {path.stem: _load(path, kind) for path in sorted(directory.glob("*.yaml"))}
+
+
+def recipes() -> dict[str, Recipe]:
+    """Return the recipes by id."""
+    return load_presets(PRESETS_DIR / "recipes", Recipe)
+
+
+def methods() -> dict[str, MethodPreset]:
+    """Return the methods by id, in the order of the schema."""
+    loaded = load_presets(PRESETS_DIR / "methods", MethodPreset)
+    order = TrainingConfig.model_json_schema()["properties"]["method"]["enum"]
+    return {name: loaded[name] for name in order}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return one recipe.
+
+    Raises:
+        WorkbenchError: There is none of that name.
+    """
+    found = recipes()
+    if name not in found:
+        raise WorkbenchError(f"There is no preset {name!r}.", f"Choose one of {', '.join(found)}.")
+    return found[name]
+
+
+def _load(path: Path, kind: type[Preset]) -> Preset:
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise WorkbenchError(f"The preset {path.name} does not fit: {error}") from error

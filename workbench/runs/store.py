@@ -1,0 +1,198 @@
+"""Run directories: made once, listed, read. Path safety lives here: everybody else passes ids.
+
+::
+
+    runs/<id>/config.yaml        every setting, resolved
+             run.json            name, reasons of automatic settings, the plan
+             data.json           which dataset, its hash and split
+             process.json        pid and create time of the process
+             stop                there when the person asked to stop
+             events.jsonl log.txt environment.json checkpoints/ model/
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.config import TrainingConfig
+from workbench.errors import WorkbenchError
+from workbench.files import write_text_atomically
+from workbench.settings import Settings, ensure_dir
+
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
+NEEDED_FREE_BYTES = 200_000_000  # an adapter, a checkpoint and the logs of a small run
+
+
+@dataclass(frozen=True)
+class DataReference:
+    """Which rows a run trains on; written to ``data.json``.
+
+    ``path`` is where the immutable copy lies; ``sha256`` is checked before training.
+    """
+
+    id: str
+    name: str
+    path: str
+    sha256: str
+    row_count: int
+    validation_share: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training attempt on disk.
+
+    ``reasons`` says for each automatic setting why it has its value; ``planned_seconds`` is what the
+    page promised, or ``None`` where it promised nothing.
+    """
+
+    id: str
+    directory: Path
+    name: str
+    created: float
+    config: TrainingConfig
+    data: DataReference
+    reasons: dict[str, str]
+    planned_seconds: float | None
+
+    @property
+    def events_path(self) -> Path:
+        return self.directory / "events.jsonl"
+
+    @property
+    def log_path(self) -> Path:
+        return self.directory / "log.txt"
+
+    @property
+    def stop_path(self) -> Path:
+        return self.directory / "stop"
+
+    @property
+    def model_dir(self) -> Path:
+        return self.directory / "model"
+
+    @property
+    def process_path(self) -> Path:
+        return self.directory / "process.json"
+
+
+class RunStore:
+    """The runs of one workspace."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.root_dir = settings.runs_dir
+
+    def create(
+        self,
+        config: TrainingConfig,
+        data: DataReference,
+        name: str,
+        reasons: dict[str, str],
+        planned_seconds: float | None,
+    ) -> Run:
+        """Write a new run directory; it becomes visible only when complete.
+
+        Raises:
+            WorkbenchError: The disk is full or cannot be written.
+        """
+        self._check_room()
+        run_id = self._new_id(name)
+        partial_dir = self.root_dir / f".{run_id}.part"
+        details = {
+            "name": name.strip() or run_id,
+            "created": time.time(),
+            "reasons": reasons,
+            "planned_seconds": planned_seconds,
+        }
+        try:
+            partial_dir.mkdir()
+            (partial_dir / "config.yaml").write_text(
+                yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8"
+            )
+            write_json(partial_dir / "data.json", asdict(data))
+            write_json(partial_dir / "run.json", details)
+            partial_dir.rename(self.root_dir / run_id)
+        except OSError as error:
+            shutil.rmtree(partial_dir, ignore_errors=True)
+            raise WorkbenchError(
+                f"The run could not be written to disk: {error.strerror or error}.",
+                "Free some space and press Start again.",
+            ) from error
+        return self.get(run_id)
+
+    def ids(self) -> list[str]:
+        """Return the ids of all runs, the newest first."""
+        if not self.root_dir.is_dir():
+            return []
+        found = [path.name for path in self.root_dir.iterdir() if _ID.fullmatch(path.name)]
+        return sorted(found, reverse=True)
+
+    def get(self, run_id: str) -> Run:
+        """Return one run; ``latest`` is the newest.
+
+        Raises:
+            WorkbenchError: There is no such run.
+        """
+        if run_id == "latest":
+            ids = self.ids()
+            if not ids:
+                raise WorkbenchError("There is no run yet.", "Train a model first.")
+            run_id = ids[0]
+        directory = self.root_dir / run_id
+        if not _ID.fullmatch(run_id) or not (directory / "run.json").is_file():
+            raise WorkbenchError(
+                f"There is no run {run_id!r}.", "`workbench runs` lists the runs there are."
+            )
+        return open_run(directory)
+
+    def _check_room(self) -> None:
+        free_bytes = shutil.disk_usage(ensure_dir(self.root_dir)).free
+        if free_bytes < NEEDED_FREE_BYTES:
+            raise WorkbenchError(
+                f"The disk has only {free_bytes / 1e6:,.0f} MB free; a run needs at least "
+                f"{NEEDED_FREE_BYTES / 1e6:,.0f} MB.",
+                f"Free some space on the disk of {self.root_dir} and press Start again.",
+            )
+
+    def _new_id(self, name: str) -> str:
+        """Make an id that sorts by time and is free: 20261123-2301-identity."""
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        candidate, count = f"{stamp}-{slug}", 1
+        while (self.root_dir / candidate).exists():
+            count += 1
+            candidate = f"{stamp}-{slug}-{count}"
+        return candidate
+
+
+def open_run(directory: Path) -> Run:
+    """Read a run directory written by ``RunStore.create``."""
+    details = read_json(directory / "run.json")
+    config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
+    return Run(
+        id=directory.name,
+        directory=directory,
+        config=TrainingConfig.model_validate(config),
+        data=DataReference(**read_json(directory / "data.json")),
+        **details,
+    )
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` as indented JSON in one step."""
+    write_text_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value

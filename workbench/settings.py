@@ -1,0 +1,134 @@
+"""Where things live and how the page is served. The only reader of ``os.environ``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+PRESETS_DIR = PROJECT_DIR / "presets"
+SAMPLES_DIR = PROJECT_DIR / "data"
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+DEFAULT_PORT = 7860
+DEFAULT_UPLOAD_LIMIT_MB = 200
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that depends on the machine and the person, not on a run.
+
+    Attributes:
+        home_dir: The workspace: uploads, models and runs. Never inside the project.
+        host: Address the page listens on.
+        port: TCP port of the page.
+        password: Needed to serve on anything but loopback; empty means none. Never written to disk.
+        upload_limit_bytes: Larger uploads are refused.
+    """
+
+    home_dir: Path
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    password: str = ""
+    upload_limit_bytes: int = DEFAULT_UPLOAD_LIMIT_MB * 1024 * 1024
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.home_dir / "runs"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.home_dir / "models"
+
+    @property
+    def datasets_dir(self) -> Path:
+        return self.home_dir / "datasets"
+
+    @property
+    def temporary_dir(self) -> Path:
+        return self.home_dir / "tmp"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.home_dir / "logs"
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read ``WORKBENCH_HOME``, ``_HOST``, ``_PORT``, ``_PASSWORD`` and ``_UPLOAD_LIMIT_MB``.
+
+        Raises:
+            WorkbenchError: A number is not a number, or out of range.
+        """
+        home = os.environ.get("WORKBENCH_HOME") or "~/finetune-workbench"
+        return cls(
+            home_dir=Path(home).expanduser().resolve(),
+            host=os.environ.get("WORKBENCH_HOST") or "127.0.0.1",
+            port=_whole_number("WORKBENCH_PORT", DEFAULT_PORT, 1, 65535),
+            password=os.environ.get("WORKBENCH_PASSWORD", ""),
+            upload_limit_bytes=_whole_number(
+                "WORKBENCH_UPLOAD_LIMIT_MB", DEFAULT_UPLOAD_LIMIT_MB, 1, 1024 * 1024
+            )
+            * 1024
+            * 1024,
+        )
+
+    def with_address(self, host: str | None, port: int | None) -> Settings:
+        """Return a copy with the host and port given on the command line, where given."""
+        return replace(self, host=host or self.host, port=self.port if port is None else port)
+
+    def check_address_is_safe(self) -> None:
+        """Refuse to listen beyond this machine without a password.
+
+        Raises:
+            WorkbenchError: The host is not loopback and there is no password.
+        """
+        if self.host in LOOPBACK_HOSTS or self.password:
+            return
+        raise WorkbenchError(
+            f"Listening on {self.host} would let everyone on your network upload files, start "
+            "training and read your data.",
+            "Set a password first, for example WORKBENCH_PASSWORD=choose-one, or leave the host at "
+            "127.0.0.1.",
+        )
+
+
+def ensure_dir(path: Path) -> Path:
+    """Create ``path`` and its parents, and return it.
+
+    Raises:
+        WorkbenchError: The folder cannot be created; says why in words.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkbenchError(
+            f"Cannot create the folder {path}: {error.strerror or error}.",
+            "Free some space, or set WORKBENCH_HOME to a folder you can write to.",
+        ) from error
+    return path
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for a training or chat process: ours, without what only the page needs."""
+    environment = {key: value for key, value in os.environ.items() if key != "WORKBENCH_PASSWORD"}
+    environment.update(
+        # Model and adapter files are checked by us; the libraries need not ask the network again.
+        TOKENIZERS_PARALLELISM="false",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        DO_NOT_TRACK="1",
+        PYTHONUNBUFFERED="1",
+    )
+    return environment
+
+
+def _whole_number(name: str, default: int, low: int, high: int) -> int:
+    text = os.environ.get(name, "").strip() or str(default)
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise WorkbenchError(
+            f"{name} is {text!r}, which is not a whole number from {low} to {high}.",
+            f"Correct it, or leave it out to use {default}.",
+        )
+    return int(text)

@@ -1,0 +1,86 @@
+"""Attention for a padding-free micro-batch: every sequence attends to itself only.
+
+A micro-batch is one row of tokens in which sequences follow each other. Calling the attention
+kernel once per sequence needs no mask, wastes nothing on padding and is 4 to 6 times faster on CPU
+than one call with a block-diagonal mask (measured; 46-69 against 275-316 ms a layer on 1,600 tokens).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+
+NAME = "workbench_per_sequence"
+
+
+def per_sequence_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sequence_lengths: list[int] | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within each sequence, causally.
+
+    Args:
+        module: The attention layer; not used.
+        query: (1, heads, tokens, head size).
+        key: (1, key-value heads, tokens, head size).
+        value: As ``key``.
+        attention_mask: Not used; there is no padding.
+        scaling: Factor on the scores; ``None`` is one over the root of the head size.
+        dropout: Share of attention weights to drop.
+        sequence_lengths: Tokens of each sequence, in order; they sum to ``tokens``.
+        **kwargs: Whatever else the model passes on.
+
+    Returns:
+        (1, tokens, heads, head size), and no attention weights.
+    """
+    if sequence_lengths is None:
+        raise ValueError(
+            "sequence_lengths is missing: the model does not pass keyword arguments on"
+        )
+    parts = zip(
+        query.split(sequence_lengths, dim=2),
+        key.split(sequence_lengths, dim=2),
+        value.split(sequence_lengths, dim=2),
+        strict=True,
+    )
+    attended = [
+        scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=True
+        )
+        for q, k, v in parts
+    ]
+    return torch.cat(attended, dim=2).transpose(1, 2), None
+
+
+def register() -> None:
+    """Make the attention known to transformers under ``NAME``; it builds no mask."""
+    AttentionInterface.register(NAME, per_sequence_attention)
+    AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
+
+
+def supports_per_sequence(model_class: Any, config: Any) -> bool:
+    """Say whether a model can run padding-free: pluggable, plain causal attention in every layer.
+
+    Sliding-window, linear and hybrid layers need masks or states that this attention has not.
+    """
+    text_config = config.get_text_config()
+    layer_types = getattr(text_config, "layer_types", None) or ["full_attention"]
+    return (
+        bool(getattr(model_class, "_supports_attention_backend", False))
+        and set(layer_types) == {"full_attention"}
+        and not (
+            getattr(text_config, "sliding_window", None)
+            and getattr(text_config, "use_sliding_window", True)
+            and not getattr(text_config, "layer_types", None)
+        )
+    )

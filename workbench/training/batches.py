@@ -1,0 +1,99 @@
+"""From the examples of one step to micro-batches of bounded size.
+
+The person chooses examples per step; memory decides how many tokens fit at once. A step is split
+here, and its gradient does not depend on how: every loss is divided by the supervised tokens of the
+whole step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from workbench.models.rendering import IGNORED, TokenizedExample
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one forward pass takes.
+
+    Attributes:
+        inputs: Keyword arguments of the model; tensors are int64.
+        supervised: bool (rows, tokens); where the *next* token is supervised.
+        targets: int64 (supervised positions,); those next tokens.
+        tokens: Real tokens, without padding.
+    """
+
+    inputs: dict[str, object]
+    supervised: torch.Tensor
+    targets: torch.Tensor
+    tokens: int
+
+
+def supervised_tokens(examples: Sequence[TokenizedExample]) -> int:
+    """Return how many tokens of a step the loss counts."""
+    return sum(example.supervised_tokens for example in examples)
+
+
+def micro_batches(
+    examples: Sequence[TokenizedExample], token_budget: int, *, padded: bool, pad_id: int
+) -> Iterator[MicroBatch]:
+    """Split one step into micro-batches of at most ``token_budget`` tokens.
+
+    An example longer than the budget is a micro-batch of its own.
+
+    Args:
+        examples: All examples of the step.
+        token_budget: Upper bound of tokens in one forward pass; padding counts.
+        padded: Rows filled up to one length, for models that cannot run padding-free.
+        pad_id: What fills up; never decides what is supervised.
+    """
+    by_length = sorted(examples, key=lambda example: len(example.input_ids))
+    group: list[TokenizedExample] = []
+    for example in by_length:
+        length = len(example.input_ids)
+        size = (
+            length * (len(group) + 1) if padded else length + sum(len(e.input_ids) for e in group)
+        )
+        if group and size > token_budget:
+            yield _make(group, padded, pad_id)
+            group = []
+        group.append(example)
+    if group:
+        yield _make(group, padded, pad_id)
+
+
+def _make(group: list[TokenizedExample], padded: bool, pad_id: int) -> MicroBatch:
+    return _padded(group, pad_id) if padded else _packed(group)
+
+
+def _packed(group: list[TokenizedExample]) -> MicroBatch:
+    """One row, sequence after sequence; positions start again in each."""
+    lengths = [len(example.input_ids) for example in group]
+    input_ids = torch.tensor([[token for example in group for token in example.input_ids]])
+    labels = torch.tensor([[label for e in group for label in (*e.labels[1:], IGNORED)]])
+    supervised = labels != IGNORED
+    inputs = {
+        "input_ids": input_ids,
+        "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+        "sequence_lengths": lengths,
+    }
+    return MicroBatch(inputs, supervised, labels[supervised], sum(lengths))
+
+
+def _padded(group: list[TokenizedExample], pad_id: int) -> MicroBatch:
+    """One row per sequence, filled up on the right."""
+    width = max(len(example.input_ids) for example in group)
+    input_ids = torch.full((len(group), width), pad_id)
+    labels = torch.full((len(group), width), IGNORED)
+    mask = torch.zeros((len(group), width), dtype=torch.int64)
+    for row, example in enumerate(group):
+        length = len(example.input_ids)
+        input_ids[row, :length] = torch.tensor(example.input_ids)
+        labels[row, : length - 1] = torch.tensor(example.labels[1:])
+        mask[row, :length] = 1
+    supervised = labels != IGNORED
+    inputs: dict[str, object] = {"input_ids": input_ids, "attention_mask": mask}
+    return MicroBatch(inputs, supervised, labels[supervised], int(mask.sum()))

@@ -1,0 +1,258 @@
+"""One run, from top to bottom: get the model, prepare the data, load, train, save."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from workbench.compute import choose_compute
+from workbench.data.report import read_dataset
+from workbench.data.split import pick, split_indices
+from workbench.errors import StopRequested, WorkbenchError
+from workbench.hardware import cpu_cores
+from workbench.models.catalogue import find_model
+from workbench.models.progress import FetchProgress
+from workbench.models.rendering import TokenizedExample, tokenize_example
+from workbench.models.store import ModelStore
+from workbench.runs.events import (
+    DownloadEvent,
+    Event,
+    FinishedEvent,
+    Phase,
+    PhaseEvent,
+    StartEvent,
+    WarningEvent,
+)
+from workbench.runs.store import Run, write_json
+from workbench.settings import Settings
+from workbench.training.loading import (
+    load_model,
+    load_tokenizer,
+    make_trainable,
+    parameter_counts,
+)
+from workbench.training.reporter import Reporter
+from workbench.training.trainer import ExampleList, WorkbenchTrainer
+
+Emit = Callable[[Event], None]
+StopRequestedCheck = Callable[[], bool]
+
+
+def train(
+    run: Run, settings: Settings, emit: Emit, stop_requested: StopRequestedCheck
+) -> FinishedEvent:
+    """Train one run and save its model.
+
+    Args:
+        run: What to train.
+        settings: Where the workspace is.
+        emit: Told everything that happens.
+        stop_requested: Asked at every safe point.
+
+    Returns:
+        The last event of the run.
+
+    Raises:
+        StopRequested: The person stopped before the first step.
+        WorkbenchError: Something the person can act on.
+    """
+
+    def enter(phase: Phase) -> None:
+        if stop_requested():
+            raise StopRequested
+        emit(PhaseEvent(phase=phase))
+
+    config = run.config
+    torch.set_num_threads(cpu_cores())
+    set_seed(config.seed)
+
+    enter("downloading")
+    model_dir = _fetch_model(run, settings, emit, stop_requested)
+
+    enter("preparing data")
+    tokenizer = load_tokenizer(model_dir)
+    train_examples, validation_examples, left_out_rows = _prepare_data(run, tokenizer, emit)
+
+    enter("loading")
+    compute = choose_compute(config.precision)
+    model, padded = load_model(model_dir, config, compute)
+    if padded and compute.device == "cpu":
+        emit(WarningEvent(message="This model's architecture takes the slower, padded path."))
+    model = make_trainable(model, config)
+    parameters, trained_parameters = parameter_counts(model)
+    total_steps = config.total_steps(len(train_examples))
+    _write_environment(run, compute.device, compute.precision)
+
+    reporter = Reporter(emit, stop_requested)
+    trainer = WorkbenchTrainer(
+        compute=compute,
+        token_budget=config.micro_batch_tokens,
+        padded=padded,
+        on_step=reporter.on_step_computed,
+        model=model,
+        args=_training_arguments(run, total_steps, compute.device, bool(validation_examples)),
+        train_dataset=ExampleList(train_examples),
+        eval_dataset=ExampleList(validation_examples) if validation_examples else None,
+        processing_class=tokenizer,
+        callbacks=[reporter],
+    )
+    emit(
+        StartEvent(
+            total_steps=total_steps,
+            train_rows=len(train_examples),
+            validation_rows=len(validation_examples),
+            left_out_rows=left_out_rows,
+            supervised_tokens=sum(example.supervised_tokens for example in train_examples),
+            parameters=parameters,
+            trained_parameters=trained_parameters,
+            device=compute.device,
+            precision=compute.precision,
+            threads=torch.get_num_threads(),
+        )
+    )
+
+    enter("training")
+    if validation_examples:
+        trainer.evaluate()  # where the model starts, so that the curve shows what training changed
+    trainer.train()
+    if validation_examples and trainer.state.global_step % (config.eval_steps or 1):
+        trainer.evaluate()
+
+    emit(PhaseEvent(phase="saving"))
+    _save(model, tokenizer, run, model_dir)
+    step = trainer.state.global_step
+    if reporter.was_stopped:
+        message = f"Stopped after step {step} of {total_steps}. What it learned so far is saved."
+        return FinishedEvent(outcome="stopped", message=message, model_saved=True)
+    return FinishedEvent(
+        outcome="finished", message=f"Finished all {total_steps} steps.", model_saved=True
+    )
+
+
+def _fetch_model(
+    run: Run, settings: Settings, emit: Emit, stop_requested: StopRequestedCheck
+) -> Path:
+    last = [0.0]
+
+    def report(progress: FetchProgress) -> None:
+        if stop_requested():
+            raise StopRequested
+        event = DownloadEvent(
+            done_bytes=progress.done_bytes,
+            total_bytes=progress.total_bytes,
+            message=progress.message,
+        )
+        if event.time - last[0] > 0.5:  # pip tells of every 256 kB
+            last[0] = event.time
+            emit(event)
+
+    source = find_model(run.config.model, allow_folder=True)
+    return ModelStore(settings).ensure(source, report)
+
+
+def _prepare_data(
+    run: Run, tokenizer: Any, emit: Emit
+) -> tuple[list[TokenizedExample], list[TokenizedExample], int]:
+    """Return the tokenized training and validation examples, and how many rows were too long."""
+    path = Path(run.data.path)
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != run.data.sha256:
+        raise WorkbenchError(
+            f"The data of this run ({run.data.name}) is gone or was changed.",
+            "Upload it again and start a new run.",
+        )
+    conversations = read_dataset(path, run.data.name).conversations
+    examples = [tokenize_example(tokenizer, c["messages"]) for c in conversations]
+    limit = run.config.max_length
+    parts = split_indices(len(examples), run.data.validation_share, run.data.seed)
+    train_rows, validation_rows = (
+        [example for example in pick(examples, part) if len(example.input_ids) <= limit]
+        for part in parts
+    )
+    left_out = len(examples) - len(train_rows) - len(validation_rows)
+    if not train_rows:
+        longest = max(len(example.input_ids) for example in examples)
+        raise WorkbenchError(
+            f"Every row is longer than the maximum length of {limit:,} tokens.",
+            f"Raise the maximum length; the longest row has {longest:,} tokens.",
+        )
+    if left_out:
+        share = left_out / len(examples)
+        emit(
+            WarningEvent(
+                message=f"{left_out:,} rows ({share:.1%}) are longer than {limit:,} tokens and were "
+                "left out. Raise the maximum length to keep them."
+            )
+        )
+    return train_rows, validation_rows, left_out
+
+
+def _training_arguments(
+    run: Run, total_steps: int, device: str, validates: bool
+) -> TrainingArguments:
+    """Translate our settings into Trainer's. A batch is a whole step, so nothing accumulates."""
+    config = run.config
+    return TrainingArguments(
+        output_dir=str(run.directory / "checkpoints"),
+        max_steps=total_steps,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler,
+        warmup_steps=round(config.warmup_ratio * total_steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if validates else "no",
+        eval_steps=config.eval_steps if validates else None,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        save_total_limit=1,
+        use_cpu=device == "cpu",
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _save(model: Any, tokenizer: Any, run: Run, base_dir: Path) -> None:
+    """Write ``model/``: an adapter, or for full tuning a model that needs no base.
+
+    The folder is complete when it has its name.
+    """
+    partial_dir = run.directory / "model.part"
+    if run.config.method == "full":
+        from transformers import AutoConfig
+
+        base_dtype = AutoConfig.from_pretrained(base_dir, trust_remote_code=False).dtype
+        model = model.to(base_dtype or torch.float32)
+        model.config.use_cache = True
+        # How it was trained, not what it is: others load it with their own attention.
+        model.set_attn_implementation("sdpa")
+    model.save_pretrained(partial_dir)
+    tokenizer.save_pretrained(partial_dir)
+    shutil.rmtree(run.model_dir, ignore_errors=True)
+    partial_dir.rename(run.model_dir)
+
+
+def _write_environment(run: Run, device: str, precision: str) -> None:
+    packages = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
+    environment = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
+        "precision": precision,
+        **{package: version(package) for package in packages},
+    }
+    write_json(run.directory / "environment.json", environment)

@@ -1,0 +1,98 @@
+"""Load a model and make the chosen part of it trainable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from workbench.compute import Compute
+from workbench.config import TrainingConfig
+from workbench.training.attention import NAME, register, supports_per_sequence
+
+
+def load_tokenizer(model_dir: Path) -> Any:
+    """Load the tokenizer; no code from the model's folder is run."""
+    return AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
+
+
+def load_model(model_dir: Path, config: TrainingConfig, compute: Compute) -> tuple[Any, bool]:
+    """Load the base model as the method wants it, on the device, nothing trainable decided yet.
+
+    Args:
+        model_dir: A folder with config.json and safetensors.
+        config: Method and settings.
+        compute: Device and precision.
+
+    Returns:
+        The model, and whether it needs padded batches because it cannot run padding-free.
+    """
+    architecture = AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
+    # On CUDA, one call per sequence would launch too many small kernels.
+    padded = compute.device == "cuda" or not supports_per_sequence(model_class, architecture)
+    register()
+    model = AutoModelForCausalLM.from_pretrained(
+        model_dir,
+        attn_implementation="sdpa" if padded else NAME,
+        dtype=_weight_dtype(config, compute),
+        quantization_config=compute.nf4() if config.method == "qlora" else None,
+        device_map={"": compute.device},
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    model.config.use_cache = False
+    if config.method == "qlora":
+        keep_gradients_after_evaluation(model)
+    return model, padded
+
+
+def make_trainable(model: Any, config: TrainingConfig) -> Any:
+    """Add adapters for LoRA and QLoRA; leave every weight trainable for full tuning."""
+    if config.method == "full":
+        return model
+    model.requires_grad_(False)
+    adapter = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=config.target_module_names,
+        task_type="CAUSAL_LM",
+    )
+    # fp32 adapters: bf16 has 8 bits of mantissa, small updates would be rounded away.
+    return get_peft_model(model, adapter, autocast_adapter_dtype=True)
+
+
+def keep_gradients_after_evaluation(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights for inference in the middle of training.
+
+    On CPUs with AVX512-BF16, a forward pass in eval mode without gradients repacks the weights, and
+    every later pass takes a kernel without a backward: adapters below get no gradient, silently
+    (bitsandbytes 0.50.2, ``Linear4bit.forward`` and ``matmul_4bit``).
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
+    """Return how many weights the model has and how many of them train; 4-bit ones count in full."""
+    total = trained = 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        count = state.shape.numel() if state is not None else parameter.numel()
+        total += count
+        trained += count if parameter.requires_grad else 0
+    return total, trained
+
+
+def _weight_dtype(config: TrainingConfig, compute: Compute) -> torch.dtype:
+    """Frozen weights on CUDA can be bf16; what trains is fp32, and on CPU autocast is as fast."""
+    frozen = config.method != "full"
+    return compute.dtype if frozen and compute.device == "cuda" else torch.float32

@@ -1,0 +1,85 @@
+"""Trainer's callbacks in, our events out; and the person's wish to stop, into Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from workbench.runs.events import CheckpointEvent, EvaluationEvent, Event, StepEvent
+
+
+class Reporter(TrainerCallback):
+    """Emit one event per step, evaluation and checkpoint.
+
+    Args:
+        emit: Where events go.
+        stop_requested: Asked after every step.
+    """
+
+    def __init__(self, emit: Callable[[Event], None], stop_requested: Callable[[], bool]) -> None:
+        self._emit = emit
+        self._stop_requested = stop_requested
+        self._tokens, self._seconds = 0, 0.0
+        self.was_stopped = False
+
+    def on_step_computed(self, tokens: int, seconds: float) -> None:
+        """Remember what the trainer says of the step that is about to be logged."""
+        self._tokens, self._seconds = tokens, seconds
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Emit a step or an evaluation, whichever Trainer logs."""
+        logs = logs or {}
+        if "loss" in logs:
+            self._emit(
+                StepEvent(
+                    step=state.global_step,
+                    epoch=round(state.epoch or 0.0, 4),
+                    loss=logs["loss"],
+                    learning_rate=logs["learning_rate"],
+                    grad_norm=logs.get("grad_norm"),
+                    tokens=self._tokens,
+                    seconds=self._seconds,
+                    memory_bytes=peak_memory_bytes(),
+                )
+            )
+        elif "eval_loss" in logs:
+            self._emit(
+                EvaluationEvent(
+                    step=state.global_step, loss=logs["eval_loss"], seconds=logs["eval_runtime"]
+                )
+            )
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell of a checkpoint that is on disk."""
+        folder = f"checkpoint-{state.global_step}"
+        if (Path(args.output_dir) / folder).is_dir():
+            self._emit(CheckpointEvent(step=state.global_step, folder=folder))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """End training after this step when the person asked for it."""
+        if self._stop_requested():
+            self.was_stopped = state.global_step < state.max_steps
+            control.should_training_stop = True
+
+
+def peak_memory_bytes() -> int:
+    """Return the GPU memory allocated at most, or without a GPU the memory this process has."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,134 @@
+"""``transformers.Trainer`` with our step: token-budget micro-batches, loss on the answers only.
+
+Trainer keeps the optimizer, the schedule, clipping, checkpoints and resume.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import Trainer, TrainerControl
+
+from workbench.compute import Compute
+from workbench.errors import WorkbenchError
+from workbench.models.rendering import TokenizedExample
+from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens
+
+
+class ExampleList(torch.utils.data.Dataset[TokenizedExample]):
+    """The tokenized examples, as Trainer wants them."""
+
+    def __init__(self, examples: Sequence[TokenizedExample]) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> TokenizedExample:
+        return self._examples[index]
+
+
+class WorkbenchTrainer(Trainer):
+    """A Trainer whose batch is a whole optimizer step.
+
+    Args:
+        compute: Device and precision.
+        token_budget: Tokens in one forward pass; does not change the result.
+        padded: The model cannot run padding-free.
+        on_step: Told tokens and seconds of each step, before Trainer logs it.
+        **arguments: As for ``transformers.Trainer``.
+    """
+
+    control: TrainerControl
+
+    def __init__(
+        self,
+        *,
+        compute: Compute,
+        token_budget: int,
+        padded: bool,
+        on_step: Callable[[int, float], None],
+        **arguments: Any,
+    ) -> None:
+        super().__init__(data_collator=lambda examples: {"examples": examples}, **arguments)
+        self._compute = compute
+        self._token_budget = token_budget
+        self._padded = padded
+        self._on_step = on_step
+        self._pad_id = self.processing_class.pad_token_id or 0
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Any = None,
+    ) -> torch.Tensor:
+        """Compute the gradient of one whole optimizer step.
+
+        Args:
+            model: In the precision of the run.
+            inputs: ``examples``: the examples of the step.
+            num_items_in_batch: Trainer's own count; not used, because it counts padding-free
+                labels differently.
+
+        Returns:
+            The mean loss over the step's supervised tokens, a float32 scalar.
+        """
+        started = time.perf_counter()
+        model.train()
+        examples: list[TokenizedExample] = inputs["examples"]
+        count = supervised_tokens(examples)
+        total = torch.zeros((), device=self.args.device)
+        for batch in self._micro_batches(examples):
+            loss = self.summed_loss(model, batch) / count
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        if not torch.isfinite(total):
+            raise WorkbenchError(
+                f"The loss was not a number at step {self.state.global_step + 1}: training has diverged.",
+                "Lower the learning rate, to a third for a start.",
+            )
+        tokens = sum(len(example.input_ids) for example in examples)
+        self._on_step(tokens, time.perf_counter() - started)
+        return total
+
+    def summed_loss(self, model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
+        """Return the sum of the token losses of one micro-batch, a float32 scalar.
+
+        Logits are computed at supervised positions only: the model's head is the largest layer.
+        """
+        device = self.args.device
+        inputs = {
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.inputs.items()
+        }
+        with self._compute.autocast():
+            logits = model(**inputs, logits_to_keep=batch.supervised.to(device)).logits
+        return cross_entropy(logits.float(), batch.targets.to(device), reduction="sum")
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Return ``eval_loss``, the mean over all supervised tokens of the validation rows."""
+        started = time.perf_counter()
+        examples = [self.eval_dataset[index] for index in range(len(self.eval_dataset))]
+        self.model.eval()
+        with torch.no_grad():
+            total = sum(
+                self.summed_loss(self.model, batch).item()
+                for batch in self._micro_batches(examples)
+            )
+        metrics = {
+            "eval_loss": total / supervised_tokens(examples),
+            "eval_runtime": time.perf_counter() - started,
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _micro_batches(self, examples: Sequence[TokenizedExample]) -> Any:
+        return micro_batches(examples, self._token_budget, padded=self._padded, pad_id=self._pad_id)

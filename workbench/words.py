@@ -1,0 +1,28 @@
+"""Numbers as people read them, with their unit. Shared by the page and the command line."""
+
+from __future__ import annotations
+
+
+def describe_duration(seconds: float) -> str:
+    """Say a duration: ``40 seconds``, ``3 minutes``, ``2 hours 10 minutes``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} minutes"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} hours {rest} minutes" if rest else f"{hours} hours"
+
+
+def describe_bytes(count: float) -> str:
+    """Say a size in decimal units, as disks and downloads are sold: ``93 MB``, ``15.2 GB``."""
+    if count < 1e9:
+        return f"{count / 1e6:,.0f} MB"
+    return f"{count / 1e9:,.1f} GB"
+
+
+def describe_clock(seconds: float) -> str:
+    """Say a running time as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
