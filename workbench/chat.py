@@ -17,6 +17,8 @@ from workbench.errors import WorkbenchError
 from workbench.runs.store import Run
 from workbench.settings import Settings, child_environment, ensure_dir
 
+ModelName = Literal["base", "tuned"]
+
 
 class ChatProcess:
     """At most one chat process, for one run at a time. It ends when this process does.
@@ -60,7 +62,7 @@ class ChatProcess:
             self._end()
 
     def stream(
-        self, model: Literal["base", "tuned"], messages: Sequence[Message], **sampling: Any
+        self, model: ModelName, messages: Sequence[Message], **sampling: Any
     ) -> Iterator[str]:
         """Yield an answer piece by piece; ``open`` must come first.
 

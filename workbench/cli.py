@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import __version__
-from workbench.chat import ChatProcess
+from workbench.chat import ChatProcess, ModelName
 from workbench.config import choices
 from workbench.data.formats import Message
 from workbench.data.store import SAMPLES
@@ -27,7 +27,7 @@ from workbench.progress import follow
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
 from workbench.services import Services
-from workbench.settings import Settings
+from workbench.settings import Settings, prepare_page_environment
 from workbench.words import describe_duration
 
 EXIT_CODES = {"failed": 1, "lost": 1, "stopped": 3}
@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        code: int = options.run_command(Services.for_workspace(Settings.from_environment()), options)
+        code: int = options.run_command(
+            Services.for_workspace(Settings.from_environment()), options
+        )
     except WorkbenchError as error:
         print(f"workbench: {error.message}", file=sys.stderr)
         if error.hint:
@@ -92,16 +94,19 @@ def build_parser() -> argparse.ArgumentParser:
         verb.add_argument("--json", action="store_true", help="print one JSON document")
         verb.set_defaults(run_command=function)
         if name == "chat":
-            verb.add_argument("--prompt", metavar="TEXT", help="ask once; without it, a conversation")
+            verb.add_argument(
+                "--prompt", metavar="TEXT", help="ask once; without it, a conversation"
+            )
             verb.add_argument("--base", action="store_true", help="ask the model it started from")
     return parser
 
 
 def run_ui(services: Services, options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
-    from workbench.ui.app import serve  # gradio takes seconds to import; only this verb needs it
-
     settings = services.settings.with_address(options.host, options.port)
+    prepare_page_environment(settings)
+    from workbench.ui.app import serve  # only this verb needs gradio, which takes seconds to import
+
     serve(Services.for_workspace(settings), open_browser=options.open)
     return 0
 
@@ -163,10 +168,12 @@ def run_stop(services: Services, options: argparse.Namespace) -> int:
 def run_chat(services: Services, options: argparse.Namespace) -> int:
     """Ask once, or talk until an empty line."""
     run = services.runs.get(options.run)
-    model = "base" if options.base else "tuned"
+    model: ModelName = "base" if options.base else "tuned"
     if options.json and options.prompt is None:
-        raise WorkbenchError("--json needs --prompt.", 'For example --prompt "Who are you?" --json.')
-    chat = ChatProcess(services.settings)
+        raise WorkbenchError(
+            "--json needs --prompt.", 'For example --prompt "Who are you?" --json.'
+        )
+    chat = services.chat
     chat.open(run)
     try:
         if options.prompt is None:
@@ -184,7 +191,7 @@ def run_chat(services: Services, options: argparse.Namespace) -> int:
     return 0
 
 
-def _converse(chat: ChatProcess, model: Any) -> None:
+def _converse(chat: ChatProcess, model: ModelName) -> None:
     print(f"You are talking to the {model} model. An empty line ends the conversation.")
     messages: list[Message] = []
     while True:
@@ -199,7 +206,7 @@ def _converse(chat: ChatProcess, model: Any) -> None:
         messages.append({"role": "assistant", "content": answer})
 
 
-def _print_answer(chat: ChatProcess, model: Any, messages: Sequence[Message]) -> str:
+def _print_answer(chat: ChatProcess, model: ModelName, messages: Sequence[Message]) -> str:
     pieces: list[str] = []
     for piece in chat.stream(model, messages):
         print(piece, end="", flush=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from workbench.chat import ChatProcess
 from workbench.config import TrainingConfig, build_config
+from workbench.data.report import read_dataset
+from workbench.data.split import split_indices
 from workbench.data.store import DatasetInfo, DatasetStore
 from workbench.hardware import look
 from workbench.models.catalogue import find_model
@@ -27,6 +31,7 @@ class Services:
     models: ModelStore
     runs: RunStore
     supervisor: Supervisor
+    chat: ChatProcess
 
     @classmethod
     def for_workspace(cls, settings: Settings) -> Services:
@@ -38,6 +43,7 @@ class Services:
             models=ModelStore(settings),
             runs=runs,
             supervisor=Supervisor(settings, runs),
+            chat=ChatProcess(settings),
         )
 
     def configure(
@@ -92,6 +98,31 @@ class Services:
         )
         self.supervisor.start(run)
         return run
+
+    def open_chat(self, run: Run) -> None:
+        """Load a run's models to chat with, unless a run is training and needs the computer.
+
+        Raises:
+            WorkbenchError: A run is training, or the models cannot be loaded.
+        """
+        self.supervisor.check_free()
+        self.chat.open(run)
+
+    def example_questions(self, run: Run, count: int) -> list[str]:
+        """Return questions from a run's data, validation rows first: the model has not seen those.
+
+        Only single-turn rows are taken; a question in the middle of a conversation means little alone.
+        """
+        path = Path(run.data.path)
+        if not path.is_file():
+            return []
+        conversations = read_dataset(path, run.data.name).conversations
+        train, validation = split_indices(
+            len(conversations), run.data.validation_share, run.data.seed
+        )
+        first_turns = (conversations[index]["messages"] for index in [*validation, *train])
+        questions = [messages[0]["content"] for messages in first_turns if len(messages) == 2]
+        return questions[:count]
 
     def _measured_speed(self, config: TrainingConfig) -> float | None:
         """Return tokens per second of the newest finished run with this model and method here."""

@@ -111,6 +111,13 @@ def ensure_dir(path: Path) -> Path:
     return path
 
 
+def prepare_page_environment(settings: Settings) -> None:
+    """Tell gradio, before it is imported, to keep to itself and where uploads land."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(ensure_dir(settings.temporary_dir))
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
 def child_environment() -> dict[str, str]:
     """Return the environment for a training or chat process: ours, without what only the page needs."""
     environment = {key: value for key, value in os.environ.items() if key != "WORKBENCH_PASSWORD"}

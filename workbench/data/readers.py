@@ -88,7 +88,8 @@ def _iterate_list(text: str, name: str) -> Iterator[Row]:
         try:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
-            raise _syntax_error(text, name, error.pos, error.msg, number) from error
+            why = error.msg[:1].lower() + error.msg[1:]
+            raise _syntax_error(text, name, error.pos, why, number) from error
         except (ValueError, RecursionError) as error:
             why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise _syntax_error(text, name, position, why, number) from error
@@ -118,7 +119,7 @@ def _refuse_constant(word: str) -> Any:
 def _syntax_error(text: str, name: str, position: int, why: str, readable: int) -> WorkbenchError:
     line = text.count("\n", 0, position) + 1
     column = position - (text.rfind("\n", 0, position) + 1) + 1
-    what = "the file ends too early" if position >= len(text) else why[:1].lower() + why[1:]
+    what = "the file ends too early" if position >= len(text) else why
     return WorkbenchError(
         f"{name}, line {line:,}, column {column:,}: not valid JSON ({what}). "
         f"{readable:,} {'row was' if readable == 1 else 'rows were'} readable before it.",

@@ -20,11 +20,11 @@ from workbench.settings import SAMPLES_DIR, Settings, ensure_dir
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 
-# Id, file and what a tuned model does afterwards; the first one is what a newcomer starts with.
+# Id, file and what it teaches; the first one is what a newcomer starts with.
 SAMPLES = {
-    "sample-identity": ("identity.json", "Give the assistant a new name and maker"),
-    "sample-reviews": ("reviews.json", "Sort product reviews into positive and negative"),
-    "sample-bookings": ("bookings.json", "Turn booking messages into JSON"),
+    "sample-identity": ("identity.json", "a new name and maker"),
+    "sample-reviews": ("reviews.json", "sort product reviews"),
+    "sample-bookings": ("bookings.json", "bookings to JSON"),
 }
 
 
@@ -93,6 +93,13 @@ class DatasetStore:
                 "Upload the file again in the Data tab.",
             )
         return DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
+
+    def uploads(self) -> list[DatasetInfo]:
+        """Return what was uploaded, the newest first."""
+        root = self._settings.datasets_dir
+        found = list(root.glob("*/info.json")) if root.is_dir() else []
+        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        return [DatasetInfo(**json.loads(path.read_text(encoding="utf-8"))) for path in found]
 
     def path(self, dataset_id: str) -> Path:
         """Return the file of one dataset; it may not exist when the id is unknown."""

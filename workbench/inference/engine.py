@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -19,14 +19,13 @@ from transformers import (
     set_seed,
 )
 
+from workbench.chat import ModelName
 from workbench.compute import choose_compute
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.hardware import cpu_cores
 from workbench.models.rendering import prompt_ids, stop_ids
 from workbench.runs.store import Run
-
-ModelName = Literal["base", "tuned"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""Fixtures for all tests: a workspace of their own, sample rows, and a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import build_tiny_model
+from workbench.services import Services
+from workbench.settings import Settings
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    return Settings.from_environment()
+
+
+@pytest.fixture
+def services(settings: Settings) -> Iterator[Services]:
+    services = Services.for_workspace(settings)
+    yield services
+    services.chat.close()
+    active = services.supervisor.active_run()
+    if active:
+        services.supervisor.kill(active)
+
+
+@pytest.fixture
+def alpaca_file(tmp_path: Path) -> Path:
+    """40 short rows; enough that some are held back."""
+    rows = [
+        {"instruction": f"What comes after {n}?", "input": "", "output": f"{n + 1} comes next."}
+        for n in range(40)
+    ]
+    path = tmp_path / "counting.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of 2 layers with a byte-level tokenizer and a chat template."""
+    return build_tiny_model(tmp_path_factory.mktemp("tiny-model"))

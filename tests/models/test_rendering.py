@@ -1,0 +1,92 @@
+import pytest
+
+from tests.tiny_model import build_tiny_tokenizer
+from workbench.errors import WorkbenchError
+from workbench.models.rendering import IGNORED, prompt_ids, stop_ids, tokenize_example
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tiny_tokenizer()
+
+
+def turns(*texts, system=None):
+    roles = ["user", "assistant"] * len(texts)
+    messages = [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)]
+    return ([{"role": "system", "content": system}] if system else []) + messages
+
+
+def supervised_text(tokenizer, example):
+    return tokenizer.decode([label for label in example.labels if label != IGNORED])
+
+
+def test_only_the_answer_and_the_end_of_its_turn_are_supervised(tokenizer):
+    example = tokenize_example(tokenizer, turns("Who?", "Me."))
+    assert supervised_text(tokenizer, example) == "Me.<|im_end|>"
+    assert len(example.labels) == len(example.input_ids)
+    assert all(
+        label in (IGNORED, token)
+        for label, token in zip(example.labels, example.input_ids, strict=True)
+    )
+
+
+def test_the_end_of_turn_is_supervised_although_it_is_also_the_padding_token(tokenizer):
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    assert tokenize_example(tokenizer, turns("Q", "A")).labels[-1] == tokenizer.eos_token_id
+
+
+def test_every_answer_of_a_conversation_is_supervised(tokenizer):
+    example = tokenize_example(tokenizer, turns("a", "one", "b", "two", system="s"))
+    assert supervised_text(tokenizer, example) == "one<|im_end|>two<|im_end|>"
+
+
+def test_training_sees_exactly_the_prompt_of_the_playground(tokenizer):
+    example = tokenize_example(tokenizer, turns("Who?", "Me.", system="Be kind."))
+    prompt = prompt_ids(tokenizer, turns("Who?", system="Be kind."))
+    assert example.input_ids[: len(prompt)] == prompt
+    assert set(example.labels[: len(prompt)]) == {IGNORED}
+    assert IGNORED not in example.labels[len(prompt) :]
+
+
+def test_a_conversation_is_tokenized_as_the_template_writes_it(tokenizer):
+    messages = turns("a", "one", "b", "two")
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert tokenizer.decode(tokenize_example(tokenizer, messages).input_ids) == text.rstrip("\n")
+
+
+def test_user_text_that_looks_like_a_special_token_is_not_supervised(tokenizer):
+    example = tokenize_example(tokenizer, turns("say <|im_end|>", "no"))
+    assert supervised_text(tokenizer, example) == "no<|im_end|>"
+
+
+def test_a_template_that_rewrites_earlier_turns_supervises_the_last_answer_only():
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{% if m['role'] == 'assistant' and loop.last %}<think></think>{% endif %}"
+        "{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    example = tokenize_example(tokenizer, turns("a", "one", "b", "two"))
+    assert supervised_text(tokenizer, example) == "<think></think>two<|im_end|>"
+
+
+def test_a_template_without_an_end_of_turn_gets_one():
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    example = tokenize_example(tokenizer, turns("a", "one"))
+    assert supervised_text(tokenizer, example) == "one\n<|im_end|>"
+
+
+def test_a_model_without_a_template_is_a_sentence():
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(WorkbenchError, match="no chat template"):
+        prompt_ids(tokenizer, turns("a"))
+
+
+def test_generation_stops_where_training_ended_an_answer(tokenizer):
+    assert stop_ids(tokenizer) == [tokenizer.eos_token_id]

@@ -1,0 +1,65 @@
+import pytest
+
+from workbench.config import build_config, is_automatic_allowed, setting_fields
+from workbench.models.catalogue import ModelFacts
+from workbench.plan import DataFacts, Machine, make_plan
+from workbench.presets import methods
+
+STARTER = ModelFacts(134_515_008, 576)
+TWO_CORES = Machine(cpu_cores=2, has_gpu=False)
+
+
+def plan(values=None, rows=240, model=STARTER, machine=TWO_CORES):
+    config = build_config(values or {})
+    return make_plan(config, DataFacts(rows, 200.0), model, methods()[config.method], machine)
+
+
+def test_every_automatic_setting_gets_a_value_and_a_reason():
+    made = plan()
+    for name in setting_fields():
+        if is_automatic_allowed(name) and name != "max_steps":
+            assert getattr(made.config, name) is not None, name
+            assert made.reasons[name], name
+
+
+def test_what_the_person_set_stays_and_needs_no_reason():
+    made = plan({"epochs": 7, "learning_rate": 3e-5})
+    assert (made.config.epochs, made.config.learning_rate) == (7, 3e-5)
+    assert "epochs" not in made.reasons
+
+
+def test_reasons_name_the_rows():
+    assert "228 rows" in plan(rows=240).reasons["epochs"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "held_back"), [(1, 0), (29, 0), (30, 10), (240, 12), (50_000, 200)]
+)
+def test_rows_are_held_back_once_there_are_enough(rows, held_back):
+    made = plan(rows=rows)
+    assert made.validation_rows == held_back
+    assert made.train_rows == rows - held_back
+
+
+def test_learning_rate_falls_with_width_and_for_full_tuning():
+    small, large = plan().config.learning_rate, plan(model=ModelFacts(7_000_000_000, 4096))
+    assert small > large.config.learning_rate == pytest.approx(2e-4)
+    assert plan({"method": "full"}).config.learning_rate == pytest.approx(small / 10)
+
+
+def test_more_rows_mean_fewer_epochs():
+    epochs = [plan(rows=rows).config.epochs for rows in (100, 2_000, 60_000)]
+    assert epochs == sorted(epochs, reverse=True)
+
+
+def test_seconds_scale_with_tokens_and_are_unknown_without_a_measurement_on_a_gpu():
+    assert plan({"epochs": 6}).seconds > plan({"epochs": 3}).seconds
+    assert plan(machine=Machine(8, has_gpu=True)).seconds is None
+    assert plan(model=ModelFacts()).seconds is None
+    measured = plan(machine=Machine(8, has_gpu=True, measured_tokens_per_second=1000.0))
+    assert "last run" in measured.seconds_source
+
+
+def test_full_tuning_and_qlora_take_longer_than_lora():
+    seconds = [plan({"method": method}).seconds for method in ("lora", "full", "qlora")]
+    assert seconds == sorted(seconds)

@@ -1,0 +1,186 @@
+"""The step is the same training as plain transformers: same loss, same gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, TrainingArguments
+
+from tests.tiny_model import build_tiny_model
+from workbench.compute import Compute
+from workbench.config import build_config
+from workbench.models.rendering import IGNORED, tokenize_example
+from workbench.training.batches import micro_batches
+from workbench.training.loading import load_model, load_tokenizer, make_trainable
+from workbench.training.trainer import ExampleList, WorkbenchTrainer
+
+CPU = Compute("cpu", "fp32")
+ANSWERS = ["Yes.", "It is a rather long answer, with a clause.", "No", "Perhaps, we shall see."]
+BUDGETS = [16, 60, 120, 100_000]
+
+
+@pytest.fixture(scope="module")
+def examples(tiny_model_dir):
+    tokenizer = load_tokenizer(tiny_model_dir)
+    return [
+        tokenize_example(
+            tokenizer,
+            [
+                {"role": "user", "content": f"Question {number}?" * (number + 1)},
+                {"role": "assistant", "content": answer},
+            ],
+        )
+        for number, answer in enumerate(ANSWERS)
+    ]
+
+
+def build_trainer(model_dir, tmp_path, method, budget, *, padded=False, eval_examples=None):
+    config = build_config({"method": method, "model": str(model_dir), "lora_rank": 4})
+    torch.manual_seed(0)
+    base, _ = load_model(model_dir, config, CPU)
+    if padded:
+        base.set_attn_implementation("sdpa")
+    model = make_trainable(base, config)
+    # A fresh adapter's B is zero and so is the gradient of A; give both something to show.
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+    return WorkbenchTrainer(
+        compute=CPU,
+        token_budget=budget,
+        padded=padded,
+        on_step=lambda tokens, seconds: None,
+        model=model,
+        args=TrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True),
+        train_dataset=ExampleList([]),
+        eval_dataset=ExampleList(eval_examples) if eval_examples else None,
+        processing_class=load_tokenizer(model_dir),
+    )
+
+
+def gradients(model):
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def reference_step(model, examples):
+    """Loss and gradients of plain transformers on one padded batch."""
+    width = max(len(e.input_ids) for e in examples)
+    ids = torch.zeros(len(examples), width, dtype=torch.int64)
+    labels = torch.full_like(ids, IGNORED)
+    mask = torch.zeros_like(ids)
+    for row, example in enumerate(examples):
+        length = len(example.input_ids)
+        ids[row, :length] = torch.tensor(example.input_ids)
+        labels[row, :length] = torch.tensor(example.labels)
+        mask[row, :length] = 1
+    model.zero_grad()
+    loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    loss.backward()
+    return loss.item(), gradients(model)
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "qlora"])
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_loss_and_gradients_equal_plain_transformers(
+    tiny_model_dir, tmp_path, examples, method, budget
+):
+    trainer = build_trainer(tiny_model_dir, tmp_path, method, budget)
+    loss = trainer.training_step(trainer.model, {"examples": examples}).item()
+    ours = gradients(trainer.model)
+    trainer.model.get_base_model().set_attn_implementation("sdpa") if method != "full" else (
+        trainer.model.set_attn_implementation("sdpa")
+    )
+    expected_loss, expected = reference_step(trainer.model, examples)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert ours.keys() == expected.keys()
+    for name in expected:
+        difference = (ours[name] - expected[name]).norm() / expected[name].norm().clamp_min(1e-12)
+        assert difference < 1e-4, name
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_the_padded_path_gives_the_same_loss(tiny_model_dir, tmp_path, examples, budget):
+    packed = build_trainer(tiny_model_dir, tmp_path, "full", 100_000)
+    padded = build_trainer(tiny_model_dir, tmp_path, "full", budget, padded=True)
+    expected = packed.training_step(packed.model, {"examples": examples}).item()
+    loss = padded.training_step(padded.model, {"examples": examples}).item()
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_packed_examples_never_see_each_other(tiny_model_dir, examples):
+    config = build_config({"model": str(tiny_model_dir), "method": "full"})
+    model, padded = load_model(tiny_model_dir, config, CPU)
+    assert not padded
+    model.eval()
+    alone = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
+    (batch,) = micro_batches(examples, 100_000, padded=False, pad_id=0)
+    with torch.no_grad():
+        logits = model(**batch.inputs).logits[0].split(batch.inputs["sequence_lengths"])
+        by_length = sorted(examples, key=lambda e: len(e.input_ids))
+        for packed, example in zip(logits, by_length, strict=True):
+            solo = alone(torch.tensor([example.input_ids])).logits[0]
+            torch.testing.assert_close(packed, solo, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluation_is_the_mean_over_all_supervised_tokens(tiny_model_dir, tmp_path, examples):
+    trainer = build_trainer(tiny_model_dir, tmp_path, "full", 60, eval_examples=examples)
+    loss = trainer.evaluate()["eval_loss"]
+    trainer.model.set_attn_implementation("sdpa")
+    assert loss == pytest.approx(reference_step(trainer.model, examples)[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_every_adapter_still_gets_a_gradient_after_an_evaluation(
+    tiny_model_dir, tmp_path, examples, method, monkeypatch
+):
+    # The bug needs a CPU with AVX512-BF16; make every CPU behave like one, so that repacking the
+    # weights in eval mode would show: the repacked kernel has no backward.
+    import bitsandbytes.functional as functional
+    from bitsandbytes.nn import modules
+
+    monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
+    repacked = []
+    monkeypatch.setattr(
+        modules,
+        "_convert_weight_packed_for_cpu",
+        lambda data, state, *rest: repacked.append(1) or (data, state),
+    )
+    assert functional is not None
+    trainer = build_trainer(tiny_model_dir, tmp_path, method, 60, eval_examples=examples)
+    trainer.evaluate()
+    trainer.training_step(trainer.model, {"examples": examples})
+    trained = [(n, p) for n, p in trainer.model.named_parameters() if p.requires_grad]
+    assert len(trained) == 2 * 7 * 2  # A and B of 7 linear layers in 2 blocks
+    assert not repacked
+    for name, parameter in trained:
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(tiny_model_dir, tmp_path, examples):
+    from workbench.errors import WorkbenchError
+
+    trainer = build_trainer(tiny_model_dir, tmp_path, "full", 60)
+    with torch.no_grad():
+        trainer.model.lm_head.weight[:] = float("nan")
+    with pytest.raises(WorkbenchError, match="diverged"):
+        trainer.training_step(trainer.model, {"examples": examples})
+
+
+def test_a_sliding_window_model_takes_the_padded_path(tmp_path):
+    from transformers import MistralConfig, MistralForCausalLM
+
+    directory = build_tiny_model(tmp_path / "base")
+    config = MistralConfig(
+        vocab_size=258,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=8,
+    )
+    MistralForCausalLM(config).save_pretrained(directory)
+    _, padded = load_model(directory, build_config({"method": "full"}), CPU)
+    assert padded

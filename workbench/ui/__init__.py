@@ -1,0 +1,1 @@
+"""The page: gradio, and only gradio. One file per tab; what is computed lies below."""

@@ -1,0 +1,110 @@
+"""Put the tabs together and serve the page."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from workbench.config import STARTER_MODEL
+from workbench.errors import WorkbenchError
+from workbench.models.catalogue import find_model
+from workbench.services import Services
+from workbench.settings import Settings
+from workbench.ui.configure_tab import build_configure_tab
+from workbench.ui.data_tab import build_data_tab
+from workbench.ui.guard import QUIET
+from workbench.ui.playground_tab import build_playground_tab
+from workbench.ui.train_tab import build_train_tab
+from workbench.ui.views import fetch_banner
+
+TITLE = "Fine-tuning workbench"
+BANNER_SECONDS = 1.0
+USER = "workbench"
+
+
+def build_app(services: Services) -> gr.Blocks:
+    """Build the page."""
+    starter = find_model(STARTER_MODEL)
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+        gr.Markdown(
+            f"# {TITLE}\nTeach a small chat model something new: choose data, press Start, talk to it.",
+            elem_classes="wb-title",
+        )
+        banner = gr.HTML(elem_id="fetch-banner", visible=False)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("1. Data", id="data", render_children=True):
+                dataset = build_data_tab(services, page)
+            with gr.Tab("2. Configure", id="configure", render_children=True):
+                configure = build_configure_tab(services, page, dataset)
+            with gr.Tab("3. Train", id="train", render_children=True):
+                build_train_tab(services, page, dataset, configure)
+            with gr.Tab("4. Playground", id="playground", render_children=True) as playground:
+                build_playground_tab(services, page, playground)
+        banner_timer = gr.Timer(BANNER_SECONDS)
+
+        def show_banner() -> Any:
+            here = services.models.is_here(starter)
+            text = fetch_banner(starter.label, services.models.progress(starter), here)
+            return gr.HTML(text, visible=bool(text)), gr.Timer(active=not here)
+
+        banner_timer.tick(show_banner, None, [banner, banner_timer], **QUIET)
+    return page
+
+
+def serve(services: Services, *, open_browser: bool) -> None:
+    """Fetch the starter model in the background and serve the page until Ctrl-C.
+
+    Raises:
+        WorkbenchError: The address is not safe, or the port is taken.
+    """
+    settings = services.settings
+    settings.check_address_is_safe()
+    _check_port(settings)
+    services.models.fetch_in_background(find_model(STARTER_MODEL))
+    shown_host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    print(f"{TITLE}: http://{shown_host}:{settings.port}  (Ctrl-C ends it; training goes on)")
+    print(f"Your files are in {settings.home_dir}", flush=True)
+    try:
+        build_app(services).queue().launch(
+            server_name=settings.host,
+            server_port=settings.port,
+            auth=(USER, settings.password) if settings.password else None,
+            max_file_size=settings.upload_limit_bytes,
+            inbrowser=open_browser,
+            quiet=True,
+            share=False,
+            show_error=False,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=[],
+            ssr_mode=False,
+            mcp_server=False,
+            theme=gr.themes.Default(
+                primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["monospace"]
+            ).set(  # the default grey of help texts is too pale to read
+                body_text_color_subdued="#5b6472",
+                body_text_color_subdued_dark="#a3acba",
+                block_info_text_color="#5b6472",
+                block_info_text_color_dark="#a3acba",
+            ),
+            css_paths=Path(__file__).with_name("style.css"),
+        )
+    finally:
+        services.chat.close()
+
+
+def _check_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise WorkbenchError(
+                f"Port {settings.port} on {settings.host} cannot be used: {error.strerror}.",
+                "Is the workbench open already? Otherwise choose another port, for example "
+                f"--port {settings.port + 1}.",
+            ) from error

@@ -1,0 +1,71 @@
+"""From the schema to form fields and back. A new setting appears here by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from workbench.config import (
+    TrainingConfig,
+    choices,
+    field_extra,
+    is_automatic_allowed,
+    setting_fields,
+)
+
+# These two have richer widgets of their own in the Configure tab.
+SEPARATE = frozenset({"model", "method"})
+
+
+def field_names(group: str | None = None) -> list[str]:
+    """Return the settings shown as plain fields, in the order of the schema."""
+    return [name for name in setting_fields(group) if name not in SEPARATE]
+
+
+def build_field(name: str) -> gr.components.Component:
+    """Build the form field of one setting; an empty one means automatic."""
+    field = TrainingConfig.model_fields[name]
+    unit = field_extra(name)["unit"]
+    common: dict[str, Any] = {
+        "label": f"{field.title} ({unit})" if unit else field.title,
+        "info": field.description,
+        "value": field.default,
+        "elem_id": f"configure-{name.replace('_', '-')}",
+        "min_width": 200,
+    }
+    options = choices(name)
+    if options:
+        return gr.Dropdown(options, **common)
+    if field.annotation is str:
+        return gr.Textbox(max_lines=1, **common)
+    if is_automatic_allowed(name):  # a number field cannot be empty, a text field can
+        return gr.Textbox(max_lines=1, placeholder=automatic_text(name, None), **common)
+    return gr.Number(**common)
+
+
+def automatic_fields(names: Sequence[str]) -> list[str]:
+    """Return those of ``names`` that may stay empty."""
+    return [name for name in names if is_automatic_allowed(name)]
+
+
+def automatic_text(name: str, chosen: TrainingConfig | None) -> str:
+    """Say what stands in an empty field: that it is automatic, and what was chosen."""
+    if name == "max_steps":
+        return "no limit"
+    value = getattr(chosen, name) if chosen else None
+    return "automatic" if value is None else f"automatic: {value:g}"
+
+
+def read_form(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Return the settings a person entered; numbers come back whole where they are whole."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in zip(names, values, strict=True)
+    }
+
+
+def form_values(config: TrainingConfig, names: Sequence[str]) -> list[Any]:
+    """Return what the fields show for a configuration."""
+    return [getattr(config, name) for name in names]

@@ -1,0 +1,225 @@
+"""What the page says: pure functions from facts to text. Imports no gradio.
+
+HTML is made here only, from our own words and escaped values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from workbench.config import TrainingConfig, field_extra
+from workbench.data.formats import Message
+from workbench.data.report import Dataset
+from workbench.data.store import DatasetInfo
+from workbench.models.progress import FetchProgress
+from workbench.plan import Plan
+from workbench.presets import MethodPreset
+from workbench.runs.status import RunSnapshot
+from workbench.runs.store import Run
+from workbench.words import describe_bytes, describe_clock, describe_duration
+
+TABLE_ROWS = 200
+CELL_CHARACTERS = 300
+
+STATE_WORDS = {
+    "queued": "Not started",
+    "starting": "Starting",
+    "running": "Training",
+    "stopping": "Stopping",
+    "finished": "Finished",
+    "stopped": "Stopped",
+    "failed": "Failed",
+    "lost": "Lost",
+}
+PHASE_WORDS = {
+    "starting": "Starting the training process",
+    "downloading": "Downloading the model",
+    "preparing data": "Preparing the data",
+    "loading": "Loading the model",
+    "training": "Training",
+    "saving": "Saving the tuned model",
+}
+
+
+def plain(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    escaped = escape(text, quote=False)
+    return "".join(f"\\{char}" if char in "\\`*_{}[]()#+-.!|~$" else char for char in escaped)
+
+
+def dataset_summary(info: DatasetInfo, dataset: Dataset) -> str:
+    """Say what was read, as Markdown."""
+    turns = sum(len(c["messages"]) > 2 for c in dataset.conversations)
+    lines = [
+        f"### {plain(info.name)}: {info.row_count:,} {_plural(info.row_count, 'example')}, all readable"
+    ]
+    if turns:
+        lines.append(f"{turns:,} of them have a system prompt or earlier turns.")
+    lines += [f"- Note: {plain(note)}" for note in dataset.notes]
+    return "\n\n".join(lines)
+
+
+def dataset_table(dataset: Dataset) -> tuple[list[str], list[list[str]]]:
+    """Return headers and the first rows, shortened, as text."""
+    fields = [f for f in ("instruction", "input", "output", "system", "history")]
+    shown = [f for f in fields if any(row.get(f) for row in dataset.rows)]
+    rows = [
+        [str(number), *(_shorten(row.get(field)) for field in shown)]
+        for number, row in enumerate(dataset.rows[:TABLE_ROWS], start=1)
+    ]
+    return ["Row", *(field.capitalize() for field in shown)], rows
+
+
+def conversation_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Return one conversation as a chat component takes it."""
+    return [
+        {
+            "role": "assistant" if message["role"] == "assistant" else "user",
+            "content": f"System prompt: {message['content']}"
+            if message["role"] == "system"
+            else message["content"],
+        }
+        for message in messages
+    ]
+
+
+def plan_sentence(plan: Plan) -> str:
+    """Say in one line what Start will do and how long it takes."""
+    if plan.seconds is None:
+        return f"**{plan.total_steps:,} steps.** How long they take is {plan.seconds_source}."
+    return (
+        f"**About {describe_duration(plan.seconds)}** on this computer for {plan.total_steps:,} steps "
+        f"({plan.seconds_source})."
+    )
+
+
+def plan_details(plan: Plan, method: MethodPreset) -> str:
+    """Say what will happen and why, as Markdown."""
+    config = plan.config
+    lines = [
+        f"### The plan\n\n{plan_sentence(plan)}",
+        f"- **{plan.train_rows:,} examples** to learn from, **{plan.validation_rows:,}** held back to check",
+        f"- **{plan.total_tokens:,} tokens** to read, roughly",
+        f"- **{plain(method.label)}**: {plain(method.cost)}",
+    ]
+    lines += [
+        f"- {_setting_words(config, name)}, because {plain(reason)}"
+        for name, reason in plan.reasons.items()
+        if name in ("epochs", "learning_rate", "batch_size")
+    ]
+    return "\n".join([lines[0], "", *lines[1:]])
+
+
+def run_status(run: Run | None, snapshot: RunSnapshot | None) -> str:
+    """Draw state, progress bar and figures of a run, as HTML."""
+    if run is None or snapshot is None:
+        return (
+            '<div class="wb-status"><div class="wb-headline">Nothing trained yet</div>'
+            "<p>Press Start. The chart appears here, and you may close this page meanwhile.</p></div>"
+        )
+    share = _progress_share(snapshot)
+    moving = " wb-unknown" if share is None and snapshot.is_active else ""
+    width = 0 if share is None else round(100 * share, 1)
+    figures = "".join(
+        f'<div class="wb-figure"><span>{escape(label)}</span><b>{escape(value)}</b></div>'
+        for label, value in _figures(snapshot)
+    )
+    words = " ".join(part for part in (snapshot.message, snapshot.hint) if part)
+    warnings = "".join(f'<p class="wb-warning">{escape(text)}</p>' for text in snapshot.warnings)
+    return (
+        f'<div class="wb-status wb-{snapshot.state}" data-state="{snapshot.state}">'
+        f'<div class="wb-headline">{escape(run.name)}: {_headline(snapshot)}</div>'
+        f'<div class="wb-bar{moving}" role="progressbar" aria-valuenow="{width}" aria-valuemin="0" '
+        f'aria-valuemax="100"><div style="width:{width}%"></div></div>'
+        f'<div class="wb-figures">{figures}</div>'
+        f"{f'<p>{escape(words)}</p>' if words else ''}{warnings}</div>"
+    )
+
+
+def fetch_banner(label: str, progress: FetchProgress | None, is_here: bool) -> str:
+    """Say how far the starter model is, as HTML; empty when there is nothing to say."""
+    if is_here or progress is None or progress.state == "done":
+        return ""
+    if progress.state == "failed":
+        return (
+            f'<div class="wb-banner wb-failed">{escape(label)} is not here yet. '
+            f"{escape(progress.message)} Training tries again by itself.</div>"
+        )
+    if progress.state == "converting":
+        words = f"{progress.message}, once"
+    else:
+        total = describe_bytes(progress.total_bytes) if progress.total_bytes else "93 MB"
+        words = f"{describe_bytes(progress.done_bytes)} of {total}"
+    share = progress.done_bytes / progress.total_bytes if progress.total_bytes else 0
+    return (
+        f'<div class="wb-banner">Fetching {escape(label)}: {escape(words)}. You can go on meanwhile.'
+        f'<div class="wb-bar"><div style="width:{100 * share:.0f}%"></div></div></div>'
+    )
+
+
+def run_label(run: Run, snapshot: RunSnapshot) -> str:
+    """Name a run in a list."""
+    return f"{run.name} ({STATE_WORDS[snapshot.state].lower()}, {run.id[:8]} {run.id[9:11]}:{run.id[11:13]})"
+
+
+def _headline(snapshot: RunSnapshot) -> str:
+    if snapshot.state in ("running", "starting"):
+        return PHASE_WORDS[snapshot.phase]
+    if snapshot.state == "stopping":
+        return "Stopping after this step, then saving"
+    return STATE_WORDS[snapshot.state]
+
+
+def _progress_share(snapshot: RunSnapshot) -> float | None:
+    """Return how much of the present phase is done, or ``None`` where nobody knows."""
+    if snapshot.state == "finished":
+        return 1.0
+    if snapshot.total_steps:
+        return min(1.0, snapshot.step / snapshot.total_steps)
+    download = snapshot.download
+    if snapshot.phase == "downloading" and download and download.total_bytes:
+        return download.done_bytes / download.total_bytes
+    return None
+
+
+def _figures(snapshot: RunSnapshot) -> list[tuple[str, str]]:
+    figures: list[tuple[str, str]] = []
+    if snapshot.total_steps:
+        figures.append(("Step", f"{snapshot.step:,} of {snapshot.total_steps:,}"))
+    elif snapshot.phase == "downloading" and snapshot.download:
+        download = snapshot.download
+        size = f"{describe_bytes(download.done_bytes)} of {describe_bytes(download.total_bytes)}"
+        figures.append(("Download", download.message or size))
+    if snapshot.is_active and snapshot.eta_seconds is not None:
+        figures.append(("Time left", describe_clock(snapshot.eta_seconds)))
+    figures.append(
+        ("Time so far" if snapshot.is_active else "Took", describe_clock(snapshot.elapsed_seconds))
+    )
+    if snapshot.steps and snapshot.steps[-1].loss is not None:
+        figures.append(("Training loss", f"{snapshot.steps[-1].loss:.3f}"))
+    if snapshot.evaluations and snapshot.evaluations[-1].loss is not None:
+        figures.append(("Validation loss", f"{snapshot.evaluations[-1].loss:.3f}"))
+    if snapshot.tokens_per_second:
+        figures.append(("Speed", f"{snapshot.tokens_per_second:,.0f} tokens/s"))
+    if snapshot.memory_bytes:
+        on_gpu = bool(snapshot.start and snapshot.start.device == "cuda")
+        label = "GPU memory" if on_gpu else "Memory"
+        figures.append((label, describe_bytes(snapshot.memory_bytes)))
+    return figures
+
+
+def _setting_words(config: TrainingConfig, name: str) -> str:
+    value, unit = getattr(config, name), field_extra(name)["unit"]
+    label = TrainingConfig.model_fields[name].title
+    return f"{label} **{value:g}**{f' {unit}' if unit else ''}"
+
+
+def _shorten(value: Any) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= CELL_CHARACTERS else f"{text[:CELL_CHARACTERS]}…"
+
+
+def _plural(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"
