@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help run test lint format check-docker constraints clean
+.PHONY: help run test lint format constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what there is
@@ -19,6 +19,7 @@ lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 format: $(INSTALLED)  ## Write the style
 	$(BIN)/ruff format .

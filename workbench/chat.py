@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-import httpx
+import httpx2
 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
@@ -76,18 +76,18 @@ class ChatProcess:
         """
         body = {"model": model, "messages": list(messages), "stream": True, **sampling}
         try:
-            with httpx.stream(
+            with httpx2.stream(
                 "POST",
                 f"http://127.0.0.1:{self._port}/v1/chat/completions",
                 json=body,
                 headers={"Authorization": f"Bearer {self._token}"},
-                timeout=httpx.Timeout(10.0, read=600.0),
+                timeout=httpx2.Timeout(10.0, read=600.0),
                 trust_env=False,  # loopback must not go through a proxy
             ) as response:
                 if response.is_error:
                     raise WorkbenchError(_error_text(response))
                 yield from _pieces(response)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise WorkbenchError(
                 "The chat process stopped answering.",
                 f"Send the message again; if it happens twice, look into {self._log_path}.",
@@ -130,7 +130,7 @@ class ChatProcess:
         self._process, self._run_id = None, ""
 
 
-def _pieces(response: httpx.Response) -> Iterator[str]:
+def _pieces(response: httpx2.Response) -> Iterator[str]:
     for line in response.iter_lines():
         if not line.startswith("data: ") or line == "data: [DONE]":
             continue
@@ -141,6 +141,6 @@ def _pieces(response: httpx.Response) -> Iterator[str]:
             yield text
 
 
-def _error_text(response: httpx.Response) -> str:
+def _error_text(response: httpx2.Response) -> str:
     body = json.loads(response.read())
     return str(body.get("error", {}).get("message") or body.get("detail") or response.status_code)

@@ -104,7 +104,7 @@ class TrainingConfig(BaseModel):
     )
     max_steps: int | None = option(
         None,
-        label="Maximum steps",
+        label="Step limit",
         help="Make exactly this many corrections, whatever the epochs say; empty for no limit.",
         group="advanced",
         unit="steps",
@@ -221,9 +221,9 @@ class TrainingConfig(BaseModel):
     )
     micro_batch_tokens: int = option(
         2048,
-        label="Tokens at once",
-        help="A step is computed in pieces of this size: lower it when memory runs out; "
-        "the result is the same.",
+        label="Micro-batch size",
+        help="A step is computed in pieces of this size; lower it when memory runs out, the result "
+        "stays the same.",
         group="advanced",
         unit="tokens",
         ge=16,

@@ -160,7 +160,7 @@ def _learning_rate(model: ModelFacts, method: MethodPreset) -> tuple[float, str]
     rate = min(HIGHEST_LEARNING_RATE, max(LOWEST_LEARNING_RATE, rate)) * method.learning_rate_scale
     rounded = float(f"{rate:.1g}")
     known = "" if model.hidden_size else ", its width not being known yet"
-    return rounded, f"usual for {method.label} on a model of this size{known}"
+    return rounded, f"that is usual for {method.label} on a model of this size{known}"
 
 
 def _cadence(total_steps: int, times: int, what: str) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from workbench.data.split import split_indices
 from workbench.data.store import DatasetInfo, DatasetStore
 from workbench.hardware import look
 from workbench.models.catalogue import find_model
-from workbench.models.store import ModelStore
+from workbench.models.store import ModelStore, check_model_folder
 from workbench.plan import DataFacts, Machine, Plan, make_plan
 from workbench.presets import find_recipe, methods
 from workbench.runs.store import DataReference, Run, RunStore
@@ -61,6 +61,8 @@ class Services:
         """
         config = build_config(find_recipe(recipe).config if recipe else {}, values)
         source = find_model(config.model, allow_folder=allow_folder)
+        if source.kind == "folder":
+            check_model_folder(self.models.directory(source))
         return config.model_copy(update={"model": source.id})
 
     def plan(

@@ -100,7 +100,7 @@ class _explained:  # noqa: N801 - used as a verb
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        import httpx
+        import httpx2
         from huggingface_hub import errors
 
         name = self._repository
@@ -116,7 +116,7 @@ class _explained:  # noqa: N801 - used as a verb
                 "Check the spelling: owner/name, as in HuggingFaceTB/SmolLM2-360M-Instruct.",
             ) from error
         if isinstance(
-            error, errors.HfHubHTTPError | errors.LocalEntryNotFoundError | httpx.HTTPError
+            error, errors.HfHubHTTPError | errors.LocalEntryNotFoundError | httpx2.HTTPError
         ):
             raise WorkbenchError(
                 f"{name} could not be downloaded from the Hugging Face Hub.", CONNECTION_HINT

@@ -60,7 +60,7 @@ class ModelStore:
             with self._locked(source, report):
                 if not self.is_here(source):
                     self._fetch(source, report)
-        _check_folder(self.directory(source))
+        check_model_folder(self.directory(source))
         return self.directory(source)
 
     def fetch_in_background(self, source: ModelSource) -> subprocess.Popen[bytes] | None:
@@ -98,7 +98,7 @@ class ModelStore:
                 fetch_starter(partial_dir, tell)
             else:
                 fetch_from_hub(source.location, partial_dir, tell)
-            _check_folder(partial_dir)
+            check_model_folder(partial_dir)
             partial_dir.rename(self.directory(source))
             write_progress(progress_path, FetchProgress("done"))
         except WorkbenchError as error:
@@ -128,7 +128,7 @@ class ModelStore:
         return self._settings.models_dir / (source.slug + suffix)
 
 
-def _check_folder(directory: Path) -> None:
+def check_model_folder(directory: Path) -> None:
     """Refuse a folder without config or safetensors.
 
     Raises:

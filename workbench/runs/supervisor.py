@@ -19,6 +19,7 @@ from workbench.runs.store import Run, RunStore, read_json, write_json
 from workbench.settings import Settings, child_environment, ensure_dir
 
 TRAINER = ("-m", "workbench.training")
+LEAVING_SECONDS = 30
 
 
 class Supervisor:
@@ -68,6 +69,9 @@ class Supervisor:
             WorkbenchError: Names the run that is training.
         """
         active = self.active_run()
+        # A run that has said its last word takes a moment to leave and give its memory back.
+        if active and not self.snapshot(active).is_active and self.wait(active, LEAVING_SECONDS):
+            active = None
         if active:
             raise WorkbenchError(
                 f'"{active.name}" is still training, and one model trains at a time.',

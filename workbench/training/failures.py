@@ -19,7 +19,7 @@ def explain_failure(error: BaseException) -> tuple[str, str]:
     if "out of memory" in text or "can't allocate memory" in text or isinstance(error, MemoryError):
         return (
             "The computer ran out of memory.",
-            'Lower "Tokens at once" or "Maximum length", use QLoRA, or choose a smaller model.',
+            "Lower the micro-batch size or the maximum length, use QLoRA, or choose a smaller model.",
         )
     if getattr(error, "errno", None) == errno.ENOSPC or "no space left" in text:
         return "The disk is full.", "Free some space and start again."

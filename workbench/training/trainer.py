@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -129,6 +130,11 @@ class WorkbenchTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save as Trainer does, without the pickle of its arguments: config.yaml has them all."""
+        super()._save(output_dir, state_dict)
+        Path(output_dir or self.args.output_dir, "training_args.bin").unlink(missing_ok=True)
 
     def _micro_batches(self, examples: Sequence[TokenizedExample]) -> Any:
         return micro_batches(examples, self._token_budget, padded=self._padded, pad_id=self._pad_id)

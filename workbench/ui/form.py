@@ -29,7 +29,7 @@ def build_field(name: str) -> gr.components.Component:
     field = TrainingConfig.model_fields[name]
     unit = field_extra(name)["unit"]
     common: dict[str, Any] = {
-        "label": f"{field.title} ({unit})" if unit else field.title,
+        "label": f"{field.title} ({unit})" if unit else str(field.title),
         "info": field.description,
         "value": field.default,
         "elem_id": f"configure-{name.replace('_', '-')}",

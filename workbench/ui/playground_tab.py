@@ -12,6 +12,7 @@ from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.services import Services
 from workbench.ui.guard import PRIVATE, QUIET, user_errors
+from workbench.ui.views import run_label
 
 GENERAL_QUESTION = "What is the capital of France?"
 SUGGESTIONS = 4
@@ -143,11 +144,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
 def finished_runs(services: Services) -> list[tuple[str, str]]:
     """Return label and id of every run that saved a model, the newest first."""
     runs = [services.runs.get(run_id) for run_id in services.runs.ids()]
-    return [
-        (f"{run.name} ({run.config.model}, {run.id[:8]} {run.id[9:11]}:{run.id[11:13]})", run.id)
-        for run in runs
-        if run.model_dir.is_dir()
-    ]
+    return [(run_label(run), run.id) for run in runs if run.model_dir.is_dir()]
 
 
 def _chatbot(label: str, element_id: str) -> gr.Chatbot:
@@ -189,5 +186,5 @@ def _stream(
     for piece in pieces:
         answer += piece
         yield [*history, {"role": "assistant", "content": answer}]
-    if not answer:
+    if not answer.strip():
         yield [*history, {"role": "assistant", "content": "(The model gave an empty answer.)"}]

@@ -119,7 +119,7 @@ def build_train_tab(
 def run_choices(services: Services) -> list[tuple[str, str]]:
     """Return label and id of every run, the newest first."""
     runs = [services.runs.get(run_id) for run_id in services.runs.ids()]
-    return [(run_label(run, services.supervisor.snapshot(run)), run.id) for run in runs]
+    return [(run_label(run), run.id) for run in runs]
 
 
 def newest_run_id(services: Services) -> str | None:

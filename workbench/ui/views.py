@@ -5,6 +5,7 @@ HTML is made here only, from our own words and escaped values.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -108,6 +109,7 @@ def plan_details(plan: Plan, method: MethodPreset) -> str:
         f"- {_setting_words(config, name)}, because {plain(reason)}"
         for name, reason in plan.reasons.items()
         if name in ("epochs", "learning_rate", "batch_size")
+        and not (name == "epochs" and config.max_steps)  # the steps decide then
     ]
     return "\n".join([lines[0], "", *lines[1:]])
 
@@ -159,9 +161,10 @@ def fetch_banner(label: str, progress: FetchProgress | None, is_here: bool) -> s
     )
 
 
-def run_label(run: Run, snapshot: RunSnapshot) -> str:
-    """Name a run in a list."""
-    return f"{run.name} ({STATE_WORDS[snapshot.state].lower()}, {run.id[:8]} {run.id[9:11]}:{run.id[11:13]})"
+def run_label(run: Run) -> str:
+    """Name a run in a list: what it is called, on what model, and when it was started."""
+    when = time.strftime("%d %b %H:%M:%S", time.localtime(run.created))
+    return f"{run.name} ({run.config.model}, {when})"
 
 
 def _headline(snapshot: RunSnapshot) -> str:

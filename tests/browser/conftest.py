@@ -1,0 +1,109 @@
+"""A real server and a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from workbench.config import STARTER_MODEL
+from workbench.settings import PROJECT_DIR
+
+SCREENSHOTS_DIR = Path(__file__).parent / "screenshots"
+CHROMIUM = (
+    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+)
+CHROMIUM_FLAGS = [
+    "--no-sandbox",  # Chromium refuses to start as root otherwise
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+STARTUP_SECONDS = 60
+
+
+class Server:
+    """The workbench in a process of its own, which can be ended and started again."""
+
+    def __init__(self, home: Path, log_path: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._home, self._log_path = home, log_path
+        self._process = None
+
+    def start(self) -> None:
+        environment = os.environ | {"WORKBENCH_HOME": str(self._home)}
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(PROJECT_DIR / "app.py"), "--port", str(self.port)],
+                env=environment, stdout=log, stderr=log,
+            )  # fmt: skip
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while True:
+            try:
+                urllib.request.urlopen(self.url, timeout=1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline, self._log_path.read_text()
+                time.sleep(0.2)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("there is no Chromium on this machine (Debian's package is called chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server(settings, tmp_path, tiny_model_dir):
+    """A server whose workspace has the tiny model, as ``tests/tiny`` and in the starter's place."""
+    for name in ("tests--tiny", STARTER_MODEL):
+        shutil.copytree(tiny_model_dir, settings.models_dir / name)
+    server = Server(settings.home_dir, tmp_path / "server.log")
+    server.start()
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def page(browser, server):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
+    page.goto(server.url)
+    page.get_by_role("tab", name="1. Data").wait_for()
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def screenshot():
+    """Keep a picture of the page at both widths, for a person to look at."""
+    SCREENSHOTS_DIR.mkdir(exist_ok=True)
+
+    def take(page, name):
+        for width in (800, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_timeout(400)
+            page.screenshot(path=SCREENSHOTS_DIR / f"{name}-{width}.png", full_page=True)
+
+    return take

@@ -1,0 +1,102 @@
+"""The real download code against a fake Hub, in the real child process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.fake_hub import Hub
+from workbench.models.catalogue import find_model
+from workbench.models.store import ModelStore
+
+NAME = "someone/tiny-chat"
+
+
+@pytest.fixture
+def hub(tiny_model_dir):
+    hub = Hub()
+    hub.add_folder(NAME, tiny_model_dir)
+    with hub.serve():
+        yield hub
+
+
+@pytest.fixture
+def fetch(settings, hub):
+    def run(name=NAME, endpoint=None):
+        environment = os.environ | {
+            "HF_ENDPOINT": endpoint or hub.endpoint,
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        command = [sys.executable, "-m", "workbench.models", name]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def store(settings):
+    return ModelStore(settings)
+
+
+def test_a_model_is_fetched_by_name_and_loads(fetch, store):
+    result = fetch()
+    assert result.returncode == 0, result.stderr
+    source = find_model(NAME)
+    assert store.is_here(source)
+    assert store.progress(source).state == "done"
+    from transformers import AutoModelForCausalLM
+
+    assert AutoModelForCausalLM.from_pretrained(store.directory(source)).num_parameters() > 0
+
+
+def test_code_and_pickles_in_the_repository_stay_there(fetch, hub, store):
+    hub.repositories[NAME] |= {"modeling_evil.py": b"boom", "pytorch_model.bin": b"boom"}
+    assert fetch().returncode == 0
+    assert not {"modeling_evil.py", "pytorch_model.bin"} & set(hub.requested)
+    names = {path.name for path in store.directory(find_model(NAME)).rglob("*")}
+    assert not {"modeling_evil.py", "pytorch_model.bin"} & names
+
+
+def test_weights_without_safetensors_are_refused(fetch, hub, store):
+    files = hub.repositories[NAME]
+    files["pytorch_model.bin"] = files.pop("model.safetensors")
+    result = fetch()
+    assert result.returncode == 1
+    assert "no safetensors weights" in result.stderr
+    assert hub.requested == []
+
+
+def test_an_interrupted_download_leaves_nothing_that_looks_finished(fetch, hub, store):
+    hub.drop_after_bytes = 1000
+    fetch(endpoint=None)  # huggingface_hub may try again by itself and succeed
+    source = find_model(NAME)
+    if not store.is_here(source):
+        assert store.progress(source).state == "failed"
+        assert fetch().returncode == 0
+    size = (store.directory(source) / "model.safetensors").stat().st_size
+    assert size == len(hub.repositories[NAME]["model.safetensors"])
+
+
+def test_a_name_that_does_not_exist_is_a_sentence(fetch, store):
+    result = fetch("someone/nothing")
+    assert result.returncode == 1
+    assert "There is no model someone/nothing on the Hugging Face Hub" in result.stderr
+    assert not store.is_here(find_model("someone/nothing"))
+
+
+def test_a_gated_model_says_what_to_do(fetch, hub):
+    hub.gated.add(NAME)
+    result = fetch()
+    assert result.returncode == 1
+    assert f"https://huggingface.co/{NAME}, accept" in result.stderr
+
+
+def test_no_network_is_a_sentence(fetch, store):
+    result = fetch(endpoint="http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "Check the network connection" in result.stderr
+    assert store.progress(find_model(NAME)).state == "failed"

@@ -1,0 +1,86 @@
+import threading
+
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.models import store as store_module
+from workbench.models.catalogue import find_model, model_facts
+from workbench.models.store import ModelStore
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["", "/etc", "../x", "a/b/c", "a/../b", "..", "owner/", "x/..", "C:\\x", "a b/c", "no-slash"],
+)
+def test_the_page_takes_ids_never_paths(bad):
+    with pytest.raises(WorkbenchError, match="There is no model"):
+        find_model(bad)
+
+
+def test_a_folder_is_taken_on_the_command_line_only(tmp_path):
+    assert find_model(str(tmp_path), allow_folder=True).kind == "folder"
+    with pytest.raises(WorkbenchError):
+        find_model(str(tmp_path))
+
+
+def test_distinct_names_have_distinct_folders():
+    slugs = {find_model(name).slug for name in ("a/b-c", "a-b/c", "a/b--c", "a--b/c")}
+    assert len(slugs) >= 3
+
+
+def test_sizes_come_from_the_files_or_the_name(tiny_model_dir, tmp_path):
+    facts = model_facts(find_model(str(tiny_model_dir), allow_folder=True), tiny_model_dir)
+    assert facts.hidden_size == 64
+    assert 50_000 < facts.parameters < 250_000
+    assert model_facts(find_model("owner/Great-7B-Chat"), tmp_path).parameters == 7_000_000_000
+    assert model_facts(find_model("owner/great-1.5b"), tmp_path).parameters == 1_500_000_000
+    assert model_facts(find_model("owner/model"), tmp_path).parameters is None
+
+
+@pytest.fixture
+def fetches(monkeypatch, tiny_model_dir):
+    """Replace the download by a slow copy that counts."""
+    import shutil
+    import time
+
+    calls = []
+
+    def fetch(repository, directory, report):
+        calls.append(repository)
+        time.sleep(0.5)
+        shutil.copytree(tiny_model_dir, directory, dirs_exist_ok=True)
+
+    monkeypatch.setattr(store_module, "fetch_from_hub", fetch)
+    return calls
+
+
+def test_two_who_want_the_same_model_fetch_it_once(settings, fetches):
+    source = find_model("owner/name")
+    threads = [
+        threading.Thread(target=ModelStore(settings).ensure, args=(source, lambda progress: None))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert fetches == ["owner/name"]
+    assert ModelStore(settings).is_here(source)
+
+
+def test_a_failed_fetch_says_why_and_the_next_one_tries_again(settings, monkeypatch, fetches):
+    source, store = find_model("owner/name"), ModelStore(settings)
+    works = store_module.fetch_from_hub
+
+    def fail(repository, directory, report):
+        (directory / "half").write_text("x")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module, "fetch_from_hub", fail)
+    with pytest.raises(WorkbenchError, match="No space left"):
+        store.ensure(source, lambda progress: None)
+    assert not store.is_here(source)
+    assert store.progress(source).state == "failed"
+    monkeypatch.setattr(store_module, "fetch_from_hub", works)
+    store.ensure(source, lambda progress: None)
+    assert store.is_here(source)

@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from workbench.runs.events import EVENT_KINDS, StepEvent, WarningEvent, append_event, read_events
+
+STEP = {
+    "step": 1, "epoch": 0.5, "loss": 2.0, "learning_rate": 1e-3, "grad_norm": 1.0, "tokens": 10,
+    "seconds": 1.0, "memory_bytes": 5,
+}  # fmt: skip
+
+
+def test_events_come_back_as_they_were_written(tmp_path):
+    path = tmp_path / "events.jsonl"
+    written = [StepEvent(**STEP), WarningEvent(message="Zeilen\nmit ü")]
+    for event in written:
+        append_event(path, event)
+    assert read_events(path)[0] == written
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [record["kind"] for record in records] == ["step", "warning"]
+    assert all(isinstance(record["time"], float) for record in records)
+
+
+def test_reading_goes_on_where_it_ended_and_waits_for_a_whole_line(tmp_path):
+    path = tmp_path / "events.jsonl"
+    append_event(path, WarningEvent(message="one"))
+    events, offset = read_events(path)
+    with path.open("a") as file:
+        file.write('{"kind": "warning", "ti')
+    assert read_events(path, offset) == ([], offset)
+    with path.open("a") as file:
+        file.write('me": 1.0, "message": "two"}\n')
+    events, _ = read_events(path, offset)
+    assert [event.message for event in events] == ["two"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_written_as_null(tmp_path, value):
+    append_event(tmp_path / "e", StepEvent(**STEP | {"loss": value}))
+    assert "NaN" not in (tmp_path / "e").read_text()
+    assert read_events(tmp_path / "e")[0][0].loss is None
+
+
+def test_kinds_and_fields_of_a_newer_version_are_skipped(tmp_path):
+    (tmp_path / "e").write_text(
+        '{"kind": "teleport", "time": 1}\n{"kind": "warning", "time": 1, "message": "m", "colour": 3}\n'
+    )
+    assert read_events(tmp_path / "e")[0] == [WarningEvent(time=1, message="m")]
+
+
+def test_a_missing_file_reads_as_empty(tmp_path):
+    assert read_events(tmp_path / "gone") == ([], 0)
+
+
+def test_every_kind_has_a_distinct_name():
+    assert len(EVENT_KINDS) == 8

@@ -1,0 +1,62 @@
+import shutil
+from collections import namedtuple
+
+import pytest
+import yaml
+
+from workbench.config import build_config
+from workbench.errors import WorkbenchError
+from workbench.runs.store import DataReference, RunStore
+
+DATA = DataReference("d", "d.json", "/nowhere/d.json", "0" * 64, 8, 0.1, 42)
+
+
+@pytest.fixture
+def store(settings):
+    return RunStore(settings)
+
+
+def test_a_run_comes_back_as_it_was_made(store):
+    config = build_config({"learning_rate": 1e-5})
+    run = store.create(config, DATA, "Käse & Brot", {"epochs": "because"}, 12.5)
+    assert store.get(run.id) == run
+    assert (run.name, run.config, run.data, run.planned_seconds) == (
+        "Käse & Brot",
+        config,
+        DATA,
+        12.5,
+    )
+
+
+def test_config_yaml_holds_every_setting_and_its_version(store):
+    run = store.create(build_config(), DATA, "r", {}, None)
+    written = yaml.safe_load((run.directory / "config.yaml").read_text())
+    assert written["schema_version"] == 1
+    assert set(written) == set(build_config().model_dump())
+
+
+def test_latest_is_the_newest_and_ids_are_never_reused(store):
+    runs = [store.create(build_config(), DATA, "same", {}, None) for _ in range(3)]
+    assert len({run.id for run in runs}) == 3
+    assert store.get("latest").id == store.ids()[0] == max(run.id for run in runs)
+
+
+@pytest.mark.parametrize("bad", ["../x", "/etc", "", "nope", "a/../b", ".start.lock", "LATEST"])
+def test_an_id_is_never_a_path(store, bad):
+    store.create(build_config(), DATA, "r", {}, None)
+    with pytest.raises(WorkbenchError, match="There is no run"):
+        store.get(bad)
+
+
+def test_no_run_yet_is_a_sentence(store):
+    with pytest.raises(WorkbenchError, match="no run yet"):
+        store.get("latest")
+    assert store.ids() == []
+
+
+def test_a_full_disk_is_told_before_anything_is_written(store, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1))
+    with pytest.raises(WorkbenchError, match="MB free"):
+        store.create(build_config(), DATA, "r", {}, None)
+    assert store.ids() == []

@@ -1,0 +1,218 @@
+"""The command line, with real child processes training a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from workbench.cli import main
+from workbench.runs.events import StepEvent, read_events
+from workbench.settings import PROJECT_DIR
+
+QUICK = ["max_steps=6", "eval_steps=3", "batch_size=4", "max_length=256"]
+
+
+@pytest.fixture
+def train(settings, services, tiny_model_dir, alpaca_file, capsys):
+    """Run ``workbench train`` on the tiny model; return exit code, stdout and stderr."""
+
+    def run(*extra, data=alpaca_file):
+        arguments = ["train", "--data", str(data), "--model", str(tiny_model_dir), *extra]
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def run_json(capsys, *arguments):
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_a_method_trains_saves_and_chats(train, services, capsys, method):
+    code, out, _ = train("--method", method, "--set", *QUICK, "learning_rate=1e-2", "--json")
+    assert code == 0
+    shown = json.loads(out)
+    assert shown["state"] == "finished"
+    assert (shown["step"], shown["total_steps"], shown["config"]["method"]) == (6, 6, method)
+    run = services.runs.get("latest")
+    events, _ = read_events(run.events_path)
+    steps = [event for event in events if isinstance(event, StepEvent)]
+    assert len(steps) == 6
+    assert steps[-1].loss < steps[0].loss
+    assert not list(run.directory.rglob("*.bin"))
+    files = {path.name for path in run.model_dir.iterdir()}
+    assert ("model.safetensors" if method == "full" else "adapter_model.safetensors") in files
+    answers = {
+        flag: run_json(capsys, "chat", "latest", "--prompt", "What comes after 3?", *flag)
+        for flag in ((), ("--base",))
+    }
+    assert [answers[()]["model"], answers[("--base",)]["model"]] == ["tuned", "base"]
+    assert answers[()]["answer"] != answers[("--base",)]["answer"]
+
+
+def test_full_tuning_saves_a_model_that_needs_no_base(train, services, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert train("--method", "full", "--set", *QUICK)[0] == 0
+    standalone = services.runs.get("latest").model_dir.rename(tmp_path / "standalone")
+    model = AutoModelForCausalLM.from_pretrained(standalone)
+    base = AutoModelForCausalLM.from_pretrained(services.runs.get("latest").config.model)
+    changed = [not a.equal(b) for a, b in zip(model.parameters(), base.parameters(), strict=True)]
+    assert all(changed)  # every weight
+    assert AutoTokenizer.from_pretrained(standalone).chat_template
+
+
+def test_the_same_seed_gives_the_same_losses(train, services):
+    losses = []
+    for _ in range(2):
+        assert train("--set", *QUICK)[0] == 0
+        events, _ = read_events(services.runs.get("latest").events_path)
+        losses.append([event.loss for event in events if isinstance(event, StepEvent)])
+    assert losses[0] == losses[1]
+
+
+def test_the_run_directory_is_readable_with_cat(train, services):
+    assert train("--set", *QUICK, "save_steps=3", "--name", "First try")[0] == 0
+    directory = services.runs.get("latest").directory
+    config = yaml.safe_load((directory / "config.yaml").read_text())
+    assert config["learning_rate"] > 0  # resolved
+    assert json.loads((directory / "data.json").read_text())["row_count"] == 40
+    assert json.loads((directory / "environment.json").read_text())["torch"]
+    assert json.loads((directory / "run.json").read_text())["name"] == "First try"
+    assert [path.name for path in (directory / "checkpoints").glob("checkpoint-*")] == [
+        "checkpoint-6"
+    ]
+    for line in (directory / "events.jsonl").read_text().splitlines():
+        assert {"kind", "time"} <= json.loads(line).keys()
+
+
+def test_detach_stop_and_show(train, services, capsys):
+    code, out, _ = train("--detach", "--json", "--set", "max_steps=100000", "batch_size=2")
+    started = json.loads(out)
+    assert (code, started["state"] in ("starting", "running")) == (0, True)
+    deadline = time.monotonic() + 60
+    while run_json(capsys, "show", "latest")["step"] < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert run_json(capsys, "runs")[0]["id"] == started["id"]
+    stopped = run_json(capsys, "stop", started["id"])
+    assert stopped["state"] == "stopped"
+    assert stopped["model_saved"]
+    assert stopped["eta_seconds"] > 0
+    assert services.runs.get("latest").model_dir.is_dir()
+
+
+def test_stop_before_the_first_step_leaves_no_half_model(train, services, capsys):
+    train("--detach", "--set", "max_steps=100000")
+    run = services.runs.get("latest")
+    assert main(["stop", run.id]) == 0
+    assert services.supervisor.snapshot(run).state == "stopped"
+    assert list(run.directory.glob("model*")) == []
+
+
+def test_rows_that_are_too_long_are_counted_and_told(train, services, tmp_path):
+    rows = [{"instruction": "Q" * (400 if n < 5 else 5), "output": "A"} for n in range(40)]
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps(rows))
+    assert train("--set", "max_steps=2", "max_length=100", data=path)[0] == 0
+    (warning,) = services.supervisor.snapshot(services.runs.get("latest")).warnings
+    assert "5 rows (12.5%) are longer than 100 tokens" in warning
+
+
+def test_when_every_row_is_too_long_the_run_says_so(train, services):
+    code, out, _ = train("--set", "max_length=16")
+    assert code == 1
+    assert "Raise the maximum length; the longest row has" in out
+
+
+def test_names_of_layers_that_do_not_exist_are_a_sentence(train):
+    code, out, _ = train("--set", "target_modules=nothing_like_it", "max_steps=1")
+    assert code == 1
+    assert "Set target modules to all-linear." in out
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "counting.json is empty"),
+        (b"{}", "not a JSON list"),
+        (b'[{"instruction": "Q"}]', "row 1 (line 1): no answer"),
+        (b'[{"instruction": "Q", "output": 1}]', "`output` is a number"),
+        ("[]".encode("utf-16"), "not UTF-8"),
+    ],
+)
+def test_wrong_data_is_one_sentence_and_exit_code_2(train, alpaca_file, content, words, services):
+    alpaca_file.write_bytes(content)
+    code, out, err = train()
+    assert code == 2
+    assert words in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert services.runs.ids() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "gone.json"], "There is no file gone.json"),
+        (["--data", "sample-identity", "--set", "epochs=-1"], "epochs cannot be '-1'"),
+        (["--data", "sample-identity", "--set", "epochs"], "has no ="),
+        (["--data", "sample-identity", "--preset", "nope"], "There is no preset 'nope'"),
+        (
+            ["--data", "sample-identity", "--model", "no such model"],
+            "There is no model 'no such model'",
+        ),
+        (["--data", "sample-identity", "--model", "/etc"], "/etc holds no model"),
+        (["--data", "sample-identity", "--method", "magic"], "method cannot be 'magic'"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(settings, capsys, arguments, words):
+    assert main(["train", *arguments, "--json"]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("verb", ["show", "stop", "chat"])
+def test_an_unknown_run_is_a_sentence(settings, capsys, verb):
+    assert main([verb, "nope"]) == 2
+    assert "There is no run 'nope'" in capsys.readouterr().err
+
+
+def test_a_folder_without_safetensors_is_refused(train, services, tmp_path, monkeypatch):
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    code, _, err = train("--model", str(folder))
+    assert code == 2
+    assert "no safetensors weights" in err
+    assert services.runs.ids() == []
+
+
+def test_a_taken_port_is_a_sentence_and_no_trace(settings):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, str(PROJECT_DIR / "app.py"), "--port", str(port)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert f"--port {port + 1}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_listening_on_all_addresses_needs_a_password(settings):
+    command = [sys.executable, str(PROJECT_DIR / "app.py"), "--host", "0.0.0.0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert "WORKBENCH_PASSWORD" in result.stderr

@@ -1,0 +1,159 @@
+import time
+
+import pytest
+
+from workbench.config import build_config, setting_fields
+from workbench.data.report import Dataset
+from workbench.models.progress import FetchProgress
+from workbench.presets import methods
+from workbench.runs.events import DownloadEvent, FinishedEvent, PhaseEvent, StartEvent, StepEvent
+from workbench.runs.status import derive_status
+from workbench.ui.charts import MAX_POINTS, loss_figure, smooth
+from workbench.ui.form import SEPARATE, build_field, field_names, form_values, read_form
+from workbench.ui.views import (
+    conversation_messages,
+    dataset_table,
+    fetch_banner,
+    plain,
+    plan_details,
+    run_status,
+)
+
+NASTY = '<img src=x onerror="alert(1)">'
+
+
+def test_every_setting_is_on_the_page_once():
+    assert set(field_names()) | SEPARATE == set(setting_fields())
+
+
+@pytest.mark.parametrize("name", field_names())
+def test_every_field_has_label_help_and_an_id(name):
+    field = build_field(name)
+    assert field.label
+    assert field.info.endswith(".")
+    assert field.elem_id == f"configure-{name.replace('_', '-')}"
+
+
+def test_a_form_comes_back_as_the_same_config():
+    config = build_config({"epochs": 2.5, "lora_rank": 8, "method": "qlora"})
+    names = list(setting_fields())
+    assert build_config(read_form(names, form_values(config, names))) == config
+
+
+def test_numbers_from_the_browser_are_whole_where_they_are():
+    assert read_form(["lora_rank", "lora_dropout"], [8.0, 0.5]) == {
+        "lora_rank": 8,
+        "lora_dropout": 0.5,
+    }
+    assert build_config(read_form(["seed"], [7.0])).seed == 7
+
+
+def test_smoothing_never_rewrites_the_past_and_starts_at_the_first_value():
+    values = [4.0, 3.0, 5.0, 1.0, None, 0.5]
+    whole = smooth(values)
+    assert whole[0] == pytest.approx(4.0)
+    assert whole[4] is None
+    for count in range(1, len(values)):
+        assert smooth(values[:count]) == whole[:count]
+
+
+def snapshot(events, **flags):
+    settings = {"process_started": True, "process_alive": True, "stop_requested": False}
+    return derive_status(events, created=time.time(), **settings | flags)
+
+
+def started(total_steps):
+    return StartEvent(
+        total_steps=total_steps, train_rows=8, validation_rows=0, left_out_rows=0,
+        supervised_tokens=8, parameters=1, trained_parameters=1, device="cpu", precision="fp32",
+        threads=1,
+    )  # fmt: skip
+
+
+def steps(count, loss=1.0):
+    return [
+        StepEvent(
+            step=number, epoch=0.1, loss=loss, learning_rate=1e-3, grad_norm=1.0, tokens=10,
+            seconds=1.0, memory_bytes=10**9,
+        )
+        for number in range(1, count + 1)
+    ]  # fmt: skip
+
+
+def test_the_chart_sends_few_points_of_a_long_run_and_keeps_the_last():
+    figure = loss_figure(snapshot([started(100_000), *steps(25_000)]))
+    assert all(len(trace.x) <= MAX_POINTS + 1 for trace in figure.data)
+    assert figure.data[0].x[-1] == 25_000
+    assert len(figure.to_json()) < 150_000
+
+
+def test_the_chart_has_the_four_curves():
+    figure = loss_figure(snapshot([started(10), *steps(3)]))
+    assert [trace.name.split(" (")[0] for trace in figure.data] == [
+        "Training loss", "Training loss", "Validation loss", "Learning rate",
+    ]  # fmt: skip
+
+
+def test_a_loss_that_was_not_a_number_leaves_a_gap():
+    figure = loss_figure(snapshot([started(10), *steps(1), *steps(1, loss=None)]))
+    assert figure.data[0].y[1] is None
+
+
+class FakeRun:
+    name = NASTY
+    id = "20260101-000000-x"
+
+
+def test_what_a_person_typed_is_never_html():
+    finished = FinishedEvent(outcome="failed", message=NASTY, hint=NASTY)
+    shown = run_status(FakeRun(), snapshot([started(3), finished], process_alive=False))
+    banner = fetch_banner(NASTY, FetchProgress("failed", message=NASTY), is_here=False)
+    for text in (shown, banner, plain(NASTY)):
+        assert "<img" not in text
+
+
+def test_status_shows_figures_with_their_units():
+    shown = run_status(FakeRun(), snapshot([PhaseEvent(phase="training"), started(10), *steps(4)]))
+    for words in ("4 of 10", "Time left", "0:06", "10 tokens/s", "1.0 GB", 'aria-valuenow="40.0"'):
+        assert words in shown
+
+
+def test_a_download_shows_how_far_it_is():
+    events = [
+        PhaseEvent(phase="downloading"), DownloadEvent(done_bytes=46_000_000, total_bytes=92_000_000)
+    ]  # fmt: skip
+    shown = run_status(FakeRun(), snapshot(events))
+    assert "46 MB of 92 MB" in shown
+    assert 'aria-valuenow="50.0"' in shown
+
+
+def test_the_banner_is_silent_when_the_model_is_here():
+    assert fetch_banner("x", FetchProgress("downloading", 1, 2), is_here=True) == ""
+    assert "1 MB of 2 MB" in fetch_banner(
+        "x", FetchProgress("downloading", 10**6, 2 * 10**6), False
+    )
+
+
+def test_markdown_in_a_file_name_stays_text():
+    assert plain("[a](javascript:b) *c*") == r"\[a\]\(javascript:b\) \*c\*"
+
+
+def test_the_table_shows_only_used_columns_and_shortens():
+    rows = [{"instruction": "Q", "input": "", "output": "A" * 999}]
+    dataset = Dataset(conversations=[], rows=rows, notes=[])
+    headers, cells = dataset_table(dataset)
+    assert headers == ["Row", "Instruction", "Output"]
+    assert len(cells[0][2]) < 400
+
+
+def test_a_system_prompt_is_labelled_in_the_preview():
+    shown = conversation_messages([{"role": "system", "content": "Be kind."}])
+    assert shown == [{"role": "user", "content": "System prompt: Be kind."}]
+
+
+def test_the_plan_says_why(services):
+    config = services.configure(None, {})
+    made = services.plan(config, services.datasets.info("sample-identity"))
+    text = plan_details(made, methods()["lora"])
+    assert "because" in text
+    assert "examples" in text
