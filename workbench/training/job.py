@@ -122,9 +122,7 @@ def train(
     enter("training")
     if validation_examples:
         trainer.evaluate()  # where the model starts, so that the curve shows what training changed
-    trainer.train()
-    if validation_examples and trainer.state.global_step % (config.eval_steps or 1):
-        trainer.evaluate()
+    trainer.train()  # evaluates every eval_steps and after the last step
 
     emit(PhaseEvent(phase="saving"))
     _save(model, tokenizer, run, model_dir)
