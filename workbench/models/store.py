@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,8 @@ from workbench.models.catalogue import ModelFacts, ModelSource, model_facts
 from workbench.models.hub import fetch_from_hub
 from workbench.models.progress import FetchProgress, Report, read_progress, write_progress
 from workbench.models.starter import fetch_starter
-from workbench.settings import Settings, child_environment, ensure_dir
+from workbench.processes import start_child
+from workbench.settings import Settings, ensure_dir
 
 
 class ModelStore:
@@ -68,17 +68,9 @@ class ModelStore:
         if self.is_here(source):
             return None
         ensure_dir(self._settings.models_dir)
-        log_path = ensure_dir(self._settings.logs_dir) / "fetch.log"
         write_progress(self._path(source, ".progress.json"), FetchProgress("downloading"))
-        with log_path.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "workbench.models", source.id],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=child_environment() | {"WORKBENCH_HOME": str(self._settings.home_dir)},
-                start_new_session=True,
-            )
+        log_path = self._settings.logs_dir / "fetch.log"
+        return start_child(["-m", "workbench.models", source.id], self._settings, log_path)
 
     def _fetch(self, source: ModelSource, report: Report) -> None:
         partial_dir, progress_path = (

@@ -7,16 +7,16 @@ create time in ``process.json``, so that a reused pid is not mistaken for it.
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import psutil
 from filelock import FileLock
 
 from workbench.errors import WorkbenchError
+from workbench.processes import start_child
 from workbench.runs.events import read_events
 from workbench.runs.status import RunSnapshot, derive_status
 from workbench.runs.store import Run, RunStore, read_json, write_json
-from workbench.settings import Settings, child_environment, ensure_dir
+from workbench.settings import Settings, ensure_dir
 
 TRAINER = ("-m", "workbench.training")
 LEAVING_SECONDS = 30
@@ -49,15 +49,8 @@ class Supervisor:
             self.check_free()
             if run.process_path.exists():
                 raise WorkbenchError(f"{run.name} was started already.", "Start a new run.")
-            with run.log_path.open("ab") as log:
-                child = subprocess.Popen(
-                    [sys.executable, *self._trainer, str(run.directory)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=child_environment() | {"WORKBENCH_HOME": str(self._settings.home_dir)},
-                    start_new_session=True,
-                )
+            arguments = [*self._trainer, str(run.directory)]
+            child = start_child(arguments, self._settings, run.log_path)
             self._children[run.id] = child
             created = psutil.Process(child.pid).create_time()
             write_json(run.process_path, {"pid": child.pid, "create_time": created})

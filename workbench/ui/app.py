@@ -23,12 +23,13 @@ from workbench.ui.views import fetch_banner
 TITLE = "Fine-tuning workbench"
 BANNER_SECONDS = 1.0
 USER = "workbench"
+UPLOADS_KEPT = (3600, 86400)  # seconds: how often gradio's copies of uploads are cleared, how old
 
 
 def build_app(services: Services) -> gr.Blocks:
     """Build the page."""
     starter = find_model(STARTER_MODEL)
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as page:
         gr.Markdown(
             f"# {TITLE}\nTeach a small chat model something new: choose data, press Start, talk to it.",
             elem_classes="wb-title",

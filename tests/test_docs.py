@@ -1,0 +1,68 @@
+"""What the documents say is what the program does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from workbench.cli import build_parser
+from workbench.config import describe_bounds, field_extra, setting_fields
+from workbench.data.report import read_dataset
+from workbench.data.store import SAMPLES
+from workbench.settings import PROJECT_DIR, SAMPLES_DIR
+
+README = (PROJECT_DIR / "README.md").read_text(encoding="utf-8")
+
+
+def settings_table() -> str:
+    """The table of settings as it stands in the README; print it to refresh the README."""
+    lines = ["| setting | default | takes | does |", "|---|---|---|---|"]
+    for name, field in setting_fields().items():
+        default = "auto" if field.default is None and name != "max_steps" else field.default
+        default = "no limit" if default is None else default
+        unit = f" ({field_extra(name)['unit']})" if field_extra(name)["unit"] else ""
+        lines.append(
+            f"| `{name}` | {default} | {describe_bounds(name)}{unit} | {field.description} |"
+        )
+    return "\n".join(lines)
+
+
+def test_the_readme_lists_every_setting_as_it_is():
+    for line in settings_table().splitlines():
+        assert line in README
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^\.venv/bin/workbench (.+)$", README, re.MULTILINE)
+)
+def test_commands_in_the_readme_are_understood(command):
+    build_parser().parse_args(shlex.split(command))
+
+
+def test_every_verb_is_in_the_readme():
+    usage = build_parser().format_help()
+    for verb in ("ui", "train", "runs", "show", "stop", "chat"):
+        assert verb in usage
+        assert f"`workbench {verb}" in README
+
+
+def test_the_example_in_the_readme_is_valid_data(tmp_path):
+    example = re.search(r"```json\n(.+?)```", README, re.DOTALL)
+    path = tmp_path / "example.json"
+    path.write_text(example[1], encoding="utf-8")
+    assert len(read_dataset(path, "example.json").rows) == 2
+
+
+@pytest.mark.parametrize("file", [file for file, _ in SAMPLES.values()])
+def test_the_samples_are_described_with_their_size(file):
+    described = (SAMPLES_DIR / "README.md").read_text(encoding="utf-8")
+    for name in (file, file.replace(".json", "-heldout.json")):
+        rows = len(read_dataset(SAMPLES_DIR / name, name).rows)
+        assert re.search(rf"`{re.escape(name)}` \| {rows} \|", described), name
+
+
+def test_pictures_and_links_exist():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (PROJECT_DIR / target).exists(), target

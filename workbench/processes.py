@@ -1,0 +1,48 @@
+"""Start a child process: the one way in which training, chat and downloads come to life."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from workbench.settings import Settings, child_environment, ensure_dir
+
+# Ctrl-C in the terminal of the page must not reach a child: Windows needs this flag for it, POSIX a
+# session of its own, in which the child also outlives the terminal.
+NEW_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+
+
+def start_child(
+    arguments: Sequence[str],
+    settings: Settings,
+    log_path: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    talk: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start ``python ARGUMENTS`` in the same workspace, detached from our terminal.
+
+    Args:
+        arguments: What follows ``python``, for example ``["-m", "workbench.training", DIR]``.
+        settings: Where the workspace is.
+        log_path: Where stderr goes, and stdout unless ``talk``. Appended to.
+        environment: Added to the child's environment; the place for secrets.
+        talk: Give the child pipes as stdin and stdout. It must end when stdin closes.
+    """
+    ensure_dir(log_path.parent)
+    with log_path.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if talk else log,
+            stderr=log,
+            env={
+                **child_environment(),
+                "WORKBENCH_HOME": str(settings.home_dir),
+                **(environment or {}),
+            },
+            start_new_session=True,
+            creationflags=NEW_GROUP,
+        )
