@@ -334,6 +334,8 @@ def describe_bounds(name: str) -> str:
 
 
 def _automatic_words(name: str) -> str:
+    if name == "max_steps":
+        return ", or none for no limit"
     return ", or auto" if is_automatic_allowed(name) else ""
 
 

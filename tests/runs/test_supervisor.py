@@ -114,6 +114,16 @@ def test_another_process_with_the_same_pid_is_not_ours(store, supervisor):
     assert supervisor.snapshot(run).state == "lost"
 
 
+def test_a_clock_that_was_set_does_not_lose_a_run(store, supervisor):
+    run = create(store, "steps")
+    supervisor.start(run)
+    recorded = json.loads(run.process_path.read_text())
+    run.process_path.write_text(
+        json.dumps(recorded | {"create_time": recorded["create_time"] - 25})
+    )
+    assert supervisor.snapshot(run).is_active
+
+
 def test_one_run_trains_at_a_time_and_the_second_gets_a_sentence(store, supervisor):
     first, second = create(store, "steps"), create(store, "steps")
     supervisor.start(first)

@@ -10,7 +10,9 @@ from workbench.runs.events import DownloadEvent, FinishedEvent, PhaseEvent, Star
 from workbench.runs.status import derive_status
 from workbench.ui.charts import MAX_POINTS, loss_figure, smooth
 from workbench.ui.form import SEPARATE, build_field, field_names, form_values, read_form
+from workbench.ui.playground_tab import _text
 from workbench.ui.views import (
+    chat_text,
     conversation_messages,
     dataset_table,
     fetch_banner,
@@ -157,3 +159,10 @@ def test_the_plan_says_why(services):
     text = plan_details(made, methods()["lora"])
     assert "because" in text
     assert "examples" in text
+
+
+@pytest.mark.parametrize("text", [NASTY, "a < b && c > d", "&lt;b&gt; is how one writes <b>", "ü"])
+def test_what_the_chat_shows_escaped_goes_to_the_model_as_it_was_written(text):
+    assert _text(chat_text(text)) == text
+    assert _text([{"type": "text", "text": chat_text(text)}]) == text
+    assert "<" not in chat_text(text)

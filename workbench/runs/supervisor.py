@@ -1,7 +1,9 @@
 """Start, watch and stop training processes. They outlive the page, the server and the terminal.
 
-The channel is files, never a pipe: a new server finds a running process again by the pid *and* the
-create time in ``process.json``, so that a reused pid is not mistaken for it.
+The channel is files, never a pipe: a new server finds a running process again by the pid in
+``process.json`` *and* the run directory on the process's command line, so that a reused pid is not
+mistaken for it. The create time is recorded, too, but not compared: it counts from the boot time, which
+moves when the clock is set or a laptop wakes up (25 s in one test run), and a live run would seem lost.
 """
 
 from __future__ import annotations
@@ -124,10 +126,9 @@ class Supervisor:
             return None
         if not run.process_path.exists():
             return None
-        recorded = read_json(run.process_path)
         try:
-            process = psutil.Process(recorded["pid"])
-            same = abs(process.create_time() - recorded["create_time"]) < 1.0
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
+            process = psutil.Process(read_json(run.process_path)["pid"])
+            ours = str(run.directory) in process.cmdline()
+            return process if ours and process.status() != psutil.STATUS_ZOMBIE else None
+        except (psutil.NoSuchProcess, psutil.AccessDenied):  # denied: somebody else's
             return None

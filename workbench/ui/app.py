@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def serve(services: Services, *, open_browser: bool) -> None:
             server_name=settings.host,
             server_port=settings.port,
             auth=(USER, settings.password) if settings.password else None,
+            auth_message=f"The user name is {USER}; the password is the one in WORKBENCH_PASSWORD.",
             max_file_size=settings.upload_limit_bytes,
             inbrowser=open_browser,
             quiet=True,
@@ -100,7 +102,8 @@ def serve(services: Services, *, open_browser: bool) -> None:
 def _check_port(settings: Settings) -> None:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "win32":  # there it would let two programs share the port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:

@@ -100,7 +100,7 @@ def build_data_tab(services: Services, page: gr.Blocks) -> gr.Dropdown:
 
     @user_errors
     def select(dataset_id: str, event: gr.SelectData) -> Any:
-        row = event.index[0]
+        row = int(event.row_value[0]) - 1  # not the position: the table may have been sorted
         data = services.datasets.load(dataset_id)
         return _conversation(data.conversations[row]["messages"], row + 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.services import Services
 from workbench.ui.guard import PRIVATE, QUIET, user_errors
-from workbench.ui.views import run_label
+from workbench.ui.views import chat_text, run_label
 
 GENERAL_QUESTION = "What is the capital of France?"
 SUGGESTIONS = 4
@@ -87,7 +88,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         }
         loaded = services.chat.run_id == run_id
         words = "" if loaded else "Loading both models, about 10 seconds…"
-        yield histories["tuned"], histories["base"], "", words
+        yield _shown(histories["tuned"]), _shown(histories["base"]), "", words
         services.open_chat(services.runs.get(run_id))
         which: ModelName
         for which in ("tuned", "base"):
@@ -98,8 +99,8 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             )
             for shown in _stream(services, which, histories[which], heat, longest):
                 histories[which] = shown
-                yield histories["tuned"], histories["base"], "", words
-        yield histories["tuned"], histories["base"], "", ""
+                yield _shown(histories["tuned"]), _shown(histories["base"]), "", words
+        yield _shown(histories["tuned"]), _shown(histories["base"]), "", ""
 
     def describe(run_id: str | None) -> list[Any]:
         """Name the columns after the models, and offer questions from the run's own data."""
@@ -164,11 +165,14 @@ def _with_question(history: History, text: str) -> History:
     return [*messages, {"role": "user", "content": text}]
 
 
+def _shown(history: History) -> History:
+    return [{"role": m["role"], "content": chat_text(m["content"])} for m in history]
+
+
 def _text(content: Any) -> str:
-    """Return a message's text; gradio hands it over as a list of blocks."""
-    if isinstance(content, str):
-        return content
-    return "".join(block["text"] for block in content if block.get("type") == "text")
+    """Undo ``chat_text``; gradio hands a message over as a list of blocks."""
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return unescape("".join(block["text"] for block in blocks if block.get("type") == "text"))
 
 
 def _stream(

@@ -78,12 +78,19 @@ def conversation_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [
         {
             "role": "assistant" if message["role"] == "assistant" else "user",
-            "content": f"System prompt: {message['content']}"
-            if message["role"] == "system"
-            else message["content"],
+            "content": chat_text(
+                f"System prompt: {message['content']}"
+                if message["role"] == "system"
+                else message["content"]
+            ),
         }
         for message in messages
     ]
+
+
+def chat_text(text: str) -> str:
+    """Return text that a chat component shows as it is; it would take tags for HTML."""
+    return escape(text, quote=False)
 
 
 def plan_sentence(plan: Plan) -> str:
