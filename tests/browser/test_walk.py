@@ -129,6 +129,7 @@ def test_a_wrong_file_is_one_sentence_and_nothing_is_lost(page, tmp_path, conten
     expect(notice).to_contain_text(words)
     assert notice.locator("img").count() == 0
     assert "Traceback" not in page.content()
+    expect(page.locator("#data-choice").get_by_text("Error")).to_be_hidden()
     expect(page.locator("#data-summary")).to_contain_text("identity.json")
 
 

@@ -14,10 +14,11 @@ import gradio as gr
 
 from workbench.errors import WorkbenchError
 
-# Every listener is an HTTP endpoint; none of ours is meant for others.
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-# Reading files: quick, for all visitors at once, and without a spinner.
-QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden", "concurrency_limit": None}
+# Every listener is an HTTP endpoint; none of ours is meant for others. What takes long says so in
+# words of its own instead of gradio's spinner.
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# Reading files: quick, so for all visitors at once.
+QUIET: dict[str, Any] = {**PRIVATE, "concurrency_limit": None}
 NOTICE_SECONDS = 20
 
 

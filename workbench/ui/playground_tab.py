@@ -127,7 +127,6 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             answer,
             inputs,
             outputs,
-            show_progress="hidden",
             concurrency_limit=1,
             concurrency_id="chat",
             **PRIVATE,
