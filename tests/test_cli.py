@@ -144,10 +144,10 @@ def test_names_of_layers_that_do_not_exist_are_a_sentence(train):
     ("content", "words"),
     [
         (b"", "counting.json is empty"),
-        (b"{}", "not a JSON list"),
-        (b'[{"instruction": "Q"}]', "row 1 (line 1): no answer"),
+        (b"{}", "No column has a name that says it is the question or the answer"),
+        (b'[{"instruction": "Q"}]', "it is the answer. Columns: `instruction`."),
         (b'[{"instruction": "Q", "output": 1}]', "`output` is a number"),
-        ("[]".encode("utf-16"), "not UTF-8"),
+        ("[]".encode("utf-16"), "There is no row in the file."),
     ],
 )
 def test_wrong_data_is_one_sentence_and_exit_code_2(train, alpaca_file, content, words, services):

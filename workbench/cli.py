@@ -17,6 +17,7 @@ from typing import Any
 
 from workbench import __version__
 from workbench.chat import ChatProcess, ModelName
+from workbench.cli_data import add_data_verbs
 from workbench.config import choices
 from workbench.data.formats import Message
 from workbench.data.store import SAMPLES
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--data",
         required=True,
         metavar="FILE",
-        help=f"an Alpaca JSON file, or a sample: {', '.join(SAMPLES)}",
+        help=f"a data file, or a sample: {', '.join(SAMPLES)}",
     )
     train.add_argument("--preset", metavar="NAME", help=f"a starting point: {', '.join(recipes())}")
     train.add_argument("--model", metavar="ID", help="a model's id, owner/name, or a folder")
@@ -79,6 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--detach", action="store_true", help="return at once, train on")
     train.add_argument("--json", action="store_true", help="print one JSON document")
     train.set_defaults(run_command=run_train)
+
+    add_data_verbs(verbs)
 
     runs = verbs.add_parser("runs", help="list the runs, the newest first")
     runs.add_argument("--json", action="store_true", help="print one JSON document")
@@ -118,14 +121,15 @@ def run_train(services: Services, options: argparse.Namespace) -> int:
     values = _settings_from(options)
     config = services.configure(options.preset, values, allow_folder=True)
     if options.data in SAMPLES:
-        data = services.datasets.info(options.data)
+        data_id = options.data
     else:
-        data = services.datasets.add(Path(options.data), Path(options.data).name)
+        data_id = services.datasets.add(Path(options.data), Path(options.data).name).id
+    data = services.datasets.usable(data_id)
     plan = services.plan(config, data, allow_folder=True)
     if not options.json:
         print(_plan_line(plan))
-        for note in services.datasets.load(data.id).notes:
-            print(f"Note: {note}")
+        for problem in services.datasets.report(data.id).problems:
+            print(f"Note: {problem.message}")
     run = services.start(plan, data, options.name)
     if options.detach:
         _print_run(services, run, options, f"Started {run.id}. `workbench show latest` tells more.")

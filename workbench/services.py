@@ -9,9 +9,10 @@ from typing import Any
 
 from workbench.chat import ChatProcess
 from workbench.config import TrainingConfig, build_config
-from workbench.data.report import read_dataset
+from workbench.data.conversations import read_conversations
 from workbench.data.split import split_indices
 from workbench.data.store import DatasetInfo, DatasetStore
+from workbench.errors import WorkbenchError
 from workbench.hardware import look
 from workbench.models.catalogue import find_model
 from workbench.models.store import ModelStore, check_model_folder
@@ -20,6 +21,8 @@ from workbench.presets import find_recipe, methods
 from workbench.runs.store import DataReference, Run, RunStore
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
+
+NEEDS_DATA = ("queued", "starting", "running", "stopping")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,22 @@ class Services:
         self.supervisor.start(run)
         return run
 
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Remove a dataset, unless a run needs it.
+
+        Raises:
+            WorkbenchError: It is a sample, not there, or a run is about to read it.
+        """
+        for run_id in self.runs.ids():
+            run = self.runs.get(run_id)
+            uses_it = run.data.id == dataset_id
+            if uses_it and (snapshot := self.supervisor.snapshot(run)).state in NEEDS_DATA:
+                raise WorkbenchError(
+                    f"The run {run.name} needs this dataset ({snapshot.state}).",
+                    "Delete it when the run has ended.",
+                )
+        self.datasets.delete(dataset_id)
+
     def open_chat(self, run: Run) -> None:
         """Load a run's models to chat with, unless a run is training and needs the computer.
 
@@ -116,9 +135,9 @@ class Services:
         Only single-turn rows are taken; a question in the middle of a conversation means little alone.
         """
         path = Path(run.data.path)
-        if not path.is_file():
+        if not path.is_file() or path.suffix != ".jsonl":  # deleted since, or of an older version
             return []
-        conversations = read_dataset(path, run.data.name).conversations
+        conversations = read_conversations(path)
         train, validation = split_indices(
             len(conversations), run.data.validation_share, run.data.seed
         )

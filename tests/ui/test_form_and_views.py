@@ -3,7 +3,6 @@ import time
 import pytest
 
 from workbench.config import build_config, setting_fields
-from workbench.data.report import Dataset
 from workbench.models.progress import FetchProgress
 from workbench.presets import methods
 from workbench.runs.events import DownloadEvent, FinishedEvent, PhaseEvent, StartEvent, StepEvent
@@ -14,7 +13,6 @@ from workbench.ui.playground_tab import _text
 from workbench.ui.views import (
     chat_text,
     conversation_messages,
-    dataset_table,
     fetch_banner,
     plain,
     plan_details,
@@ -138,14 +136,6 @@ def test_the_banner_is_silent_when_the_model_is_here():
 
 def test_markdown_in_a_file_name_stays_text():
     assert plain("[a](javascript:b) *c*") == r"\[a\]\(javascript:b\) \*c\*"
-
-
-def test_the_table_shows_only_used_columns_and_shortens():
-    rows = [{"instruction": "Q", "input": "", "output": "A" * 999}]
-    dataset = Dataset(conversations=[], rows=rows, notes=[])
-    headers, cells = dataset_table(dataset)
-    assert headers == ["Row", "Instruction", "Output"]
-    assert len(cells[0][2]) < 400
 
 
 def test_a_system_prompt_is_labelled_in_the_preview():

@@ -1,89 +1,128 @@
-"""What was read: conversations, and every problem found, with its row and line."""
+"""What the check of a data file found: a report that can be shown, kept and read again."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from workbench.data.formats import Conversation, RowProblem, alpaca_conversation, unknown_fields
-from workbench.data.readers import Row, read_rows
-from workbench.errors import WorkbenchError
+from workbench.data.formats import Mapping
+from workbench.data.problems import Fix, Severity
 
-SHOWN_PROBLEMS = 3
+CONTAINER_WORDS = {
+    "json": "JSON",
+    "jsonl": "JSON lines",
+    "csv": "table (CSV)",
+    "tsv": "table (TSV)",
+    "xlsx": "Excel workbook",
+    "parquet": "Parquet",
+}
+FORMAT_WORDS = {
+    "alpaca": "Alpaca form",
+    "sharegpt": "ShareGPT conversations",
+    "openai": "OpenAI conversations",
+    "prompt-completion": "prompts and completions",
+    "question-answer": "questions and answers",
+    "text-label": "texts and labels",
+    "mapped": "columns as you chose them",
+    "unknown": "columns not recognised",
+}
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A file that was read without a problem.
+class Finding:
+    """One place where a problem stands; rows and lines count from 1."""
+
+    row: int
+    line: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All places of one kind of problem.
 
     Attributes:
-        conversations: One per row, in the order of the file.
-        rows: The rows as they stand in the file, for the table.
-        notes: Things worth knowing that stop nothing, as sentences.
+        code: Which of ``problems.KINDS``.
+        severity: ``error`` stops training, ``warning`` does not.
+        count: How many rows (or columns, or answers) have it.
+        message: One or two sentences.
+        fix: What mends it, or empty.
+        first: The first places.
     """
 
-    conversations: list[Conversation]
-    rows: list[dict[str, object]]
-    notes: list[str]
+    code: str
+    severity: Severity
+    count: int
+    message: str
+    fix: Fix
+    first: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is in a file.
+
+    Attributes:
+        name: The file as the person calls it.
+        container: ``json``, ``jsonl``, ``csv``, ``tsv``, ``parquet``, ``xlsx``; empty when unreadable.
+        format: As in ``detect.Detection``.
+        encoding: Of the text, empty for files that are none.
+        rows: Rows in the file, the broken ones included.
+        usable_rows: Rows a model can learn from.
+        characters: Of all messages of the usable rows.
+        fields: Names of the columns.
+        mapping: How the rows were read; ``None`` when nobody knows.
+        labels: How often each answer comes, when answers are labels; else empty.
+        preview: The first rows as text, to choose columns by.
+        problems: Errors first, then warnings.
+    """
+
+    name: str
+    container: str = ""
+    format: str = "unknown"
+    encoding: str = ""
+    rows: int = 0
+    usable_rows: int = 0
+    characters: int = 0
+    fields: tuple[str, ...] = ()
+    mapping: Mapping | None = None
+    labels: dict[str, int] = field(default_factory=dict)
+    preview: tuple[dict[str, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
-    def mean_characters(self) -> float:
-        """Mean length of a conversation, in characters of all messages."""
-        total = sum(len(m["content"]) for c in self.conversations for m in c["messages"])
-        return total / len(self.conversations)
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that stop training."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def is_usable(self) -> bool:
+        return self.usable_rows > 0 and not self.errors
+
+    @property
+    def kind_words(self) -> str:
+        """What kind of file it is, in words."""
+        kind = [CONTAINER_WORDS[self.container], FORMAT_WORDS[self.format], self.encoding.upper()]
+        return ", ".join(part for part in kind if part)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON document; ``report_from_json`` reads it again."""
+        return asdict(self)
 
 
-def read_dataset(path: Path, name: str) -> Dataset:
-    """Read an Alpaca JSON file and check every row.
-
-    Args:
-        path: The file.
-        name: What the person calls it; used in messages only.
-
-    Raises:
-        WorkbenchError: The file or some rows cannot be used. All rows are checked first; the
-            message shows the first problems and counts the rest.
-    """
-    rows = read_rows(path, name)
-    conversations: list[Conversation] = []
-    problems: list[str] = []
-    for row in rows:
-        try:
-            conversations.append(alpaca_conversation(row.value))
-        except RowProblem as problem:
-            problems.append(f"row {row.number:,} (line {row.line:,}): {problem}")
-    if problems:
-        raise _rejection(name, problems, len(rows))
-    return Dataset(
-        conversations=conversations,
-        rows=[row.value for row in rows],
-        notes=_unknown_field_notes(rows) + _duplicate_notes(conversations),
+def report_from_json(document: dict[str, Any]) -> Report:
+    """Read what ``Report.as_json`` made."""
+    problems = tuple(
+        Problem(**{**problem, "first": tuple(Finding(**first) for first in problem["first"])})
+        for problem in document["problems"]
     )
-
-
-def _rejection(name: str, problems: list[str], row_count: int) -> WorkbenchError:
-    lines = [f"{name}, {problem}" for problem in problems[:SHOWN_PROBLEMS]]
-    if len(problems) > SHOWN_PROBLEMS:
-        lines.append(f"And {len(problems) - SHOWN_PROBLEMS:,} more of {row_count:,} rows.")
-    return WorkbenchError("\n".join(lines))
-
-
-def _unknown_field_notes(rows: list[Row]) -> list[str]:
-    counts: Counter[str] = Counter()
-    first: dict[str, Row] = {}
-    for row in rows:
-        for field in unknown_fields(row.value):
-            counts[field] += 1
-            first.setdefault(field, row)
-    return [
-        f"The field `{field}` is not used: the model does not see it "
-        f"({count:,} rows, first in row {first[field].number:,}, line {first[field].line:,})."
-        for field, count in counts.items()
-    ]
-
-
-def _duplicate_notes(conversations: list[Conversation]) -> list[str]:
-    distinct = {str(conversation) for conversation in conversations}
-    repeated = len(conversations) - len(distinct)
-    return [f"{repeated:,} rows repeat an earlier row word for word."] if repeated else []
+    mapping = document["mapping"]
+    return Report(
+        **{
+            **document,
+            "fields": tuple(document["fields"]),
+            "preview": tuple(document["preview"]),
+            "mapping": Mapping(**mapping) if mapping else None,
+            "problems": problems,
+        }
+    )

@@ -1,7 +1,14 @@
-"""Datasets a person may train on: the samples in ``data/`` and what they uploaded.
+"""Datasets a person may train on: the samples in ``data/`` and what they added.
 
-An upload is copied once into the workspace under an id made here (slug and content hash) and never
-changes. The original name is text, never a path.
+::
+
+    datasets/<id>/original              the file as it was brought, never opened by its name
+                  conversations.jsonl   its usable rows
+                  report.json           what the check found
+                  info.json             name, hashes, counts; written last
+
+A file is kept once under an id made here, from its content and how it is read, and never changes; a
+repaired one is another dataset. The original name is text, never a path.
 """
 
 from __future__ import annotations
@@ -10,15 +17,21 @@ import hashlib
 import json
 import re
 import shutil
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from workbench.data.report import Dataset, read_dataset
+from workbench.data.check import check_file
+from workbench.data.conversations import ConversationWriter, StoredRow, read_stored_rows
+from workbench.data.formats import Mapping
+from workbench.data.report import Report, report_from_json
 from workbench.errors import WorkbenchError
 from workbench.files import write_text_atomically
 from workbench.settings import SAMPLES_DIR, Settings, ensure_dir
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
+NAME_CHARACTERS = 120
+DOWNLOAD_LIMIT_BYTES = 20_000_000  # a browser is given a copy
 
 # Id, file and what it teaches; the first one is what a newcomer starts with.
 SAMPLES = {
@@ -30,21 +43,29 @@ SAMPLES = {
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What identifies a dataset for good.
+    """What is known of a dataset without reading it.
 
     Attributes:
-        id: ``sample-…`` or slug and hash.
-        name: The file name the person knows.
-        sha256: Of the file's bytes, hexadecimal.
-        row_count: Number of rows.
-        mean_characters: Mean length of a conversation.
+        id: ``sample-…``, or slug and hash.
+        name: What the person calls it; at first the file's name.
+        file_name: The file's name when it came.
+        file_sha256: Of the original, hexadecimal.
+        sha256: Of ``conversations.jsonl``, which is what a model learns from.
+        row_count: Usable rows.
+        mean_characters: Mean length of a usable row, all messages together.
+        is_usable: No problem stops training.
+        created: Seconds since the epoch.
     """
 
     id: str
     name: str
+    file_name: str
+    file_sha256: str
     sha256: str
     row_count: int
     mean_characters: float
+    is_usable: bool
+    created: float
 
 
 class DatasetStore:
@@ -53,28 +74,22 @@ class DatasetStore:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def add(self, path: Path, name: str) -> DatasetInfo:
-        """Check a file and keep a copy; adding the same content again finds the first copy.
+    def add(self, path: Path, name: str, mapping: Mapping | None = None) -> DatasetInfo:
+        """Check a file and keep it with its report, also when something in it stops training.
+
+        The same content read in the same way is kept once.
 
         Raises:
-            WorkbenchError: The file is too large or cannot be used, or there is no room for the copy.
+            WorkbenchError: The file is too large or not there, no row of it can be read, the mapping does
+                not fit, or there is no room for the copy.
         """
         self._check_size(path, name)
-        dataset = read_dataset(path, name)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        dataset_id = f"{_slug(name)}-{digest[:10]}"
-        info = _describe(dataset_id, name, digest, dataset)
-        directory = ensure_dir(self._settings.datasets_dir / dataset_id)
-        try:
-            shutil.copyfile(path, directory / "data.json.part")
-            (directory / "data.json.part").replace(directory / "data.json")
-            write_text_atomically(directory / "info.json", json.dumps(asdict(info), indent=2))
-        except OSError as error:
-            raise WorkbenchError(
-                f"Cannot keep a copy of {name}: {error.strerror or error}.",
-                f"Free some space in {self._settings.home_dir} and try again.",
-            ) from error
-        return info
+        digest = _sha256(path)
+        reading = digest + json.dumps(asdict(mapping) if mapping else None)
+        dataset_id = f"{_slug(name)}-{hashlib.sha256(reading.encode()).hexdigest()[:10]}"
+        if not (self._directory(dataset_id) / "info.json").exists():
+            self._import(path, name, dataset_id, mapping)
+        return self.info(dataset_id)
 
     def info(self, dataset_id: str) -> DatasetInfo:
         """Return what is known of one dataset.
@@ -83,37 +98,135 @@ class DatasetStore:
             WorkbenchError: There is no such dataset.
         """
         if dataset_id in SAMPLES:
-            path = SAMPLES_DIR / SAMPLES[dataset_id][0]
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            return _describe(dataset_id, path.name, digest, read_dataset(path, path.name))
+            self._refresh_sample(dataset_id)
         path = self._directory(dataset_id) / "info.json"
         if not path.exists():
             raise WorkbenchError(
                 f"There is no dataset {dataset_id!r} here any more.",
                 "Upload the file again in the Data tab.",
             )
-        return DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
+        return _read_info(path)
+
+    def usable(self, dataset_id: str) -> DatasetInfo:
+        """Return what is known of a dataset that can be trained on.
+
+        Raises:
+            WorkbenchError: A problem in it stops training; says which and what to do.
+        """
+        info, report = self.info(dataset_id), self.report(dataset_id)
+        if not report.is_usable:
+            raise WorkbenchError(
+                first_error(report),
+                "The Data tab helps to mend it, and so do `workbench check` and `workbench fix`.",
+            )
+        return info
 
     def uploads(self) -> list[DatasetInfo]:
-        """Return what was uploaded, the newest first."""
+        """Return what the person added, the newest first."""
         root = self._settings.datasets_dir
-        found = list(root.glob("*/info.json")) if root.is_dir() else []
-        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        return [DatasetInfo(**json.loads(path.read_text(encoding="utf-8"))) for path in found]
+        found = [path for path in root.glob("*/info.json") if path.parent.name not in SAMPLES]
+        infos = [_read_info(path) for path in found if (path.parent / "report.json").exists()]
+        return sorted(infos, key=lambda info: info.created, reverse=True)
+
+    def report(self, dataset_id: str) -> Report:
+        """Return what the check found, with the name the dataset has now."""
+        info = self.info(dataset_id)
+        text = (self._directory(dataset_id) / "report.json").read_text(encoding="utf-8")
+        return replace(report_from_json(json.loads(text)), name=info.name)
 
     def path(self, dataset_id: str) -> Path:
-        """Return the file of one dataset; it may not exist when the id is unknown."""
-        if dataset_id in SAMPLES:
-            return SAMPLES_DIR / SAMPLES[dataset_id][0]
-        return self._directory(dataset_id) / "data.json"
+        """Return the file with the conversations of one dataset."""
+        return self._directory(dataset_id) / "conversations.jsonl"
 
-    def load(self, dataset_id: str) -> Dataset:
-        """Read one dataset again.
+    def original_path(self, dataset_id: str) -> Path:
+        """Return the file as it was brought."""
+        return self._directory(dataset_id) / "original"
+
+    def download_path(self, dataset_id: str) -> Path | None:
+        """Return the original under its own name, to offer to a browser; ``None`` when it is too large.
+
+        It is a copy in the workspace's temporary folder; nothing of the name is a path.
+        """
+        info, original = self.info(dataset_id), self.original_path(dataset_id)
+        if original.stat().st_size > DOWNLOAD_LIMIT_BYTES:
+            return None
+        name = re.sub(r"[^\w.() -]", "_", info.file_name).lstrip(". ")[-80:] or "dataset"
+        link = ensure_dir(self._settings.temporary_dir / "downloads" / dataset_id) / name
+        if not link.exists():
+            shutil.copyfile(original, link)
+        return link
+
+    def rows(self, dataset_id: str, first: int = 0, count: int | None = None) -> list[StoredRow]:
+        """Return some usable rows, from position ``first`` (from 0) on.
 
         Raises:
             WorkbenchError: There is no such dataset.
         """
-        return read_dataset(self.path(dataset_id), self.info(dataset_id).name)
+        self.info(dataset_id)
+        return read_stored_rows(self.path(dataset_id), first, count)
+
+    def rename(self, dataset_id: str, name: str) -> DatasetInfo:
+        """Give a dataset another name; runs that used it keep the old one.
+
+        Raises:
+            WorkbenchError: It is a sample, or the name is empty.
+        """
+        info, shown = self.info(dataset_id), name.strip()[:NAME_CHARACTERS]
+        if dataset_id in SAMPLES or not shown:
+            raise WorkbenchError(
+                "A sample keeps its name." if dataset_id in SAMPLES else "Type the new name first."
+            )
+        renamed = replace(info, name=shown)
+        _write_info(self._directory(dataset_id), renamed)
+        return renamed
+
+    def delete(self, dataset_id: str) -> None:
+        """Remove a dataset; the caller has made sure that no run needs it.
+
+        Raises:
+            WorkbenchError: It is a sample, or not there.
+        """
+        self.info(dataset_id)
+        if dataset_id in SAMPLES:
+            raise WorkbenchError("A sample cannot be deleted.")
+        directory = self._directory(dataset_id)
+        (directory / "info.json").unlink()  # from here on it is gone, whatever happens
+        shutil.rmtree(directory)
+
+    def _refresh_sample(self, dataset_id: str) -> None:
+        """Import a sample when it is not here, or was changed in the project since."""
+        source = SAMPLES_DIR / SAMPLES[dataset_id][0]
+        info_path = self._directory(dataset_id) / "info.json"
+        if not info_path.exists() or _read_info(info_path).file_sha256 != _sha256(source):
+            shutil.rmtree(info_path.parent, ignore_errors=True)
+            self._import(source, source.name, dataset_id, None)
+
+    def _import(self, path: Path, name: str, dataset_id: str, mapping: Mapping | None) -> None:
+        directory = self._directory(dataset_id)
+        partial_dir = directory.with_name(f".{dataset_id}.{time.time_ns()}.part")
+        try:
+            ensure_dir(partial_dir)
+            shutil.copyfile(path, partial_dir / "original")
+            conversations_path = partial_dir / "conversations.jsonl"
+            with conversations_path.open("w", encoding="utf-8", newline="\n") as file:
+                report = check_file(
+                    partial_dir / "original", name, mapping, ConversationWriter(file).add
+                )
+            if not report.fields:
+                raise WorkbenchError(first_error(report))
+            write_text_atomically(partial_dir / "report.json", json.dumps(report.as_json()))
+            _write_info(partial_dir, _describe(dataset_id, report, partial_dir))
+            if (directory / "info.json").exists():  # another process was quicker
+                return
+            shutil.rmtree(directory, ignore_errors=True)
+            partial_dir.rename(directory)
+        except OSError as error:
+            raise WorkbenchError(
+                f"Cannot keep a copy of {name}: {error.strerror or error}.",
+                f"Free some space in {self._settings.home_dir} and try again.",
+            ) from error
+        finally:
+            shutil.rmtree(partial_dir, ignore_errors=True)
 
     def _directory(self, dataset_id: str) -> Path:
         if not _ID.fullmatch(dataset_id):
@@ -131,10 +244,47 @@ class DatasetStore:
             )
 
 
-def _describe(dataset_id: str, name: str, digest: str, dataset: Dataset) -> DatasetInfo:
+def first_error(report: Report) -> str:
+    """Say what stops training, with the first place and how much more there is."""
+    if not report.errors:
+        return f"{report.name} has no row to learn from."
+    problem = report.errors[0]
+    place = ""
+    if problem.first:
+        first = problem.first[0]
+        where = f"Row {first.row:,} (line {first.line:,}): " if first.row else ""
+        place = f" {where}{first.detail}"
+    more = len(report.errors) - 1
+    others = f" And {more} more kind{'s' if more > 1 else ''} of problem." if more else ""
+    name = "" if report.name in problem.message else f"{report.name}: "
+    return f"{name}{problem.message}{place}{others}"
+
+
+def _describe(dataset_id: str, report: Report, directory: Path) -> DatasetInfo:
     return DatasetInfo(
-        dataset_id, name, digest, len(dataset.rows), round(dataset.mean_characters, 1)
+        id=dataset_id,
+        name=report.name,
+        file_name=report.name,
+        file_sha256=_sha256(directory / "original"),
+        sha256=_sha256(directory / "conversations.jsonl"),
+        row_count=report.usable_rows,
+        mean_characters=round(report.characters / max(1, report.usable_rows), 1),
+        is_usable=report.is_usable,
+        created=time.time(),
     )
+
+
+def _write_info(directory: Path, info: DatasetInfo) -> None:
+    write_text_atomically(directory / "info.json", json.dumps(asdict(info), indent=2))
+
+
+def _read_info(path: Path) -> DatasetInfo:
+    return DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _slug(name: str) -> str:

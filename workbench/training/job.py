@@ -14,7 +14,7 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from workbench.compute import choose_compute
-from workbench.data.report import read_dataset
+from workbench.data.conversations import read_conversations
 from workbench.data.split import pick, split_indices
 from workbench.errors import StopRequested, WorkbenchError
 from workbench.hardware import cpu_cores
@@ -166,7 +166,7 @@ def _prepare_data(
             f"The data of this run ({run.data.name}) is gone or was changed.",
             "Upload it again and start a new run.",
         )
-    conversations = read_dataset(path, run.data.name).conversations
+    conversations = read_conversations(path)
     examples = [tokenize_example(tokenizer, c["messages"]) for c in conversations]
     limit = run.config.max_length
     parts = split_indices(len(examples), run.data.validation_share, run.data.seed)

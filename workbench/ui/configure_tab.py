@@ -20,7 +20,7 @@ from workbench.ui.form import (
     form_values,
     read_form,
 )
-from workbench.ui.guard import PRIVATE, QUIET, user_errors
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.views import plain, plan_details
 from workbench.words import describe_bytes
 
@@ -111,7 +111,7 @@ def build_configure_tab(services: Services, page: gr.Blocks, dataset: gr.Dropdow
     method.change(describe_method, method, [method_help, *fields.values()], **QUIET)
     changes = [page.load, *(component.change for component in (dataset, *components))]
     planned = [plan_view, *(fields[name] for name in automatic)]
-    gr.on(changes, update_plan, [dataset, *components], planned, **QUIET)
+    gr.on(changes, update_plan, [dataset, *components], planned, **FOLLOW)
     return ConfigureTab(names, components)
 
 

@@ -1,22 +1,27 @@
-"""Data tab: pick a sample or drop a file, and see what was read."""
+"""Data tab: pick a sample or drop a file, and know what the model will learn from it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from workbench.data.adding import add_in_child
 from workbench.data.store import SAMPLES
 from workbench.services import Services
-from workbench.ui.guard import PRIVATE, QUIET, user_errors
-from workbench.ui.views import conversation_messages, dataset_summary, dataset_table
+from workbench.ui.data_check import build_check_view, dataset_choices
+from workbench.ui.data_rows import build_rows_view
+from workbench.ui.data_views import checking_html, report_html
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 
 FIRST_SAMPLE = next(iter(SAMPLES))
 STATE_KEY = "only-an-id"  # the browser keeps which dataset was chosen; that is no secret
 
 FORMAT_HELP = """\
-A **JSON list** with one entry per example (the Alpaca format):
+**JSON, JSON lines, CSV, TSV, Excel or Parquet**, also packed as `.gz`. The content decides, not the name.
+The simplest is a table with a column of questions and a column of answers, or a JSON list (the Alpaca form):
 
 ```json
 [
@@ -25,20 +30,23 @@ A **JSON list** with one entry per example (the Alpaca format):
 ]
 ```
 
-- `instruction`: the question or task. **Needed.**
-- `output`: the answer the model should learn. **Needed.**
+- `instruction` (or `question`, `prompt` …): the question or task. **Needed.**
+- `output` (or `answer`, `response` …): the answer the model should learn. **Needed.**
 - `input`: text the task is about; it follows the instruction. Optional.
 - `system`: how the assistant should behave. Optional.
 - `history`: earlier turns, as `[["question", "answer"], …]`. Optional.
 
-Save the file as UTF-8 text. From about 50 examples on a model picks up a style or a name; a task such
-as sorting reviews wants a few hundred.
+Whole conversations work, too (`messages` as OpenAI writes them, `conversations` as in ShareGPT), and tables of
+texts and labels. Where the columns have other names, you are asked which is which.
+
+From about 50 examples on a model picks up a style or a name; a task such as sorting reviews wants a few hundred.
 """
 
 
 def build_data_tab(services: Services, page: gr.Blocks) -> gr.Dropdown:
     """Lay the tab out and wire it; return the choice of the dataset."""
     remembered = gr.BrowserState(FIRST_SAMPLE, storage_key="workbench-dataset", secret=STATE_KEY)
+    limit_mb = services.settings.upload_limit_bytes // 2**20
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             dataset = gr.Dropdown(
@@ -49,41 +57,27 @@ def build_data_tab(services: Services, page: gr.Blocks) -> gr.Dropdown:
                 elem_id="data-choice",
             )
             upload = gr.File(
-                label="Add your own: drop a .json file here",
-                file_types=[".json"],
+                label=f"Add your own: drop a file here, up to {limit_mb:,} MB",
                 height=150,
                 elem_id="data-upload",
             )
-            with gr.Accordion("What must the file look like?", open=False):
+            with gr.Accordion("What can the file look like?", open=False):
                 gr.Markdown(FORMAT_HELP)
+            with gr.Accordion("Rename, download, delete", open=False, elem_id="data-manage"):
+                name = gr.Textbox(label="Name", max_lines=1, max_length=120, elem_id="data-name")
+                rename = gr.Button("Rename", size="sm")
+                download = gr.DownloadButton("Download", size="sm", elem_id="data-download")
+                delete = gr.Button("Delete …", size="sm", elem_id="data-delete")
+                sure = gr.Button(
+                    "Yes, delete it for good",
+                    size="sm",
+                    variant="stop",
+                    visible=False,
+                    elem_id="data-delete-sure",
+                )
         with gr.Column(scale=5, min_width=420):
-            summary = gr.Markdown(elem_id="data-summary")
-            table = gr.Dataframe(
-                label="Examples (click one to read it as a chat)",
-                interactive=False,
-                wrap=False,
-                max_height=300,
-                datatype="str",
-                elem_id="data-table",
-            )
-            conversation = gr.Chatbot(
-                label="What the model learns from example 1",
-                height=280,
-                render_markdown=False,
-                allow_tags=False,
-                buttons=[],
-                elem_id="data-conversation",
-            )
-
-    @user_errors
-    def show(dataset_id: str) -> list[Any]:
-        info, data = services.datasets.info(dataset_id), services.datasets.load(dataset_id)
-        headers, rows = dataset_table(data)
-        return [
-            dataset_summary(info, data),
-            gr.Dataframe(value=rows, headers=headers, column_widths=_column_widths(headers)),
-            _conversation(data.conversations[0]["messages"], 1),
-        ]
+            check = build_check_view(services, page, dataset)
+            build_rows_view(services, page, dataset)
 
     def reopen(dataset_id: str) -> Any:
         """List what is here now, and choose what this browser chose last if it still is."""
@@ -92,45 +86,49 @@ def build_data_tab(services: Services, page: gr.Blocks) -> gr.Dropdown:
         return gr.Dropdown(choices, value=dataset_id if known else FIRST_SAMPLE)
 
     @user_errors
-    def add(path: str | None) -> Any:
+    def add(path: str | None, dataset_id: str) -> Iterator[Any]:
         if path is None:
-            return gr.skip()
-        info = services.datasets.add(Path(path), Path(path).name)
-        return gr.Dropdown(dataset_choices(services), value=info.id)
+            return
+        yield checking_html(Path(path).name), gr.skip()
+        try:
+            info = add_in_child(services.settings, Path(path), Path(path).name)
+        finally:
+            yield report_html(services.datasets.report(dataset_id)), gr.skip()
+        choice = gr.Dropdown(dataset_choices(services), value=info.id)
+        yield report_html(services.datasets.report(info.id)), choice
 
     @user_errors
-    def select(dataset_id: str, event: gr.SelectData) -> Any:
-        row = int(event.row_value[0]) - 1  # not the position: the table may have been sorted
-        data = services.datasets.load(dataset_id)
-        return _conversation(data.conversations[row]["messages"], row + 1)
+    def describe(dataset_id: str) -> list[Any]:
+        info, is_sample = services.datasets.info(dataset_id), dataset_id in SAMPLES
+        path = services.datasets.download_path(dataset_id)
+        return [
+            gr.Textbox(info.name, interactive=not is_sample),
+            gr.Button(interactive=not is_sample),
+            gr.DownloadButton(value=path and str(path), interactive=path is not None),
+            gr.Button(interactive=not is_sample),
+            gr.Button(visible=False),
+        ]
 
-    shown = [summary, table, conversation]
-    upload.upload(add, upload, dataset, **PRIVATE)
+    @user_errors
+    def give_name(dataset_id: str, new_name: str) -> list[Any]:
+        info = services.datasets.rename(dataset_id, new_name)
+        report = services.datasets.report(dataset_id)
+        return [gr.Dropdown(dataset_choices(services), value=info.id), report_html(report)]
+
+    @user_errors
+    def remove(dataset_id: str) -> Any:
+        services.delete_dataset(dataset_id)
+        gr.Info("The dataset is deleted. Models that learned from it stay.")
+        return gr.Dropdown(dataset_choices(services), value=FIRST_SAMPLE)
+
+    upload.upload(add, [upload, dataset], [check.report, dataset], **PRIVATE)
     # Empty the drop zone either way: a refused file must not look accepted, and the next one fits.
     upload.upload(lambda: None, None, upload, **PRIVATE)
     dataset.change(lambda dataset_id: dataset_id, dataset, remembered, **QUIET)
-    gr.on([page.load, dataset.change], show, dataset, shown, **QUIET)
-    table.select(select, dataset, conversation, **QUIET)
+    described = [name, rename, download, delete, sure]
+    gr.on([page.load, dataset.change], describe, dataset, described, **FOLLOW)
+    rename.click(give_name, [dataset, name], [dataset, check.report], **PRIVATE)
+    delete.click(lambda: gr.Button(visible=True), None, sure, **QUIET)
+    sure.click(remove, dataset, dataset, **PRIVATE)
     page.load(reopen, remembered, dataset, **QUIET)
     return dataset
-
-
-def dataset_choices(services: Services) -> list[tuple[str, str]]:
-    """Return label and id of every dataset: samples first, then uploads."""
-    samples = [(f"Sample: {purpose}", sample) for sample, (_, purpose) in SAMPLES.items()]
-    uploads = [
-        (f"{info.name} ({info.row_count:,} examples)", info.id)
-        for info in services.datasets.uploads()
-    ]
-    return samples + uploads
-
-
-def _conversation(messages: Any, number: int) -> Any:
-    return gr.Chatbot(
-        conversation_messages(messages), label=f"What the model learns from example {number}"
-    )
-
-
-def _column_widths(headers: list[str]) -> list[str]:
-    rest = (100 - 8) // (len(headers) - 1)
-    return ["8%", *[f"{rest}%"] * (len(headers) - 1)]

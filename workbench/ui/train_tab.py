@@ -12,7 +12,7 @@ from workbench.services import Services
 from workbench.ui.charts import loss_figure
 from workbench.ui.configure_tab import ConfigureTab
 from workbench.ui.form import read_form
-from workbench.ui.guard import PRIVATE, QUIET, user_errors
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.views import plain, plan_sentence, run_label, run_status
 
 POLL_SECONDS = 1.0
@@ -56,7 +56,7 @@ def build_train_tab(
     @user_errors
     def start_run(dataset_id: str, run_name: str, *values: Any) -> Any:
         config = services.configure(None, read_form(names, values))
-        data = services.datasets.info(dataset_id)
+        data = services.datasets.usable(dataset_id)
         services.chat.close()  # its memory is needed now
         run = services.start(services.plan(config, data), data, run_name or "")
         return gr.Dropdown(run_choices(services), value=run.id)
@@ -112,7 +112,7 @@ def build_train_tab(
     run_choice.change(refresh, [run_choice, drawn], view, **QUIET)
     planned = [dataset, *configure.components]
     changes = [page.load, *(component.change for component in planned)]
-    gr.on(changes, promise_plan, planned, promise, **QUIET)
+    gr.on(changes, promise_plan, planned, promise, **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
 
 

@@ -8,21 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from workbench.config import TrainingConfig, field_extra
 from workbench.data.formats import Message
-from workbench.data.report import Dataset
-from workbench.data.store import DatasetInfo
 from workbench.models.progress import FetchProgress
 from workbench.plan import Plan
 from workbench.presets import MethodPreset
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
 from workbench.words import describe_bytes, describe_clock, describe_duration
-
-TABLE_ROWS = 200
-CELL_CHARACTERS = 300
 
 STATE_WORDS = {
     "queued": "Not started",
@@ -48,29 +42,6 @@ def plain(text: str) -> str:
     """Return text that Markdown shows as it is."""
     escaped = escape(text, quote=False)
     return "".join(f"\\{char}" if char in "\\`*_{}[]()#+-.!|~$" else char for char in escaped)
-
-
-def dataset_summary(info: DatasetInfo, dataset: Dataset) -> str:
-    """Say what was read, as Markdown."""
-    turns = sum(len(c["messages"]) > 2 for c in dataset.conversations)
-    lines = [
-        f"### {plain(info.name)}: {info.row_count:,} {_plural(info.row_count, 'example')}, all readable"
-    ]
-    if turns:
-        lines.append(f"{turns:,} of them have a system prompt or earlier turns.")
-    lines += [f"- Note: {plain(note)}" for note in dataset.notes]
-    return "\n\n".join(lines)
-
-
-def dataset_table(dataset: Dataset) -> tuple[list[str], list[list[str]]]:
-    """Return headers and the first rows, shortened, as text."""
-    fields = [f for f in ("instruction", "input", "output", "system", "history")]
-    shown = [f for f in fields if any(row.get(f) for row in dataset.rows)]
-    rows = [
-        [str(number), *(_shorten(row.get(field)) for field in shown)]
-        for number, row in enumerate(dataset.rows[:TABLE_ROWS], start=1)
-    ]
-    return ["Row", *(field.capitalize() for field in shown)], rows
 
 
 def conversation_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
@@ -224,12 +195,3 @@ def _setting_words(config: TrainingConfig, name: str) -> str:
     value, unit = getattr(config, name), field_extra(name)["unit"]
     label = TrainingConfig.model_fields[name].title
     return f"{label} **{value:g}**{f' {unit}' if unit else ''}"
-
-
-def _shorten(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return text if len(text) <= CELL_CHARACTERS else f"{text[:CELL_CHARACTERS]}…"
-
-
-def _plural(count: int, noun: str) -> str:
-    return noun if count == 1 else f"{noun}s"

@@ -1,0 +1,56 @@
+"""Check and keep one file, in a process of its own: ``python -m workbench.data REQUEST``.
+
+REQUEST is what ``adding.add_in_child`` writes. The last line on stdout is ``{"id": …}`` or ``{"message": …,
+"hint": …}``. A stranger's file that makes a library crash, or eats memory, ends this process and not the
+page.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from workbench.data.fixes import Fixes, fix_file
+from workbench.data.formats import Mapping
+from workbench.data.store import DatasetInfo, DatasetStore
+from workbench.errors import WorkbenchError
+from workbench.settings import Settings
+
+MEMORY_LIMIT_BYTES = 6_000_000_000
+
+
+def main() -> None:
+    """Do what the request says."""
+    _limit_memory()
+    try:
+        answer = {"id": _add(json.loads(sys.argv[1])).id}
+    except WorkbenchError as error:
+        answer = {"message": error.message, "hint": error.hint}
+    print(json.dumps(answer))
+
+
+def _add(request: dict[str, Any]) -> DatasetInfo:
+    store = DatasetStore(Settings.from_environment())
+    path, name = Path(request["path"]), request["name"]
+    mapping = Mapping(**request["mapping"]) if request["mapping"] else None
+    if not request["fixes"]:
+        return store.add(path, name, mapping)
+    with tempfile.TemporaryDirectory(prefix="workbench-") as directory:
+        fixed_path = Path(directory) / "fixed.json"
+        fix_file(path, name, fixed_path, Fixes.for_names(request["fixes"]), mapping)
+        return store.add(fixed_path, f"{name.rsplit('.', 1)[0]} (repaired).json")
+
+
+def _limit_memory() -> None:
+    if sys.platform == "win32":
+        return  # has no such limit for a process; the time limit holds there, too
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Data tab, lower part: the examples as a table, and one of them as a chat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from workbench.data.conversations import find_stored_rows
+from workbench.services import Services
+from workbench.ui.data_views import rows_table
+from workbench.ui.guard import FOLLOW, QUIET, user_errors
+from workbench.ui.views import conversation_messages
+
+ROWS_PER_PAGE = 50
+
+
+def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -> gr.State:
+    """Lay it out and wire it; return the position of the row that is shown as a chat."""
+    with gr.Row(equal_height=True) as controls:
+        search = gr.Textbox(
+            label="Find rows with these words",
+            max_lines=1,
+            scale=3,
+            min_width=200,
+            elem_id="data-search",
+        )
+        page_number = gr.Number(
+            value=1,
+            minimum=1,
+            precision=0,
+            step=1,
+            label="Page",
+            scale=1,
+            min_width=110,
+            elem_id="data-page",
+        )
+    table = gr.Dataframe(
+        label="Examples (click one to read it as a chat)",
+        interactive=False,
+        wrap=False,
+        max_height=300,
+        datatype="str",
+        elem_id="data-table",
+    )
+    conversation = gr.Chatbot(
+        label="What the model learns",
+        height=280,
+        render_markdown=False,
+        allow_tags=False,
+        buttons=[],
+        elem_id="data-conversation",
+    )
+    positions = gr.State([0])  # where the rows of the table stand among the usable rows
+    chosen = gr.State(0)
+
+    @user_errors
+    def show(dataset_id: str, words: str, number: float | None) -> list[Any]:
+        info = services.datasets.info(dataset_id)
+        first = ROWS_PER_PAGE * (max(1, int(number or 1)) - 1)
+        if words.strip():
+            path = services.datasets.path(dataset_id)
+            found = list(find_stored_rows(path, words.strip(), first + ROWS_PER_PAGE))[first:]
+            places, rows = [place for place, _ in found], [row for _, row in found]
+            shown = f"{len(rows)} rows with these words" if rows else "No row has these words"
+        else:
+            rows = services.datasets.rows(dataset_id, first, ROWS_PER_PAGE)
+            places = list(range(first, first + len(rows)))
+            shown = f"{first + 1:,} to {first + len(rows):,} of {info.row_count:,}"
+            if not rows:
+                shown = f"there are only {info.row_count:,}"
+        headers, cells = rows_table(rows)
+        label = f"Examples: {shown}. Click one to read it as a chat"
+        widths = _column_widths(headers)
+        filled = gr.Dataframe(
+            value=cells,
+            headers=headers,
+            label=label,
+            column_widths=widths,
+            visible=info.row_count > 0,
+        )
+        has_rows = gr.Row(visible=info.row_count > 0)
+        if not rows:
+            return [has_rows, filled, [0], gr.Chatbot([], visible=False), gr.skip()]
+        return [has_rows, filled, places, _chat(rows[0]), places[0]]
+
+    @user_errors
+    def select(dataset_id: str, places: list[int], event: gr.SelectData) -> list[Any]:
+        number = int(event.row_value[0])  # not the position: the table may have been sorted
+        rows = services.datasets.rows(dataset_id, places[0], places[-1] - places[0] + 1)
+        place, row = next(
+            (places[0] + index, row) for index, row in enumerate(rows) if row.row == number
+        )
+        return [_chat(row), place]
+
+    shown = [controls, table, positions, conversation, chosen]
+    inputs = [dataset, search, page_number]
+    gr.on([page.load, search.submit, page_number.change], show, inputs, shown, **FOLLOW)
+    dataset.change(lambda: ("", 1), None, [search, page_number], **QUIET).then(
+        show, inputs, shown, **QUIET
+    )
+    search.submit(lambda: 1, None, page_number, **QUIET)
+    table.select(select, [dataset, positions], [conversation, chosen], **QUIET)
+    return chosen
+
+
+def _chat(row: Any) -> Any:
+    label = f"What the model learns from row {row.row:,}"
+    return gr.Chatbot(conversation_messages(row.messages), label=label, visible=True)
+
+
+def _column_widths(headers: list[str]) -> list[str]:
+    widths = {"Row": 8, "Turns before": 12, "System prompt": 20}
+    rest = 100 - sum(widths.get(header, 0) for header in headers)
+    return [f"{widths.get(header, rest // 2)}%" for header in headers]
