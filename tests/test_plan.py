@@ -11,7 +11,7 @@ TWO_CORES = Machine(cpu_cores=2, has_gpu=False)
 
 def plan(values=None, rows=240, model=STARTER, machine=TWO_CORES):
     config = build_config(values or {})
-    return make_plan(config, DataFacts(rows, 200.0), model, methods()[config.method], machine)
+    return make_plan(config, [DataFacts(rows, 200.0)], model, methods()[config.method], machine)
 
 
 def test_every_automatic_setting_gets_a_value_and_a_reason():
@@ -39,6 +39,21 @@ def test_rows_are_held_back_once_there_are_enough(rows, held_back):
     made = plan(rows=rows)
     assert made.validation_rows == held_back
     assert made.train_rows == rows - held_back
+
+
+def test_a_mix_counts_rows_by_their_weight_and_tokens_by_their_length():
+    def mixed(*data, **options):
+        config = build_config({"epochs": 1, "batch_size": 10})
+        return make_plan(config, data, STARTER, methods()["lora"], TWO_CORES, **options)
+
+    made = mixed(DataFacts(100, 200.0, 2.0), DataFacts(200, 2000.0, 0.5))
+    assert made.validation_rows == 15
+    assert made.train_rows == 2 * 95 + 95
+    assert made.total_steps == 29
+    assert made.total_tokens > 2 * mixed(DataFacts(285, 200.0)).total_tokens
+    checked = mixed(DataFacts(100, 200.0), separate_validation_rows=40)
+    assert (checked.train_rows, checked.validation_rows) == (100, 40)
+    assert checked.config.validation_share == 0
 
 
 def test_learning_rate_falls_with_width_and_for_full_tuning():

@@ -67,8 +67,15 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--data",
         required=True,
+        action="append",
+        metavar="FILE[:WEIGHT]",
+        help=f"a data file, or a sample: {', '.join(SAMPLES)}; may be given several times. A weight of 2 "
+        "shows its rows twice an epoch, 0.5 half of them",
+    )
+    train.add_argument(
+        "--validation",
         metavar="FILE",
-        help=f"a data file, or a sample: {', '.join(SAMPLES)}",
+        help="check with the rows of this file; else some rows of the data are held back",
     )
     train.add_argument("--preset", metavar="NAME", help=f"a starting point: {', '.join(recipes())}")
     train.add_argument("--model", metavar="ID", help="a model's id, owner/name, or a folder")
@@ -120,16 +127,15 @@ def run_train(services: Services, options: argparse.Namespace) -> int:
     """Start a run and, unless detached, wait for its end."""
     values = _settings_from(options)
     config = services.configure(options.preset, values, allow_folder=True)
-    if options.data in SAMPLES:
-        data_id = options.data
-    else:
-        data_id = services.datasets.add(Path(options.data), Path(options.data).name).id
-    data = services.datasets.usable(data_id)
+    validation_id = _dataset_id(services, options.validation) if options.validation else None
+    weights = dict(_weighted_dataset(services, text) for text in options.data)
+    data = services.choose_data(weights, validation_id)
     plan = services.plan(config, data, allow_folder=True)
     if not options.json:
         print(_plan_line(plan))
-        for problem in services.datasets.report(data.id).problems:
-            print(f"Note: {problem.message}")
+        for info, _ in data.parts:
+            for problem in services.datasets.report(info.id).problems:
+                print(f"Note on {info.name}: {problem.message}")
     run = services.start(plan, data, options.name)
     if options.detach:
         _print_run(services, run, options, f"Started {run.id}. `workbench show latest` tells more.")
@@ -224,6 +230,23 @@ def _print_answer(chat: ChatProcess, model: ModelName, messages: Sequence[Messag
     return "".join(pieces)
 
 
+def _weighted_dataset(services: Services, text: str) -> tuple[str, float]:
+    """Read ``FILE`` or ``FILE:WEIGHT``; a file that has a colon in its name wins."""
+    name, colon, weight = text.rpartition(":")
+    if not colon or text in SAMPLES or Path(text).is_file():
+        return _dataset_id(services, text), 1.0
+    try:
+        return _dataset_id(services, name), float(weight)
+    except ValueError as error:
+        raise WorkbenchError(
+            f"There is no file {text}.", "Check the name and the folder."
+        ) from error
+
+
+def _dataset_id(services: Services, text: str) -> str:
+    return text if text in SAMPLES else services.datasets.add(Path(text), Path(text).name).id
+
+
 def _settings_from(options: argparse.Namespace) -> dict[str, str]:
     """Collect ``--set``, ``--model`` and ``--method``; the last two win."""
     values: dict[str, str] = {}
@@ -288,6 +311,7 @@ def _details(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
         "hint": snapshot.hint,
         "loss": snapshot.steps[-1].loss if snapshot.steps else None,
         "validation_loss": last.loss if last else None,
+        "validation_loss_by_dataset": last.by_dataset if last else {},
         "elapsed_seconds": snapshot.elapsed_seconds,
         "eta_seconds": snapshot.eta_seconds,
         "tokens_per_second": snapshot.tokens_per_second,

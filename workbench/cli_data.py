@@ -8,12 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from workbench.config import TrainingConfig
 from workbench.data.check import check_file
 from workbench.data.detect import parse_mapping
 from workbench.data.fixes import DROPPABLE, Fixes, fix_file
 from workbench.data.report import Report
 from workbench.data.store import SAMPLES
 from workbench.errors import WorkbenchError
+from workbench.models.catalogue import find_model
+from workbench.models.rendering import load_tokenizer
+from workbench.models.tokens import TokenCounter
 from workbench.services import Services
 from workbench.settings import SAMPLES_DIR
 
@@ -31,6 +35,14 @@ def add_data_verbs(verbs: Any) -> None:
     check = verbs.add_parser("check", help="check a data file, row by row; exit code 1: not usable")
     check.add_argument("file", metavar="FILE", help="a data file, or a sample")
     _add_map(check)
+    check.add_argument("--model", metavar="ID", help="count tokens as this model does")
+    check.add_argument(
+        "--max-length",
+        type=int,
+        default=TrainingConfig().max_length,
+        metavar="N",
+        help="what counts as too long, in tokens (default: %(default)s)",
+    )
     check.add_argument("--json", action="store_true", help="print one JSON document")
     check.set_defaults(run_command=run_check)
 
@@ -70,12 +82,23 @@ def _add_map(verb: argparse.ArgumentParser) -> None:
 def run_check(services: Services, options: argparse.Namespace) -> int:
     """Check a file; return 0 when it can be trained on, else 1."""
     path = data_path(options.file)
-    report = check_file(path, path.name, parse_mapping(options.map))
+    counter = _counter(services, options.model) if options.model else None
+    report = check_file(
+        path, path.name, parse_mapping(options.map), counter.add if counter else None
+    )
+    tokens = counter.report(options.max_length) if counter and report.usable_rows else None
     if options.json:
         document = report.as_json() | {"usable": report.is_usable}
+        document |= {"tokens": asdict(tokens)} if tokens else {}
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         print("\n".join(report_lines(report)))
+        if tokens:
+            print(
+                f"{tokens.total:,} tokens; a row has {tokens.min:,} to {tokens.max:,}, half of them at "
+                f"most {tokens.median:,}. {tokens.over_limit:,} rows are longer than "
+                f"{options.max_length:,} tokens."
+            )
     return 0 if report.is_usable else 1
 
 
@@ -105,6 +128,11 @@ def run_datasets(services: Services, options: argparse.Namespace) -> int:
         state = "" if info.is_usable else "  needs repair"
         print(f"{info.id:54} {info.row_count:>9,} rows  {info.name}{state}")
     return 0
+
+
+def _counter(services: Services, model: str) -> TokenCounter:
+    source = find_model(model, allow_folder=True)
+    return TokenCounter(load_tokenizer(services.models.ensure(source, lambda progress: None)))
 
 
 def data_path(text: str) -> Path:

@@ -96,11 +96,17 @@ class TrainingConfig(BaseModel):
     max_length: int = option(
         1024,
         label="Maximum length",
-        help="Longer conversations are left out, and counted; 1 token is about 4 English letters.",
+        help="Longer conversations are left out or cut; 1 token is about 4 English letters.",
         group="basic",
         unit="tokens",
         ge=16,
         le=131072,
+    )
+    too_long: Literal["drop", "cut"] = option(
+        "drop",
+        label="Longer conversations",
+        help="drop leaves them out; cut keeps the beginning of question and answer, and their end marks.",
+        group="advanced",
     )
     max_steps: int | None = option(
         None,

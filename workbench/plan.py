@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.config import TrainingConfig
-from workbench.data.split import held_back_rows
+from workbench.data.split import held_back_rows, weighted_rows
 from workbench.models.catalogue import ModelFacts
 from workbench.presets import MethodPreset
 
@@ -50,10 +51,11 @@ CHECKPOINTS_PER_RUN = 4
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the plan needs to know of a dataset."""
+    """What the plan needs to know of a dataset; ``weight`` says how often an epoch sees its rows."""
 
     row_count: int
     mean_characters: float
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Plan:
     Attributes:
         config: Every setting has a value.
         reasons: Why each automatic setting has its value, by name.
-        train_rows: Rows the model learns from.
+        train_rows: Rows the model learns from in an epoch.
         validation_rows: Rows held back.
         total_steps: Optimizer steps.
         total_tokens: Tokens the model reads while training, estimated.
@@ -95,12 +97,24 @@ class Machine:
 
 def make_plan(
     config: TrainingConfig,
-    data: DataFacts,
+    data: Sequence[DataFacts],
     model: ModelFacts,
     method: MethodPreset,
     machine: Machine,
+    *,
+    separate_validation_rows: int | None = None,
 ) -> Plan:
-    """Resolve the automatic settings and work out what follows from them."""
+    """Resolve the automatic settings and work out what follows from them.
+
+    Args:
+        config: What the person set.
+        data: The datasets to train on.
+        model: The model's size.
+        method: How it is trained.
+        machine: The computer.
+        separate_validation_rows: Rows of a dataset that is there for checking only; then nothing is
+            held back from the others.
+    """
     chosen: dict[str, Any] = {}
     reasons: dict[str, str] = {}
 
@@ -111,19 +125,31 @@ def make_plan(
         chosen[name], reasons[name] = value, reason
         return value
 
-    rows = data.row_count
-    share = choose("validation_share", *_validation_share(rows))
-    validation_rows = held_back_rows(rows, share)
-    train_rows = rows - validation_rows
+    rows = sum(part.row_count for part in data)
+    if separate_validation_rows is None:
+        share = choose("validation_share", *_validation_share(rows))
+        held_back = [held_back_rows(part.row_count, share) for part in data]
+    else:
+        choose("validation_share", 0.0, "you gave rows to check with")
+        held_back = [0] * len(data)
+    validation_rows = separate_validation_rows or sum(held_back)
+    train_rows_of = [
+        weighted_rows(part.row_count - held, part.weight)
+        for part, held in zip(data, held_back, strict=True)
+    ]
+    train_rows = sum(train_rows_of)
     batch_size = choose("batch_size", *_batch_size(train_rows))
     choose("epochs", *_epochs(train_rows))
     choose("learning_rate", *_learning_rate(model, method))
     total_steps = config.model_copy(update=chosen).total_steps(train_rows)
     choose("eval_steps", *_cadence(total_steps, EVALUATIONS_PER_RUN, "checks"))
     choose("save_steps", *_cadence(total_steps, CHECKPOINTS_PER_RUN, "checkpoints"))
-    row_tokens = min(
-        config.max_length, data.mean_characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS
+    epoch_tokens = sum(
+        count
+        * min(config.max_length, part.mean_characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS)
+        for part, count in zip(data, train_rows_of, strict=True)
     )
+    row_tokens = epoch_tokens / max(1, train_rows)
     total_tokens = round(total_steps * min(batch_size, train_rows) * row_tokens)
     seconds, source = _seconds(config, total_tokens, model, machine)
     return Plan(

@@ -10,7 +10,7 @@ from typing import Any
 from workbench.chat import ChatProcess
 from workbench.config import TrainingConfig, build_config
 from workbench.data.conversations import read_conversations
-from workbench.data.split import split_indices
+from workbench.data.split import split_rows
 from workbench.data.store import DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
 from workbench.hardware import look
@@ -18,10 +18,28 @@ from workbench.models.catalogue import find_model
 from workbench.models.store import ModelStore, check_model_folder
 from workbench.plan import DataFacts, Machine, Plan, make_plan
 from workbench.presets import find_recipe, methods
-from workbench.runs.store import DataReference, Run, RunStore
+from workbench.runs.store import DataPart, DataReference, Run, RunStore
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
 
+
+@dataclass(frozen=True)
+class DataChoice:
+    """What a run learns from: datasets with their weights, and perhaps one only to check with.
+
+    A weight says how often an epoch sees each row: 1 once, 2 twice, 0.5 half of the rows.
+    """
+
+    parts: tuple[tuple[DatasetInfo, float], ...]
+    validation: DatasetInfo | None = None
+
+    @property
+    def name(self) -> str:
+        """The names of the datasets without their endings."""
+        return " and ".join(info.name.rsplit(".", 1)[0] for info, _ in self.parts)
+
+
+LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.01, 100
 NEEDS_DATA = ("queued", "starting", "running", "stopping")
 
 
@@ -68,20 +86,47 @@ class Services:
             check_model_folder(self.models.directory(source))
         return config.model_copy(update={"model": source.id})
 
-    def plan(
-        self, config: TrainingConfig, data: DatasetInfo, *, allow_folder: bool = False
-    ) -> Plan:
+    def choose_data(
+        self, weights: Mapping[str, float], validation_id: str | None = None
+    ) -> DataChoice:
+        """Look up datasets to train on.
+
+        Args:
+            weights: The weight of each dataset by id; at least one.
+            validation_id: The dataset to check with, if it is one of its own.
+
+        Raises:
+            WorkbenchError: A dataset is gone or not ready, or a weight is out of range.
+        """
+        for dataset_id, weight in weights.items():
+            if not LOWEST_WEIGHT <= weight <= HIGHEST_WEIGHT:
+                raise WorkbenchError(
+                    f"The weight of {self.datasets.info(dataset_id).name} cannot be {weight:g}.",
+                    f"It must be a number from {LOWEST_WEIGHT} to {HIGHEST_WEIGHT}.",
+                )
+        if validation_id in weights:
+            raise WorkbenchError(
+                "The rows to check with are among those to learn from.",
+                "Choose another dataset to check with, or none: then some rows are held back.",
+            )
+        return DataChoice(
+            tuple((self.datasets.usable(i), weight) for i, weight in weights.items()),
+            self.datasets.usable(validation_id) if validation_id else None,
+        )
+
+    def plan(self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False) -> Plan:
         """Work out what will happen."""
         hardware = look(self.settings.home_dir)
         return make_plan(
             config,
-            DataFacts(data.row_count, data.mean_characters),
+            [DataFacts(info.row_count, info.mean_characters, w) for info, w in data.parts],
             self.models.facts(find_model(config.model, allow_folder=allow_folder)),
             methods()[config.method],
             Machine(hardware.cpu_cores, bool(hardware.gpus), self._measured_speed(config)),
+            separate_validation_rows=data.validation.row_count if data.validation else None,
         )
 
-    def start(self, plan: Plan, data: DatasetInfo, name: str) -> Run:
+    def start(self, plan: Plan, data: DataChoice, name: str) -> Run:
         """Create a run for a plan and start its process.
 
         Raises:
@@ -90,17 +135,12 @@ class Services:
         self.supervisor.check_free()
         config = plan.config
         reference = DataReference(
-            id=data.id,
-            name=data.name,
-            path=str(self.datasets.path(data.id)),
-            sha256=data.sha256,
-            row_count=data.row_count,
+            parts=tuple(self._part(info, weight) for info, weight in data.parts),
+            validation=self._part(data.validation, 1.0) if data.validation else None,
             validation_share=config.validation_share or 0.0,
             seed=config.seed,
         )
-        run = self.runs.create(
-            config, reference, name or _default_name(data), plan.reasons, plan.seconds
-        )
+        run = self.runs.create(config, reference, name or data.name, plan.reasons, plan.seconds)
         self.supervisor.start(run)
         return run
 
@@ -112,7 +152,7 @@ class Services:
         """
         for run_id in self.runs.ids():
             run = self.runs.get(run_id)
-            uses_it = run.data.id == dataset_id
+            uses_it = dataset_id in [part.id for part in run.data.datasets]
             if uses_it and (snapshot := self.supervisor.snapshot(run)).state in NEEDS_DATA:
                 raise WorkbenchError(
                     f"The run {run.name} needs this dataset ({snapshot.state}).",
@@ -134,16 +174,23 @@ class Services:
 
         Only single-turn rows are taken; a question in the middle of a conversation means little alone.
         """
-        path = Path(run.data.path)
+        part, share = (
+            (run.data.validation, 0.0)
+            if run.data.validation
+            else (run.data.parts[0], run.data.validation_share)
+        )
+        path = Path(part.path)
         if not path.is_file() or path.suffix != ".jsonl":  # deleted since, or of an older version
             return []
         conversations = read_conversations(path)
-        train, validation = split_indices(
-            len(conversations), run.data.validation_share, run.data.seed
-        )
+        train, validation = split_rows(conversations, share, run.data.seed)
         first_turns = (conversations[index]["messages"] for index in [*validation, *train])
         questions = [messages[0]["content"] for messages in first_turns if len(messages) == 2]
         return questions[:count]
+
+    def _part(self, info: DatasetInfo, weight: float) -> DataPart:
+        path = str(self.datasets.path(info.id))
+        return DataPart(info.id, info.name, path, info.sha256, info.row_count, weight)
 
     def _measured_speed(self, config: TrainingConfig) -> float | None:
         """Return tokens per second of the newest finished run with this model and method here."""
@@ -154,7 +201,3 @@ class Services:
                 if snapshot.state == "finished":
                     return snapshot.tokens_per_second
         return None
-
-
-def _default_name(data: DatasetInfo) -> str:
-    return data.name.rsplit(".", 1)[0]

@@ -129,7 +129,7 @@ def child_environment() -> dict[str, str]:
     environment.setdefault("CUDA_VISIBLE_DEVICES", "0")
     environment.update(
         # Model and adapter files are checked by us; the libraries need not ask the network again.
-        TOKENIZERS_PARALLELISM="false",
+        TOKENIZERS_PARALLELISM="true",
         HF_HUB_DISABLE_TELEMETRY="1",
         DO_NOT_TRACK="1",
         PYTHONUNBUFFERED="1",

@@ -10,10 +10,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from workbench.errors import WorkbenchError
-from workbench.models.rendering import prompt_ids
+from workbench.models.rendering import load_tokenizer, prompt_ids
 from workbench.services import Services
 from workbench.settings import Settings
-from workbench.training.loading import load_tokenizer
 
 QUESTION = [{"role": "user", "content": "What comes after 3?"}]
 
@@ -28,8 +27,8 @@ def home(tmp_path_factory, tiny_model_dir):
     services = Services.for_workspace(Settings(home_dir=home))
     values = {"model": str(tiny_model_dir), "max_steps": 20, "learning_rate": 1e-2}
     config = services.configure(None, values, allow_folder=True)
-    info = services.datasets.add(data, data.name)
-    run = services.start(services.plan(config, info, allow_folder=True), info, "tuned")
+    chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
+    run = services.start(services.plan(config, chosen, allow_folder=True), chosen, "tuned")
     assert services.supervisor.wait(run, 120)
     return home
 

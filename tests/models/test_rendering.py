@@ -2,7 +2,14 @@ import pytest
 
 from tests.tiny_model import build_tiny_tokenizer
 from workbench.errors import WorkbenchError
-from workbench.models.rendering import IGNORED, prompt_ids, stop_ids, tokenize_example
+from workbench.models.rendering import (
+    IGNORED,
+    prompt_ids,
+    stop_ids,
+    token_pieces,
+    tokenize_example,
+    tokenize_examples,
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +97,35 @@ def test_a_model_without_a_template_is_a_sentence():
 
 def test_generation_stops_where_training_ended_an_answer(tokenizer):
     assert stop_ids(tokenizer) == [tokenizer.eos_token_id]
+
+
+def test_many_at_once_are_as_one_by_one(tokenizer, monkeypatch):
+    monkeypatch.setattr("workbench.models.rendering.BATCH_EXAMPLES", 3)
+    conversations = [
+        turns("a", "one", "b", "two", system="s"),
+        *[turns(f"q{n}" * n, f"answer {n}") for n in range(7)],
+        turns("say <|im_end|>", "no <|im_start|> x"),
+    ]
+    together = tokenize_examples(tokenizer, conversations)
+    assert together == [tokenize_example(tokenizer, messages) for messages in conversations]
+
+
+def test_a_conversation_that_the_template_refuses_is_named():
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        + tokenizer.chat_template
+    )
+    good, bad = turns("a", "one"), turns("a", "one", system="s")
+    with pytest.raises(WorkbenchError, match="refuses example 3: no system role"):
+        tokenize_examples(tokenizer, [good, good, bad])
+
+
+def test_pieces_are_the_text_and_what_the_loss_counts(tokenizer):
+    messages = turns("Wer? \U0001f600", "Ich 你 é.", system="s")
+    pieces = token_pieces(tokenizer, messages)
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert "".join(piece for piece, _ in pieces) == text.rstrip("\n")
+    supervised = "".join(piece for piece, counts in pieces if counts)
+    assert supervised == "Ich 你 é.<|im_end|>"
+    assert "\U0001f600" in [piece for piece, _ in pieces]

@@ -1,14 +1,17 @@
+import json
 import shutil
 from collections import namedtuple
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
 
 from workbench.config import build_config
 from workbench.errors import WorkbenchError
-from workbench.runs.store import DataReference, RunStore
+from workbench.runs.store import DataPart, DataReference, RunStore
 
-DATA = DataReference("d", "d.json", "/nowhere/d.json", "0" * 64, 8, 0.1, 42)
+PART = DataPart("d", "d.json", "/nowhere/d.jsonl", "0" * 64, 8)
+DATA = DataReference((PART,), None, 0.1, 42)
 
 
 @pytest.fixture
@@ -60,3 +63,17 @@ def test_a_full_disk_is_told_before_anything_is_written(store, monkeypatch):
     with pytest.raises(WorkbenchError, match="MB free"):
         store.create(build_config(), DATA, "r", {}, None)
     assert store.ids() == []
+
+
+def test_a_mix_with_its_own_validation_comes_back(store):
+    parts = (PART, replace(PART, id="e", weight=0.5))
+    run = store.create(build_config(), DataReference(parts, PART, 0.0, 1), "mix", {}, None)
+    assert store.get(run.id).data == DataReference(parts, PART, 0.0, 1)
+
+
+def test_a_run_from_before_mixes_still_opens(store):
+    run = store.create(build_config(), DATA, "old", {}, None)
+    old = {**asdict(PART), "validation_share": 0.1, "seed": 42}
+    del old["weight"]
+    (run.directory / "data.json").write_text(json.dumps(old))
+    assert store.get(run.id).data == DATA

@@ -12,10 +12,11 @@ import pytest
 
 from workbench.config import build_config
 from workbench.errors import WorkbenchError
-from workbench.runs.store import DataReference, RunStore
+from workbench.runs.store import DataPart, DataReference, RunStore
 from workbench.runs.supervisor import Supervisor
 
-DATA = DataReference("d", "d.json", "/nowhere/d.json", "0" * 64, 8, 0.0, 42)
+PART = DataPart("d", "d.json", "/nowhere/d.jsonl", "0" * 64, 8)
+DATA = DataReference((PART,), None, 0.0, 42)
 FAKE = ("-m", "tests.fake_trainer")
 
 

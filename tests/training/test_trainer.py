@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, TrainingArguments
 from tests.tiny_model import build_tiny_model
 from workbench.compute import Compute
 from workbench.config import build_config
-from workbench.models.rendering import IGNORED, tokenize_example
+from workbench.models.rendering import IGNORED, load_tokenizer, tokenize_example
 from workbench.training.batches import micro_batches
-from workbench.training.loading import load_model, load_tokenizer, make_trainable
+from workbench.training.loading import load_model, make_trainable
 from workbench.training.trainer import ExampleList, WorkbenchTrainer
 
 CPU = Compute("cpu", "fp32")
@@ -34,7 +34,7 @@ def examples(tiny_model_dir):
     ]
 
 
-def build_trainer(model_dir, tmp_path, method, budget, *, padded=False, eval_examples=None):
+def build_trainer(model_dir, tmp_path, method, budget, *, padded=False, validation=None):
     config = build_config({"method": method, "model": str(model_dir), "lora_rank": 4})
     torch.manual_seed(0)
     base, _ = load_model(model_dir, config, CPU)
@@ -54,7 +54,7 @@ def build_trainer(model_dir, tmp_path, method, budget, *, padded=False, eval_exa
         model=model,
         args=TrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True),
         train_dataset=ExampleList([]),
-        eval_dataset=ExampleList(eval_examples) if eval_examples else None,
+        validation=validation or {},
         processing_class=load_tokenizer(model_dir),
     )
 
@@ -124,10 +124,15 @@ def test_packed_examples_never_see_each_other(tiny_model_dir, examples):
 
 
 def test_evaluation_is_the_mean_over_all_supervised_tokens(tiny_model_dir, tmp_path, examples):
-    trainer = build_trainer(tiny_model_dir, tmp_path, "full", 60, eval_examples=examples)
-    loss = trainer.evaluate()["eval_loss"]
+    sets = {"one": examples[:1], "three": examples[1:], "none": []}
+    trainer = build_trainer(tiny_model_dir, tmp_path, "full", 60, validation=sets)
+    metrics = trainer.evaluate()
     trainer.model.set_attn_implementation("sdpa")
-    assert loss == pytest.approx(reference_step(trainer.model, examples)[0], rel=1e-5)
+    expected = reference_step(trainer.model, examples)[0]
+    assert metrics["eval_loss"] == pytest.approx(expected, rel=1e-5)
+    assert metrics["eval_by_dataset"].keys() == {"one", "three"}
+    for name, loss in metrics["eval_by_dataset"].items():
+        assert loss == pytest.approx(reference_step(trainer.model, sets[name])[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora"])
@@ -145,7 +150,7 @@ def test_every_adapter_still_gets_a_gradient_after_an_evaluation(
         "_convert_weight_packed_for_cpu",
         lambda data, state, *rest: repacked.append(1) or (data, state),
     )
-    trainer = build_trainer(tiny_model_dir, tmp_path, method, 60, eval_examples=examples)
+    trainer = build_trainer(tiny_model_dir, tmp_path, method, 60, validation={"mine": examples})
     trainer.evaluate()
     trainer.training_step(trainer.model, {"examples": examples})
     trained = [(n, p) for n, p in trainer.model.named_parameters() if p.requires_grad]

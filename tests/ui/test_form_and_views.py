@@ -145,7 +145,7 @@ def test_a_system_prompt_is_labelled_in_the_preview():
 
 def test_the_plan_says_why(services):
     config = services.configure(None, {})
-    made = services.plan(config, services.datasets.info("sample-identity"))
+    made = services.plan(config, services.choose_data({"sample-identity": 1}))
     text = plan_details(made, methods()["lora"])
     assert "because" in text
     assert "examples" in text

@@ -16,6 +16,7 @@ from typing import Any
 
 from workbench.data.detect import Detection, check_mapping, detect, field_names
 from workbench.data.formats import NO_REPAIRS, Conversation, Mapping, Repairs, RowProblem, convert
+from workbench.data.labels import MOST_LABELS, LabelCounter
 from workbench.data.problems import KINDS, text_problems
 from workbench.data.readers import Row, Rows, read_rows
 from workbench.data.report import Finding, Problem, Report
@@ -27,10 +28,6 @@ PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 300
 FEW_ROWS = 20
 
-# Answers are labels when they are few, short, and each comes back: then their balance matters.
-MOST_LABELS = 20
-LABEL_CHARACTERS = 40
-ROWS_PER_LABEL = 5
 DOMINANT_SHARE = 0.8  # one label in four of five rows: always saying it looks like a good model
 RARE_ROWS = 3
 
@@ -130,7 +127,7 @@ class RowChecker:
         self.first: dict[str, list[Finding]] = {}
         self._row_of_conversation: dict[int, int] = {}
         self._answer_of_question: dict[int, tuple[int, int]] = {}
-        self._answers: Counter[str] | None = Counter()
+        self._labels = LabelCounter()
         self.first_row_of_answer: dict[str, tuple[int, int]] = {}
 
     def check(self, row: Row) -> Conversation | None:
@@ -161,10 +158,7 @@ class RowChecker:
 
     def labels(self) -> dict[str, int]:
         """Return the answers with their counts, the most frequent first, when they are labels."""
-        answers = self._answers or Counter()
-        if len(answers) < 2 or len(answers) * ROWS_PER_LABEL > self.usable_rows:
-            return {}
-        return dict(answers.most_common())
+        return self._labels.labels()
 
     def _note(self, code: str, row: Row, detail: str) -> None:
         if code in self._drop:
@@ -188,13 +182,9 @@ class RowChecker:
     def _count(self, row: Row, contents: list[str]) -> None:
         self.usable_rows += 1
         self.characters += sum(map(len, contents))
-        if self._answers is None:
-            return
-        label = contents[-1]
-        self._answers[label] += 1
-        self.first_row_of_answer.setdefault(label, (row.number, row.line))
-        if len(self._answers) > MOST_LABELS or len(label) > LABEL_CHARACTERS:
-            self._answers = None
+        self._labels.add(contents[-1])
+        if len(self.first_row_of_answer) <= MOST_LABELS:
+            self.first_row_of_answer.setdefault(contents[-1], (row.number, row.line))
 
 
 def _all_problems(

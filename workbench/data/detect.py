@@ -59,6 +59,8 @@ def detect(rows: Sequence[Any]) -> Detection:
         rows: The first rows of a file, as read.
     """
     names = field_names(rows)
+    if not names:  # nothing in the file is a row, which the check will say of each
+        return Detection("unknown", Mapping("instruction", "output", "input", "system", "history"))
     by_name = {_normal(name): name for name in reversed(names)}
 
     def present(spellings: Sequence[str]) -> list[str]:

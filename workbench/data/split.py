@@ -1,10 +1,14 @@
-"""Hold some examples back, so that the validation loss means something."""
+"""Which rows train, how often, and which are held back so that the validation loss means something."""
 
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeVar
+
+from workbench.data.formats import Conversation
+from workbench.data.labels import LabelCounter
 
 Item = TypeVar("Item")
 
@@ -14,23 +18,88 @@ def held_back_rows(count: int, validation_share: float) -> int:
     return min(count - 1, max(1, round(count * validation_share))) if validation_share else 0
 
 
-def split_indices(count: int, validation_share: float, seed: int) -> tuple[list[int], list[int]]:
+def split_rows(
+    conversations: Sequence[Conversation], validation_share: float, seed: int
+) -> tuple[list[int], list[int]]:
     """Choose which rows train and which validate; the same arguments give the same choice.
 
+    Rows that ask the same question stay on one side: otherwise the model would be tested on what it
+    has seen. Where answers are labels, each label is held back in proportion.
+
     Args:
-        count: Number of rows.
-        validation_share: Between 0 and 0.5; any share above 0 holds back at least one row of two.
+        conversations: The rows.
+        validation_share: Between 0 and 0.5; any share above 0 holds back about so many rows, and at
+            least one of two.
         seed: Of the choice.
 
     Returns:
         Row indices to train on and to validate on, each ascending and together complete.
     """
-    validation = set(
-        random.Random(seed).sample(range(count), held_back_rows(count, validation_share))
-    )
-    return [i for i in range(count) if i not in validation], sorted(validation)
+    wanted = held_back_rows(len(conversations), validation_share)
+    strata: dict[str, list[list[int]]] = defaultdict(list)
+    labels = _labels(conversations) if wanted else {}
+    for rows in _rows_by_question(conversations) if wanted else []:
+        answer = conversations[rows[0]]["messages"][-1]["content"]
+        strata[answer if labels else ""].append(rows)
+    choice = random.Random(seed)
+    validation: list[int] = []
+    quotas = _quotas({key: sum(map(len, groups)) for key, groups in strata.items()}, wanted)
+    for key, groups in strata.items():
+        validation += _take(groups, quotas[key], choice)
+    if len(validation) == len(conversations):
+        validation = []  # all rows ask the same; then nothing can be held back
+    held_back = set(validation)
+    return [i for i in range(len(conversations)) if i not in held_back], sorted(held_back)
+
+
+def weighted_rows(count: int, weight: float) -> int:
+    """Return how many rows an epoch has of a dataset with ``count`` rows to train on."""
+    return max(1, round(count * weight)) if count else 0
+
+
+def weighted(items: Sequence[Item], weight: float, seed: int) -> list[Item]:
+    """Return the items an epoch sees: every one as often as the weight says, the rest chosen by seed."""
+    wanted = weighted_rows(len(items), weight)
+    whole, rest = divmod(wanted, max(1, len(items)))
+    return [*items] * whole + random.Random(seed).sample(list(items), rest)
 
 
 def pick(items: Sequence[Item], indices: Sequence[int]) -> list[Item]:
     """Return the items at ``indices``."""
     return [items[index] for index in indices]
+
+
+def _rows_by_question(conversations: Sequence[Conversation]) -> list[list[int]]:
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, conversation in enumerate(conversations):
+        # Only hashes are kept; case and spacing do not make another question.
+        asked = (" ".join(m["content"].casefold().split()) for m in conversation["messages"][:-1])
+        groups[hash(tuple(asked))].append(index)
+    return list(groups.values())
+
+
+def _labels(conversations: Sequence[Conversation]) -> dict[str, int]:
+    counter = LabelCounter()
+    for conversation in conversations:
+        counter.add(conversation["messages"][-1]["content"])
+    return counter.labels()
+
+
+def _quotas(sizes: dict[str, int], wanted: int) -> dict[str, int]:
+    """Share ``wanted`` out in proportion to the sizes; what rounding leaves goes where most is missing."""
+    total = sum(sizes.values())
+    exact = {key: wanted * size / total for key, size in sizes.items()}
+    quotas = {key: int(share) for key, share in exact.items()}
+    by_rest = sorted(exact, key=lambda key: (quotas[key] - exact[key], -sizes[key]))
+    for key in by_rest[: wanted - sum(quotas.values())]:
+        quotas[key] += 1
+    return quotas
+
+
+def _take(groups: list[list[int]], quota: int, choice: random.Random) -> list[int]:
+    """Take whole groups in random order as long as they fit."""
+    taken: list[int] = []
+    for group in choice.sample(groups, len(groups)):
+        if len(taken) + len(group) <= quota:
+            taken += group
+    return taken

@@ -13,7 +13,6 @@ import torch
 from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     StoppingCriteria,
     TextIteratorStreamer,
     set_seed,
@@ -24,7 +23,7 @@ from workbench.compute import choose_compute
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.hardware import cpu_cores
-from workbench.models.rendering import prompt_ids, stop_ids
+from workbench.models.rendering import load_tokenizer, prompt_ids, stop_ids
 from workbench.runs.store import Run
 
 
@@ -55,7 +54,7 @@ class Engine:
         self._base_dir = base_dir
         self._quantized = run.config.method == "qlora"
         self._is_adapter = run.config.method != "full"
-        self.tokenizer = AutoTokenizer.from_pretrained(base_dir, trust_remote_code=False)
+        self.tokenizer = load_tokenizer(base_dir)
         self._stop_ids = stop_ids(self.tokenizer)
         self._full_base: Any = None
         self._one_at_a_time = threading.Lock()

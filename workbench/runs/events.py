@@ -47,7 +47,8 @@ class StartEvent(Event):
     """Everything is loaded; the first step comes next.
 
     ``trained_parameters`` of ``parameters`` weights change. ``left_out_rows`` were longer than the
-    maximum length.
+    maximum length, ``cut_rows`` were shortened to it. ``by_dataset`` has for each dataset, by name, the
+    rows an epoch trains on and the rows held back.
     """
 
     kind: ClassVar[str] = "start"
@@ -61,6 +62,8 @@ class StartEvent(Event):
     device: str
     precision: str
     threads: int
+    cut_rows: int = 0
+    by_dataset: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +87,16 @@ class StepEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationEvent(Event):
-    """The mean loss over the supervised tokens of the validation rows, after ``step`` steps."""
+    """The mean loss over the supervised tokens of the validation rows, after ``step`` steps.
+
+    ``by_dataset`` has it for each dataset by name, where there are several.
+    """
 
     kind: ClassVar[str] = "evaluation"
     step: int
     loss: float | None
     seconds: float
+    by_dataset: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +184,10 @@ def _parse(line: bytes) -> Event | None:
 
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in record.items()
-    }
+    return {name: _finite_value(value) for name, value in record.items()}
+
+
+def _finite_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _finite(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

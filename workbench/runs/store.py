@@ -32,10 +32,11 @@ NEEDED_FREE_BYTES = 200_000_000  # an adapter, a checkpoint and the logs of a sm
 
 
 @dataclass(frozen=True)
-class DataReference:
-    """Which rows a run trains on; written to ``data.json``.
+class DataPart:
+    """One dataset of a run.
 
-    ``path`` is where the immutable copy lies; ``sha256`` is checked before training.
+    ``path`` is where its conversations lie, which never change; ``sha256`` is checked before training.
+    ``weight`` says how often an epoch sees each row: 2 is twice, 0.5 is half of the rows.
     """
 
     id: str
@@ -43,8 +44,25 @@ class DataReference:
     path: str
     sha256: str
     row_count: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class DataReference:
+    """Which rows a run trains on and is checked with; written to ``data.json``.
+
+    Each part holds back its own ``validation_share``, unless ``validation`` is a dataset of its own.
+    """
+
+    parts: tuple[DataPart, ...]
+    validation: DataPart | None
     validation_share: float
     seed: int
+
+    @property
+    def datasets(self) -> tuple[DataPart, ...]:
+        """Every dataset the run reads."""
+        return (*self.parts, self.validation) if self.validation else self.parts
 
 
 @dataclass(frozen=True)
@@ -184,8 +202,22 @@ def open_run(directory: Path) -> Run:
         id=directory.name,
         directory=directory,
         config=TrainingConfig.model_validate(config),
-        data=DataReference(**read_json(directory / "data.json")),
+        data=_read_data_reference(directory / "data.json"),
         **details,
+    )
+
+
+def _read_data_reference(path: Path) -> DataReference:
+    record = read_json(path)
+    if "parts" not in record:  # written before runs could have several datasets
+        names = ("id", "name", "path", "sha256", "row_count")
+        record["parts"] = [{name: record.pop(name) for name in names}]
+    validation = record.get("validation")
+    return DataReference(
+        parts=tuple(DataPart(**part) for part in record["parts"]),
+        validation=DataPart(**validation) if validation else None,
+        validation_share=record["validation_share"],
+        seed=record["seed"],
     )
 
 

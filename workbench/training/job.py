@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import shutil
 from collections.abc import Callable
@@ -14,13 +13,11 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from workbench.compute import choose_compute
-from workbench.data.conversations import read_conversations
-from workbench.data.split import pick, split_indices
-from workbench.errors import StopRequested, WorkbenchError
+from workbench.errors import StopRequested
 from workbench.hardware import cpu_cores
 from workbench.models.catalogue import find_model
 from workbench.models.progress import FetchProgress
-from workbench.models.rendering import TokenizedExample, tokenize_example
+from workbench.models.rendering import load_tokenizer
 from workbench.models.store import ModelStore
 from workbench.runs.events import (
     DownloadEvent,
@@ -33,9 +30,9 @@ from workbench.runs.events import (
 )
 from workbench.runs.store import Run, write_json
 from workbench.settings import Settings
+from workbench.training.data import prepare_data
 from workbench.training.loading import (
     load_model,
-    load_tokenizer,
     make_trainable,
     parameter_counts,
 )
@@ -79,7 +76,9 @@ def train(
 
     enter("preparing data")
     tokenizer = load_tokenizer(model_dir)
-    train_examples, validation_examples, left_out_rows = _prepare_data(run, tokenizer, emit)
+    parts = prepare_data(run, tokenizer, model_dir, emit)
+    train_examples = [example for part in parts for example in part.train]
+    validation_rows = sum(len(part.validation) for part in parts)
 
     enter("loading")
     compute = choose_compute(config.precision)
@@ -98,9 +97,9 @@ def train(
         padded=padded,
         on_step=reporter.on_step_computed,
         model=model,
-        args=_training_arguments(run, total_steps, compute.device, bool(validation_examples)),
+        args=_training_arguments(run, total_steps, compute.device, validation_rows > 0),
         train_dataset=ExampleList(train_examples),
-        eval_dataset=ExampleList(validation_examples) if validation_examples else None,
+        validation={part.name: part.validation for part in parts},
         processing_class=tokenizer,
         callbacks=[reporter],
     )
@@ -108,8 +107,10 @@ def train(
         StartEvent(
             total_steps=total_steps,
             train_rows=len(train_examples),
-            validation_rows=len(validation_examples),
-            left_out_rows=left_out_rows,
+            validation_rows=validation_rows,
+            left_out_rows=sum(part.left_out_rows for part in parts),
+            cut_rows=sum(part.cut_rows for part in parts),
+            by_dataset={part.name: (len(part.train), len(part.validation)) for part in parts},
             supervised_tokens=sum(example.supervised_tokens for example in train_examples),
             parameters=parameters,
             trained_parameters=trained_parameters,
@@ -120,7 +121,7 @@ def train(
     )
 
     enter("training")
-    if validation_examples:
+    if validation_rows:
         trainer.evaluate()  # where the model starts, so that the curve shows what training changed
     trainer.train()  # evaluates every eval_steps and after the last step
 
@@ -154,42 +155,6 @@ def _fetch_model(
 
     source = find_model(run.config.model, allow_folder=True)
     return ModelStore(settings).ensure(source, report)
-
-
-def _prepare_data(
-    run: Run, tokenizer: Any, emit: Emit
-) -> tuple[list[TokenizedExample], list[TokenizedExample], int]:
-    """Return the tokenized training and validation examples, and how many rows were too long."""
-    path = Path(run.data.path)
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != run.data.sha256:
-        raise WorkbenchError(
-            f"The data of this run ({run.data.name}) is gone or was changed.",
-            "Upload it again and start a new run.",
-        )
-    conversations = read_conversations(path)
-    examples = [tokenize_example(tokenizer, c["messages"]) for c in conversations]
-    limit = run.config.max_length
-    parts = split_indices(len(examples), run.data.validation_share, run.data.seed)
-    train_rows, validation_rows = (
-        [example for example in pick(examples, part) if len(example.input_ids) <= limit]
-        for part in parts
-    )
-    left_out = len(examples) - len(train_rows) - len(validation_rows)
-    if not train_rows:
-        longest = max(len(example.input_ids) for example in examples)
-        raise WorkbenchError(
-            f"Every row is longer than the maximum length of {limit:,} tokens.",
-            f"Raise the maximum length; the longest row has {longest:,} tokens.",
-        )
-    if left_out:
-        share = left_out / len(examples)
-        emit(
-            WarningEvent(
-                message=f"{left_out:,} rows ({share:.1%}) are longer than {limit:,} tokens and were "
-                "left out. Raise the maximum length to keep them."
-            )
-        )
-    return train_rows, validation_rows, left_out
 
 
 def _training_arguments(

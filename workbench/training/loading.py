@@ -7,17 +7,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from workbench.compute import Compute
 from workbench.config import TrainingConfig
 from workbench.training.attention import NAME, register, supports_per_sequence
-
-
-def load_tokenizer(model_dir: Path) -> Any:
-    """Load the tokenizer; no code from the model's folder is run."""
-    return AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
 
 
 def load_model(model_dir: Path, config: TrainingConfig, compute: Compute) -> tuple[Any, bool]:

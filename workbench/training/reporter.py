@@ -57,7 +57,10 @@ class Reporter(TrainerCallback):
         elif "eval_loss" in logs:
             self._emit(
                 EvaluationEvent(
-                    step=state.global_step, loss=logs["eval_loss"], seconds=logs["eval_runtime"]
+                    step=state.global_step,
+                    loss=logs["eval_loss"],
+                    seconds=logs["eval_runtime"],
+                    by_dataset=logs["eval_by_dataset"],
                 )
             )
 

@@ -6,7 +6,7 @@ Trainer keeps the optimizer, the schedule, clipping, checkpoints and resume.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class WorkbenchTrainer(Trainer):
         token_budget: Tokens in one forward pass; does not change the result.
         padded: The model cannot run padding-free.
         on_step: Told tokens and seconds of each step, before Trainer logs it.
+        validation: The examples held back, by the name of their dataset; may be empty.
         **arguments: As for ``transformers.Trainer``.
     """
 
@@ -53,9 +54,16 @@ class WorkbenchTrainer(Trainer):
         token_budget: int,
         padded: bool,
         on_step: Callable[[int, float], None],
+        validation: Mapping[str, Sequence[TokenizedExample]],
         **arguments: Any,
     ) -> None:
-        super().__init__(data_collator=lambda examples: {"examples": examples}, **arguments)
+        held_back = [example for examples in validation.values() for example in examples]
+        super().__init__(
+            data_collator=lambda examples: {"examples": examples},
+            eval_dataset=ExampleList(held_back) if held_back else None,
+            **arguments,
+        )
+        self._validation = {name: examples for name, examples in validation.items() if examples}
         self._compute = compute
         self._token_budget = token_budget
         self._padded = padded
@@ -111,18 +119,19 @@ class WorkbenchTrainer(Trainer):
             logits = model(**inputs, logits_to_keep=batch.supervised.to(device)).logits
         return cross_entropy(logits.float(), batch.targets.to(device), reduction="sum")
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Return ``eval_loss``, the mean over all supervised tokens of the validation rows."""
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return ``eval_loss``, the mean over all supervised tokens of the validation rows.
+
+        ``eval_by_dataset`` has the same for each dataset where there are several.
+        """
         started = time.perf_counter()
-        examples = [self.eval_dataset[index] for index in range(len(self.eval_dataset))]
         self.model.eval()
-        with torch.no_grad():
-            total = sum(
-                self.summed_loss(self.model, batch).item()
-                for batch in self._micro_batches(examples)
-            )
-        metrics = {
-            "eval_loss": total / supervised_tokens(examples),
+        sums = {name: self._evaluate_sum(examples) for name, examples in self._validation.items()}
+        counts = {name: supervised_tokens(examples) for name, examples in self._validation.items()}
+        by_dataset = {name: sums[name] / counts[name] for name in sums}
+        metrics: dict[str, Any] = {
+            "eval_loss": sum(sums.values()) / sum(counts.values()),
+            "eval_by_dataset": by_dataset if len(by_dataset) > 1 else {},
             "eval_runtime": time.perf_counter() - started,
         }
         self.log(metrics)
@@ -130,6 +139,11 @@ class WorkbenchTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _evaluate_sum(self, examples: Sequence[TokenizedExample]) -> float:
+        with torch.no_grad():
+            batches = self._micro_batches(examples)
+            return sum(self.summed_loss(self.model, batch).item() for batch in batches)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save as Trainer does, without the pickle of its arguments: config.yaml has them all."""

@@ -38,11 +38,11 @@ def build_app(services: Services) -> gr.Blocks:
         banner = gr.HTML(elem_id="fetch-banner", visible=False)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("1. Data", id="data", render_children=True):
-                dataset = build_data_tab(services, page)
+                data = build_data_tab(services, page)
             with gr.Tab("2. Configure", id="configure", render_children=True):
-                configure = build_configure_tab(services, page, dataset)
+                configure = build_configure_tab(services, page, data.components)
             with gr.Tab("3. Train", id="train", render_children=True):
-                build_train_tab(services, page, dataset, configure)
+                build_train_tab(services, page, configure)
             with gr.Tab("4. Playground", id="playground", render_children=True) as playground:
                 build_playground_tab(services, page, playground)
         banner_timer = gr.Timer(BANNER_SECONDS)

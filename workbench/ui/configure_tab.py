@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ import gradio as gr
 from workbench.config import STARTER_MODEL, build_config
 from workbench.errors import WorkbenchError
 from workbench.models.catalogue import catalogue
+from workbench.plan import Plan
 from workbench.presets import find_recipe, methods, recipes
-from workbench.services import Services
+from workbench.services import DataChoice, Services
+from workbench.ui.data_mix import read_choice
 from workbench.ui.form import (
     automatic_fields,
     automatic_text,
@@ -29,13 +32,35 @@ NO_PRESET = "defaults"
 
 @dataclass(frozen=True)
 class ConfigureTab:
-    """What the Train tab needs: the settings' components, and how to read their values."""
+    """What other tabs need: the components that decide what will happen, and how to read their values.
+
+    Attributes:
+        names: The settings.
+        settings: Their components, in the same order.
+        components: Those of the data, then those of the settings.
+    """
 
     names: list[str]
+    settings: list[Any]
     components: list[Any]
 
+    def read(self, services: Services, values: Sequence[Any]) -> tuple[Plan, DataChoice]:
+        """Work out the plan for what the components say.
 
-def build_configure_tab(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -> ConfigureTab:
+        Raises:
+            WorkbenchError: A setting or a dataset cannot be used.
+        """
+        count = len(self.components) - len(self.settings)
+        config = services.configure(None, read_form(self.names, values[count:]))
+        data = read_choice(services, values[:count])
+        return services.plan(config, data), data
+
+    def component(self, name: str) -> Any:
+        """Return the component of one setting."""
+        return self.settings[self.names.index(name)]
+
+
+def build_configure_tab(services: Services, page: gr.Blocks, data: list[Any]) -> ConfigureTab:
     """Lay the tab out and wire it."""
     offered_methods = methods()
     with gr.Row():
@@ -75,21 +100,21 @@ def build_configure_tab(services: Services, page: gr.Blocks, dataset: gr.Dropdow
             plan_view = gr.Markdown(elem_id="configure-plan")
 
     names = ["model", "method", *fields]
-    components = [model, method, *fields.values()]
+    settings = [model, method, *fields.values()]
+    tab = ConfigureTab(names, settings, [*data, *settings])
 
     automatic = automatic_fields(list(fields))
 
-    def update_plan(dataset_id: str, *values: Any) -> list[Any]:
+    def update_plan(*values: Any) -> list[Any]:
         try:
-            config = services.configure(None, read_form(names, values))
-            plan = services.plan(config, services.datasets.info(dataset_id))
+            plan, _ = tab.read(services, values)
         except WorkbenchError as error:
             return [
                 f"### This needs a change\n\n{plain(str(error))}",
                 *[gr.skip()] * len(automatic),
             ]
         placeholders = [gr.update(placeholder=automatic_text(n, plan.config)) for n in automatic]
-        return [plan_details(plan, offered_methods[config.method]), *placeholders]
+        return [plan_details(plan, offered_methods[plan.config.method]), *placeholders]
 
     @user_errors
     def apply_preset(name: str) -> list[Any]:
@@ -106,13 +131,13 @@ def build_configure_tab(services: Services, page: gr.Blocks, dataset: gr.Dropdow
             *(gr.update(visible=config.uses(name)) for name in fields),
         ]
 
-    preset.change(apply_preset, preset, components, **PRIVATE)
+    preset.change(apply_preset, preset, settings, **PRIVATE)
     model.change(describe_model, model, model_help, **QUIET)
     method.change(describe_method, method, [method_help, *fields.values()], **QUIET)
-    changes = [page.load, *(component.change for component in (dataset, *components))]
+    changes = [page.load, *(component.change for component in tab.components)]
     planned = [plan_view, *(fields[name] for name in automatic)]
-    gr.on(changes, update_plan, [dataset, *components], planned, **FOLLOW)
-    return ConfigureTab(names, components)
+    gr.on(changes, update_plan, tab.components, planned, **FOLLOW)
+    return tab
 
 
 def _preset_choices() -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -15,8 +16,16 @@ from workbench.ui.views import conversation_messages
 ROWS_PER_PAGE = 50
 
 
-def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -> gr.State:
-    """Lay it out and wire it; return the position of the row that is shown as a chat."""
+@dataclass(frozen=True)
+class RowsView:
+    """The dataset, and the position of the row that is shown as a chat."""
+
+    dataset: gr.Dropdown
+    position: gr.State
+
+
+def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -> RowsView:
+    """Lay it out and wire it."""
     with gr.Row(equal_height=True) as controls:
         search = gr.Textbox(
             label="Find rows with these words",
@@ -101,7 +110,7 @@ def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -
     )
     search.submit(lambda: 1, None, page_number, **QUIET)
     table.select(select, [dataset, positions], [conversation, chosen], **QUIET)
-    return chosen
+    return RowsView(dataset, chosen)
 
 
 def _chat(row: Any) -> Any:

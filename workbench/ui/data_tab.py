@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from workbench.data.adding import add_in_child
 from workbench.data.store import SAMPLES
 from workbench.services import Services
 from workbench.ui.data_check import build_check_view, dataset_choices
-from workbench.ui.data_rows import build_rows_view
+from workbench.ui.data_mix import build_mix_view
+from workbench.ui.data_rows import RowsView, build_rows_view
 from workbench.ui.data_views import checking_html, report_html
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 
@@ -43,8 +45,23 @@ From about 50 examples on a model picks up a style or a name; a task such as sor
 """
 
 
-def build_data_tab(services: Services, page: gr.Blocks) -> gr.Dropdown:
-    """Lay the tab out and wire it; return the choice of the dataset."""
+@dataclass(frozen=True)
+class DataTab:
+    """What other tabs need.
+
+    Attributes:
+        components: What ``data_mix.read_choice`` reads.
+        rows: The rows of the dataset, and which one is shown.
+        model_view: Where "what the model sees" belongs, which needs to know the model.
+    """
+
+    components: list[Any]
+    rows: RowsView
+    model_view: gr.Column
+
+
+def build_data_tab(services: Services, page: gr.Blocks) -> DataTab:
+    """Lay the tab out and wire it."""
     remembered = gr.BrowserState(FIRST_SAMPLE, storage_key="workbench-dataset", secret=STATE_KEY)
     limit_mb = services.settings.upload_limit_bytes // 2**20
     with gr.Row():
@@ -63,6 +80,7 @@ def build_data_tab(services: Services, page: gr.Blocks) -> gr.Dropdown:
             )
             with gr.Accordion("What can the file look like?", open=False):
                 gr.Markdown(FORMAT_HELP)
+            mix = build_mix_view(services, page, dataset)
             with gr.Accordion("Rename, download, delete", open=False, elem_id="data-manage"):
                 name = gr.Textbox(label="Name", max_lines=1, max_length=120, elem_id="data-name")
                 rename = gr.Button("Rename", size="sm")
@@ -77,7 +95,8 @@ def build_data_tab(services: Services, page: gr.Blocks) -> gr.Dropdown:
                 )
         with gr.Column(scale=5, min_width=420):
             check = build_check_view(services, page, dataset)
-            build_rows_view(services, page, dataset)
+            rows = build_rows_view(services, page, dataset)
+            model_view = gr.Column()
 
     def reopen(dataset_id: str) -> Any:
         """List what is here now, and choose what this browser chose last if it still is."""
@@ -131,4 +150,4 @@ def build_data_tab(services: Services, page: gr.Blocks) -> gr.Dropdown:
     delete.click(lambda: gr.Button(visible=True), None, sure, **QUIET)
     sure.click(remove, dataset, dataset, **PRIVATE)
     page.load(reopen, remembered, dataset, **QUIET)
-    return dataset
+    return DataTab(mix, rows, model_view)

@@ -11,7 +11,6 @@ from workbench.runs.store import Run
 from workbench.services import Services
 from workbench.ui.charts import loss_figure
 from workbench.ui.configure_tab import ConfigureTab
-from workbench.ui.form import read_form
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.views import plain, plan_sentence, run_label, run_status
 
@@ -19,9 +18,7 @@ POLL_SECONDS = 1.0
 LOG_CHARACTERS = 8_000
 
 
-def build_train_tab(
-    services: Services, page: gr.Blocks, dataset: gr.Dropdown, configure: ConfigureTab
-) -> None:
+def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab) -> None:
     """Lay the tab out and wire it."""
     with gr.Row(equal_height=True):
         name = gr.Textbox(
@@ -51,14 +48,11 @@ def build_train_tab(
     timer = gr.Timer(POLL_SECONDS)
     drawn = gr.State("")  # what the chart shows: run and number of points
 
-    names = configure.names
-
     @user_errors
-    def start_run(dataset_id: str, run_name: str, *values: Any) -> Any:
-        config = services.configure(None, read_form(names, values))
-        data = services.datasets.usable(dataset_id)
+    def start_run(run_name: str, *values: Any) -> Any:
+        plan, data = configure.read(services, values)
         services.chat.close()  # its memory is needed now
-        run = services.start(services.plan(config, data), data, run_name or "")
+        run = services.start(plan, data, run_name or "")
         return gr.Dropdown(run_choices(services), value=run.id)
 
     def reopen() -> Any:
@@ -75,10 +69,9 @@ def build_train_tab(
         if run_id:
             services.supervisor.kill(services.runs.get(run_id))
 
-    def promise_plan(dataset_id: str, *values: Any) -> str:
+    def promise_plan(*values: Any) -> str:
         try:
-            config = services.configure(None, read_form(names, values))
-            plan = services.plan(config, services.datasets.info(dataset_id))
+            plan, _ = configure.read(services, values)
         except WorkbenchError as error:
             return f"**Not ready:** {plain(str(error))}"
         return f"{plan_sentence(plan)} You may close this page meanwhile."
@@ -101,7 +94,7 @@ def build_train_tab(
     view = [status, chart, start, stop, kill, log, drawn]
     start.click(
         start_run,
-        [dataset, name, *configure.components],
+        [name, *configure.components],
         run_choice,
         concurrency_limit=1,
         **PRIVATE,
@@ -110,9 +103,8 @@ def build_train_tab(
     kill.click(kill_run, run_choice, None, **PRIVATE)
     timer.tick(refresh, [run_choice, drawn], view, **QUIET)
     run_choice.change(refresh, [run_choice, drawn], view, **QUIET)
-    planned = [dataset, *configure.components]
-    changes = [page.load, *(component.change for component in planned)]
-    gr.on(changes, promise_plan, planned, promise, **FOLLOW)
+    changes = [page.load, *(component.change for component in configure.components)]
+    gr.on(changes, promise_plan, configure.components, promise, **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
 
 

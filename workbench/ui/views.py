@@ -182,6 +182,8 @@ def _figures(snapshot: RunSnapshot) -> list[tuple[str, str]]:
         figures.append(("Training loss", f"{snapshot.steps[-1].loss:.3f}"))
     if snapshot.evaluations and snapshot.evaluations[-1].loss is not None:
         figures.append(("Validation loss", f"{snapshot.evaluations[-1].loss:.3f}"))
+        by_dataset = snapshot.evaluations[-1].by_dataset
+        figures += [(f"… {name}", f"{loss:.3f}") for name, loss in by_dataset.items()]
     if snapshot.tokens_per_second:
         figures.append(("Speed", f"{snapshot.tokens_per_second:,.0f} tokens/s"))
     if snapshot.memory_bytes:

@@ -1,0 +1,127 @@
+"""The examples of a run: read, tokenized, made to fit, divided, and as often as their weights say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.config import TrainingConfig
+from workbench.data.conversations import read_conversations
+from workbench.data.split import pick, split_rows, weighted
+from workbench.errors import WorkbenchError
+from workbench.models.cutting import fit_examples
+from workbench.models.rendering import TokenizedExample
+from workbench.models.tokens import token_cache_path, tokenize_dataset
+from workbench.runs.events import Event, WarningEvent
+from workbench.runs.store import DataPart, Run
+
+
+@dataclass(frozen=True)
+class PreparedPart:
+    """One dataset of a run.
+
+    Attributes:
+        name: Different for every dataset.
+        train: What an epoch sees of it.
+        validation: What is held back.
+        cut_rows: Rows that were shortened.
+        left_out_rows: Rows that were too long.
+    """
+
+    name: str
+    train: list[TokenizedExample]
+    validation: list[TokenizedExample]
+    cut_rows: int
+    left_out_rows: int
+
+
+def prepare_data(
+    run: Run, tokenizer: Any, model_dir: Path, emit: Callable[[Event], None]
+) -> list[PreparedPart]:
+    """Prepare every dataset of a run; says what was cut and left out.
+
+    Raises:
+        WorkbenchError: A dataset is gone or was changed, or no row is left to train on.
+    """
+    data, config = run.data, run.config
+    share = 0.0 if data.validation else data.validation_share
+    names = _names(data.datasets)
+    parts = [
+        _prepare(part, name, share, config, tokenizer, model_dir)
+        for part, name in zip(data.parts, names, strict=False)
+    ]
+    if data.validation:
+        checked = _prepare(data.validation, names[-1], 0.0, config, tokenizer, model_dir)
+        parts.append(
+            PreparedPart(names[-1], [], checked.train, checked.cut_rows, checked.left_out_rows)
+        )
+    if not any(part.train for part in parts):
+        raise WorkbenchError(
+            f"Every row is longer than the maximum length of {config.max_length:,} tokens.",
+            "Raise the maximum length.",
+        )
+    _tell(parts, sum(part.row_count for part in data.datasets), config, emit)
+    return parts
+
+
+def _prepare(
+    part: DataPart,
+    name: str,
+    share: float,
+    config: TrainingConfig,
+    tokenizer: Any,
+    model_dir: Path,
+) -> PreparedPart:
+    path = Path(part.path)
+    if not path.is_file() or _sha256(path) != part.sha256:
+        raise WorkbenchError(
+            f"The data of this run ({part.name}) is gone or was changed.",
+            "Add it again and start a new run.",
+        )
+    conversations = read_conversations(path)
+    examples = tokenize_dataset(tokenizer, conversations, token_cache_path(path, model_dir))
+    fitted = fit_examples(tokenizer, conversations, examples, config.max_length, config.too_long)
+    sides = split_rows(conversations, share, config.seed)
+    train, validation = (
+        [example for example in pick(fitted.examples, side) if example] for side in sides
+    )
+    return PreparedPart(
+        name=name,
+        train=weighted(train, part.weight, config.seed),
+        validation=validation,
+        cut_rows=fitted.cut_rows,
+        left_out_rows=fitted.dropped_rows,
+    )
+
+
+def _names(parts: tuple[DataPart, ...]) -> list[str]:
+    """Return a name for every dataset; the second of two equal ones gets a number."""
+    names: list[str] = []
+    for part in parts:
+        count = sum(name == part.name or name.startswith(f"{part.name} (") for name in names)
+        names.append(f"{part.name} ({count + 1})" if count else part.name)
+    return names
+
+
+def _tell(
+    parts: list[PreparedPart], rows: int, config: TrainingConfig, emit: Callable[[Event], None]
+) -> None:
+    for count, what, advice in (
+        (sum(part.left_out_rows for part in parts), "left out", "to keep them"),
+        (sum(part.cut_rows for part in parts), "cut", "to keep them whole"),
+    ):
+        if count:
+            emit(
+                WarningEvent(
+                    message=f"{count:,} rows ({count / rows:.1%}) are longer than "
+                    f"{config.max_length:,} tokens and were {what}. Raise the maximum length {advice}."
+                )
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
