@@ -21,6 +21,7 @@ from workbench.presets import find_recipe, methods
 from workbench.runs.store import DataPart, DataReference, Run, RunStore
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
+from workbench.tokenizing import TokenizerProcess
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Services:
     runs: RunStore
     supervisor: Supervisor
     chat: ChatProcess
+    tokenizer: TokenizerProcess
 
     @classmethod
     def for_workspace(cls, settings: Settings) -> Services:
@@ -65,6 +67,7 @@ class Services:
             runs=runs,
             supervisor=Supervisor(settings, runs),
             chat=ChatProcess(settings),
+            tokenizer=TokenizerProcess(settings),
         )
 
     def configure(

@@ -16,6 +16,7 @@ from workbench.services import Services
 from workbench.settings import Settings
 from workbench.ui.configure_tab import build_configure_tab
 from workbench.ui.data_tab import build_data_tab
+from workbench.ui.data_tokens import build_tokens_view
 from workbench.ui.guard import QUIET
 from workbench.ui.playground_tab import build_playground_tab
 from workbench.ui.train_tab import build_train_tab
@@ -41,6 +42,8 @@ def build_app(services: Services) -> gr.Blocks:
                 data = build_data_tab(services, page)
             with gr.Tab("2. Configure", id="configure", render_children=True):
                 configure = build_configure_tab(services, page, data.components)
+            with data.model_view:
+                build_tokens_view(services, page, data.rows, configure)
             with gr.Tab("3. Train", id="train", render_children=True):
                 build_train_tab(services, page, configure)
             with gr.Tab("4. Playground", id="playground", render_children=True) as playground:
@@ -97,6 +100,7 @@ def serve(services: Services, *, open_browser: bool) -> None:
         )
     finally:
         services.chat.close()
+        services.tokenizer.close()
 
 
 def _check_port(settings: Settings) -> None:

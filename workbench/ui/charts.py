@@ -1,12 +1,14 @@
-"""The loss chart: pure functions from a snapshot to a plotly figure."""
+"""The charts: pure functions from a snapshot, or from token lengths, to a plotly figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from workbench.models.tokens import Histogram
 from workbench.runs.status import RunSnapshot
 
 SMOOTHING = 0.85  # share of the past in the smoothed curve, as TensorBoard offers it
@@ -76,6 +78,38 @@ def loss_figure(snapshot: RunSnapshot) -> go.Figure:
     return _styled(figure, snapshot.total_steps)
 
 
+def length_figure(bars: Histogram, limit_tokens: int) -> go.Figure:
+    """Draw how many examples have which length in tokens, and where the maximum length cuts off."""
+    centres = [(low + high - 1) / 2 for low, high in pairwise(bars.edges)]
+    spans = [f"{low:,} to {high - 1:,}" for low, high in pairwise(bars.edges)]
+    spans[-1] = f"{bars.edges[-2]:,} and more"
+    colors = [ORANGE if centre > limit_tokens else BLUE for centre in centres]
+    figure = go.Figure(
+        go.Bar(
+            x=centres,
+            y=bars.counts,
+            customdata=spans,
+            marker_color=colors,
+            hovertemplate="%{y:,} examples with %{customdata} tokens<extra></extra>",
+        )
+    )
+    _style(figure, height=240)
+    if limit_tokens <= bars.edges[-1]:
+        figure.add_vline(x=limit_tokens, line={"color": ORANGE, "width": 2, "dash": "dash"})
+        figure.add_annotation(
+            x=limit_tokens,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            showarrow=False,
+            text="maximum length",
+        )
+    figure.update_layout(bargap=0.06)
+    figure.update_xaxes(title_text="Tokens in an example")
+    figure.update_yaxes(title_text="Examples")
+    return figure
+
+
 def smooth(values: Sequence[float | None], weight: float = SMOOTHING) -> list[float | None]:
     """Return the exponential moving average with bias correction.
 
@@ -105,19 +139,26 @@ def _sample(count: int) -> list[int]:
 
 
 def _styled(figure: go.Figure, total_steps: int) -> go.Figure:
+    _style(figure, height=430)
     figure.update_layout(
-        height=430,
-        margin={"l": 56, "r": 16, "t": 36, "b": 44},
         legend={"orientation": "h", "y": 1.12, "x": 0},
         hovermode="x unified",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": GREY, "size": 13},
         uirevision="loss",  # keeps the person's zoom while points arrive
     )
-    figure.update_xaxes(range=[0, max(total_steps, 1)], gridcolor="rgba(138,148,166,.2)")
-    figure.update_yaxes(gridcolor="rgba(138,148,166,.2)", rangemode="tozero")
+    figure.update_xaxes(range=[0, max(total_steps, 1)])
     figure.update_xaxes(title_text="Step", row=2, col=1)
     figure.update_yaxes(title_text="Loss", row=1, col=1)
     figure.update_yaxes(title_text="Learning rate", row=2, col=1, tickformat=".0e", nticks=3)
     return figure
+
+
+def _style(figure: go.Figure, height: int) -> None:
+    figure.update_layout(
+        height=height,
+        margin={"l": 56, "r": 16, "t": 36, "b": 44},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": GREY, "size": 13},
+    )
+    figure.update_xaxes(gridcolor="rgba(138,148,166,.2)")
+    figure.update_yaxes(gridcolor="rgba(138,148,166,.2)", rangemode="tozero")

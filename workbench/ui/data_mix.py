@@ -19,7 +19,7 @@ HELD_BACK = ""  # check with rows held back from the data
 
 def build_mix_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -> list[Any]:
     """Lay it out and wire it; return what ``read_choice`` reads."""
-    with gr.Accordion("Several datasets, own rows to check with", open=False, elem_id="data-mix"):
+    with gr.Accordion("Mix datasets, choose what to check with", open=False, elem_id="data-mix"):
         more = gr.Dropdown(
             [],
             value=[],
@@ -29,14 +29,14 @@ def build_mix_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) ->
             elem_id="data-more",
         )
         weights = gr.Dataframe(
-            headers=["Dataset", "Examples", "Weight"],
+            headers=["Dataset", "Rows", "Weight"],
             datatype=["str", "number", "number"],
             static_columns=[0, 1],
             column_widths=["50%", "25%", "25%"],
             interactive=True,
             visible=False,
             type="array",
-            label="How often? Double-click a weight: 2 is twice an epoch, 0.5 half of the examples",
+            label="How often? Double-click a weight: 2 is twice an epoch, 0.5 half of the rows",
             elem_id="data-weights",
         )
         validation = gr.Dropdown(
@@ -87,7 +87,7 @@ def build_mix_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) ->
 
     inputs = [dataset, more, weights, validation]
     gr.on(
-        [page.load, dataset.change, more.change],
+        [page.load, dataset.change, more.input],
         refresh,
         inputs,
         inputs[1:],
@@ -109,9 +109,14 @@ def read_choice(services: Services, values: Sequence[Any]) -> DataChoice:
     """
     dataset_id, more_ids, table, validation_id = values
     ids = [dataset_id, *(more_ids or [])]
-    weights = dict.fromkeys(ids, 1.0)
-    if len(table) == len(ids) > 1:
-        weights = {identity: _weight(row) for identity, row in zip(ids, table, strict=True)}
+    if not more_ids:
+        return services.choose_data({dataset_id: 1.0}, validation_id or None)
+    if len(table) != len(ids):
+        raise WorkbenchError(
+            f"The table of weights has {len(table)} rows for {len(ids)} datasets.",
+            "Choose the datasets again.",
+        )
+    weights = {identity: _weight(row) for identity, row in zip(ids, table, strict=True)}
     return services.choose_data(weights, validation_id or None)
 
 

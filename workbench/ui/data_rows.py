@@ -54,7 +54,9 @@ def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -
     )
     conversation = gr.Chatbot(
         label="What the model learns",
-        height=280,
+        min_height=150,
+        max_height=320,
+        height=None,
         render_markdown=False,
         allow_tags=False,
         buttons=[],

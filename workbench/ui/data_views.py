@@ -11,6 +11,8 @@ from html import escape
 
 from workbench.data.conversations import StoredRow
 from workbench.data.report import Finding, Problem, Report
+from workbench.models.tokens import TokenReport
+from workbench.tokenizing import TokenPreview
 
 CELL_CHARACTERS = 200
 SHOWN_LABELS = 8
@@ -53,6 +55,35 @@ def checking_html(name: str) -> str:
     return (
         f'<div class="wb-report"><div class="wb-headline">Checking every row of {escape(name)} …'
         '</div><div class="wb-bar wb-unknown"><div></div></div></div>'
+    )
+
+
+def length_words(report: TokenReport, rows: int, limit_tokens: int) -> str:
+    """Say how long the examples are, as Markdown."""
+    if report.over_limit:
+        share = report.over_limit / rows
+        fate = (
+            f"**{report.over_limit:,} {'example is' if report.over_limit == 1 else 'examples are'} "
+            f"({share:.1%}) longer than {limit_tokens:,} tokens**, the maximum length in Configure."
+        )
+    else:
+        fate = f"All fit into the maximum length of {limit_tokens:,} tokens."
+    return (
+        f"An example has {report.min:,} to {report.max:,} tokens, half of them at most "
+        f"{report.median:,}; {report.total:,} in all. {fate}"
+    )
+
+
+def fate_words(row: int, preview: TokenPreview) -> str:
+    """Say what becomes of one example, as Markdown."""
+    words = {
+        "kept": "",
+        "cut": " It was longer and is **cut** to the maximum length.",
+        "dropped": " It is too long and is **left out**; Configure → Advanced can cut such rows instead.",
+    }
+    return (
+        f"**Row {row:,}** is {preview.tokens:,} tokens; the model learns to write "
+        f"{preview.supervised_tokens:,} of them.{words[preview.fate]}"
     )
 
 

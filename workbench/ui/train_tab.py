@@ -52,6 +52,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     def start_run(run_name: str, *values: Any) -> Any:
         plan, data = configure.read(services, values)
         services.chat.close()  # its memory is needed now
+        services.tokenizer.close()
         run = services.start(plan, data, run_name or "")
         return gr.Dropdown(run_choices(services), value=run.id)
 
