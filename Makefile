@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help run test lint format constraints clean
+.PHONY: help run test lint format bench-data constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what there is
@@ -24,6 +24,9 @@ lint: $(INSTALLED)  ## Check style and types
 format: $(INSTALLED)  ## Write the style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-data: $(INSTALLED)  ## Measure how long checking and tokenizing data takes
+	$(BIN)/python -m tests.benchmarks.data_check
 
 constraints:  ## Try the newest releases: a fresh install, its versions into constraints.txt, the tests
 	rm -rf .venv-new

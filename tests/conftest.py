@@ -28,6 +28,7 @@ def services(settings: Settings) -> Iterator[Services]:
     services = Services.for_workspace(settings)
     yield services
     services.chat.close()
+    services.tokenizer.close()
     active = services.supervisor.active_run()
     if active:
         services.supervisor.kill(active)

@@ -10,6 +10,7 @@ import pytest
 from workbench.cli import build_parser
 from workbench.config import describe_bounds, field_extra, setting_fields
 from workbench.data.check import check_file
+from workbench.data.problems import KINDS
 from workbench.data.store import SAMPLES
 from workbench.settings import PROJECT_DIR, SAMPLES_DIR
 
@@ -29,6 +30,21 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
+def problems_table() -> str:
+    """The table of problems as it stands in docs/data.md; print it to refresh the file."""
+    lines = ["| code | severity | means | mended by |", "|---|---|---|---|"]
+    for code, kind in KINDS.items():
+        fix = f"`--{kind.fix}`" if kind.fix else ""
+        fix = f"`--drop {code}`" if kind.fix == "drop" else fix
+        words = f"{kind.many[0].upper()}{kind.many[1:]}. {kind.advice}"
+        lines.append(f"| `{code}` | {kind.severity} | {words} | {fix} |")
+    return "\n".join(lines)
+
+
+def test_every_problem_is_documented_as_it_is():
+    assert problems_table() in (PROJECT_DIR / "docs" / "data.md").read_text(encoding="utf-8")
+
+
 def test_the_readme_lists_every_setting_as_it_is():
     for line in settings_table().splitlines():
         assert line in README
@@ -43,7 +59,7 @@ def test_commands_in_the_readme_are_understood(command):
 
 def test_every_verb_is_in_the_readme():
     usage = build_parser().format_help()
-    for verb in ("ui", "train", "runs", "show", "stop", "chat"):
+    for verb in ("ui", "check", "fix", "datasets", "train", "runs", "show", "stop", "chat"):
         assert verb in usage
         assert f"`workbench {verb}" in README
 

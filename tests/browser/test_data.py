@@ -107,3 +107,41 @@ def test_a_dataset_can_be_renamed_and_deleted(page, tmp_path):
     page.locator("#data-delete").click()
     page.locator("#data-delete-sure").click()
     expect(summary(page)).to_contain_text("identity.json")
+
+
+def test_what_the_model_sees(page, tmp_path, screenshot):
+    rows = [{"instruction": f"{'long ' * n}question", "output": f"answer {n}"} for n in range(60)]
+    upload(page, tmp_path / "long.json", as_json(rows))
+    expect(summary(page)).to_contain_text("60 examples")
+    page.get_by_role("tab", name="2. Configure").click()
+    limit = page.locator("#configure-max-length input")
+    limit.fill("200")
+    limit.press("Tab")
+    page.get_by_role("tab", name="1. Data").click()
+    page.get_by_text("What the model sees").click()
+    lengths = page.locator("#data-lengths")
+    expect(lengths).to_contain_text("longer than 200 tokens", timeout=30_000)
+    expect(page.locator("#data-histogram .js-plotly-plot")).to_be_visible()
+    expect(page.locator("#data-fate")).to_contain_text("Row 1 is", timeout=30_000)
+    expect(page.locator("#data-pieces")).to_contain_text("<|im_start|>")
+    page.locator("#data-table").get_by_text("answer 7", exact=True).click()
+    expect(page.locator("#data-fate")).to_contain_text("Row 8 is")
+    screenshot(page, "1-data-tokens")
+
+
+def test_datasets_are_mixed_with_weights(page):
+    page.get_by_text("Mix datasets, choose what to check with").click()
+    page.locator("#data-more input").click()
+    page.locator("#data-more").get_by_role("option").first.click()
+    page.keyboard.press("Escape")
+    weights = page.locator("#data-weights")
+    expect(weights).to_contain_text("reviews.json")
+    page.get_by_role("tab", name="2. Configure").click()
+    expect(page.locator("#configure-plan")).to_contain_text("475 examples to learn from")
+    page.get_by_role("tab", name="1. Data").click()
+    weights.get_by_text("1", exact=True).last.dblclick()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("0.5")
+    page.keyboard.press("Enter")
+    page.get_by_role("tab", name="2. Configure").click()
+    expect(page.locator("#configure-plan")).to_contain_text("323 examples to learn from")
