@@ -152,6 +152,36 @@ def test_a_file_of_its_own_to_check_with(services, tmp_path, capsys, tiny_model_
     assert "are among those to learn from" in run(capsys, *arguments)[2]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{file}", "{file}:2"], "is given twice"),
+        (["{file}:heavy"], "The weight 'heavy' of"),
+        (["sample-identity:"], "The weight '' of sample-identity"),
+        (["{file}:0"], "weight of one.json cannot be 0"),
+        (["{file}:nan"], "weight of one.json cannot be nan"),
+        ([r"C:\gone.json"], r"There is no file C:\gone.json"),
+    ],
+)
+def test_a_wrong_weight_is_a_sentence(services, tmp_path, capsys, arguments, words):
+    file = write(tmp_path, rows_about("one", 40), "one.json")
+    data = [text for a in arguments for text in ("--data", a.replace("{file}", str(file)))]
+    code, _, err = run(capsys, "train", *data)
+    assert code == 2
+    assert words in err
+    assert services.runs.ids() == []
+
+
+def test_a_file_with_a_colon_in_its_name_is_no_weight(services, tmp_path, capsys, tiny_model_dir):
+    file = write(tmp_path, rows_about("one", 40), "one.json:2")
+    code, out, _ = run(
+        capsys, "train", "--data", file, "--model", tiny_model_dir, "--set", "max_steps=1", "--json"
+    )
+    assert code == 0
+    (part,) = json.loads(out)["data"]["parts"]
+    assert (part["name"], part["weight"]) == ("one.json:2", 1.0)
+
+
 def test_long_rows_are_cut_when_the_person_wants_that(services, tmp_path, capsys, tiny_model_dir):
     data = write(tmp_path, rows_about("a long question " * 9, 40), "long.json")
     code, _, _ = run(

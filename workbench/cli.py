@@ -128,7 +128,7 @@ def run_train(services: Services, options: argparse.Namespace) -> int:
     values = _settings_from(options)
     config = services.configure(options.preset, values, allow_folder=True)
     validation_id = _dataset_id(services, options.validation) if options.validation else None
-    weights = dict(_weighted_dataset(services, text) for text in options.data)
+    weights = _weighted_datasets(services, options.data)
     data = services.choose_data(weights, validation_id)
     plan = services.plan(config, data, allow_folder=True)
     if not options.json:
@@ -230,17 +230,33 @@ def _print_answer(chat: ChatProcess, model: ModelName, messages: Sequence[Messag
     return "".join(pieces)
 
 
-def _weighted_dataset(services: Services, text: str) -> tuple[str, float]:
+def _weighted_datasets(services: Services, texts: Sequence[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for text in texts:
+        name, weight = _name_and_weight(text)
+        dataset_id = _dataset_id(services, name)
+        if dataset_id in weights:
+            raise WorkbenchError(
+                f"{name} is given twice.", "Give it once, with a weight: FILE:2 shows it twice."
+            )
+        weights[dataset_id] = weight
+    return weights
+
+
+def _name_and_weight(text: str) -> tuple[str, float]:
     """Read ``FILE`` or ``FILE:WEIGHT``; a file that has a colon in its name wins."""
     name, colon, weight = text.rpartition(":")
-    if not colon or text in SAMPLES or Path(text).is_file():
-        return _dataset_id(services, text), 1.0
+    if not colon or Path(text).is_file():
+        return text, 1.0
     try:
-        return _dataset_id(services, name), float(weight)
-    except ValueError as error:
-        raise WorkbenchError(
-            f"There is no file {text}.", "Check the name and the folder."
-        ) from error
+        return name, float(weight)
+    except ValueError:
+        if Path(name).is_file() or name in SAMPLES:
+            raise WorkbenchError(
+                f"The weight {weight!r} of {name} is no number.",
+                f"Write {name}:2 or {name}:0.5, for example.",
+            ) from None
+        return text, 1.0  # C:\data.json, say, and whether it exists is seen later
 
 
 def _dataset_id(services: Services, text: str) -> str:

@@ -37,9 +37,36 @@ def test_the_same_question_is_never_on_both_sides(questions, share, seed):
     train, validation = split_rows(rows, share, seed)
     assert sorted(train + validation) == list(range(len(rows)))
     assert train
-    assert len(validation) <= held_back_rows(len(rows), share)
-    asked = [{questions[i].strip().lower() for i in side} for side in (train, validation)]
-    assert not asked[0] & asked[1]
+    asked = [[questions[i].strip().lower() for i in side] for side in (train, validation)]
+    assert not set(asked[0]) & set(asked[1])
+    off = len(validation) - held_back_rows(len(rows), share)
+    for question in set(
+        asked[0]
+    ):  # one question more would be no nearer, or leave nothing to train on
+        size = asked[0].count(question)
+        assert abs(off + size) >= abs(off) or size == len(train)
+
+
+@pytest.mark.parametrize(("times", "held_back"), [(2, 4), (10, 10), (50, 0)])
+def test_questions_that_repeat_are_held_back_whole_as_near_as_that_goes(times, held_back):
+    rows = [talk(f"Q{n // times}", f"answer {n}") for n in range(100)]
+    _, validation = split_rows(rows, 0.05 if times > 2 else 0.04, seed=0)
+    assert len(validation) == held_back
+
+
+def test_every_label_is_held_back_when_there_are_rows_enough():
+    rows = [talk(f"Q{n}", "rare" if n < 5 else "ham") for n in range(400)]
+    for seed in range(5):
+        _, validation = split_rows(rows, 0.05, seed)
+        answers = [rows[index]["messages"][-1]["content"] for index in validation]
+        assert (answers.count("ham"), answers.count("rare")) == (19, 1)
+
+
+def test_labels_whose_questions_repeat_still_give_as_many_rows_as_planned():
+    rows = [talk(f"Q{n // 2}", f"label {n // 2 % 10}") for n in range(200)]
+    _, validation = split_rows(rows, 0.05, seed=0)
+    answers = {rows[index]["messages"][-1]["content"] for index in validation}
+    assert (len(validation), len(answers)) == (10, 5)
 
 
 def test_labels_are_held_back_in_proportion():

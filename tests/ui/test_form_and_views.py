@@ -1,11 +1,19 @@
 import time
+from dataclasses import replace
 
 import pytest
 
 from workbench.config import build_config, setting_fields
 from workbench.models.progress import FetchProgress
 from workbench.presets import methods
-from workbench.runs.events import DownloadEvent, FinishedEvent, PhaseEvent, StartEvent, StepEvent
+from workbench.runs.events import (
+    DownloadEvent,
+    EvaluationEvent,
+    FinishedEvent,
+    PhaseEvent,
+    StartEvent,
+    StepEvent,
+)
 from workbench.runs.status import derive_status
 from workbench.ui.charts import MAX_POINTS, loss_figure, smooth
 from workbench.ui.form import SEPARATE, build_field, field_names, form_values, read_form
@@ -125,6 +133,17 @@ def test_a_download_shows_how_far_it_is():
     shown = run_status(FakeRun(), snapshot(events))
     assert "46 MB of 92 MB" in shown
     assert 'aria-valuenow="50.0"' in shown
+
+
+def test_a_mix_shows_the_rows_and_the_loss_of_each_dataset():
+    start = replace(started(10), by_dataset={NASTY: [1072, 4], "two": [27, 6]})
+    losses = {NASTY: 0.41, "two": 0.22}
+    evaluation = EvaluationEvent(step=0, loss=0.3, seconds=1.0, by_dataset=losses)
+    shown = run_status(FakeRun(), snapshot([start, evaluation]))
+    assert "1,072 to learn from and 4 to check with; two 27 to learn from and 6" in shown
+    assert "<b>0.410</b>" in shown
+    assert "<img" not in shown
+    assert "to learn from" not in run_status(FakeRun(), snapshot([started(10)]))
 
 
 def test_the_banner_is_silent_when_the_model_is_here():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from workbench.data.formats import Conversation
-from workbench.data.labels import LabelCounter
+from workbench.data.labels import ROWS_PER_LABEL, LabelCounter
 
 Item = TypeVar("Item")
 
@@ -24,12 +24,13 @@ def split_rows(
     """Choose which rows train and which validate; the same arguments give the same choice.
 
     Rows that ask the same question stay on one side: otherwise the model would be tested on what it
-    has seen. Where answers are labels, each label is held back in proportion.
+    has seen. Where answers are labels, each label is held back in proportion, and one of each that has
+    ``ROWS_PER_LABEL`` rows as far as the share goes.
 
     Args:
         conversations: The rows.
-        validation_share: Between 0 and 0.5; any share above 0 holds back about so many rows, and at
-            least one of two.
+        validation_share: Between 0 and 0.5; as near to it is held back as whole groups allow, and
+            exactly ``held_back_rows`` where no question repeats.
         seed: Of the choice.
 
     Returns:
@@ -42,13 +43,15 @@ def split_rows(
         answer = conversations[rows[0]]["messages"][-1]["content"]
         strata[answer if labels else ""].append(rows)
     choice = random.Random(seed)
-    validation: list[int] = []
-    quotas = _quotas({key: sum(map(len, groups)) for key, groups in strata.items()}, wanted)
-    for key, groups in strata.items():
-        validation += _take(groups, quotas[key], choice)
-    if len(validation) == len(conversations):
-        validation = []  # all rows ask the same; then nothing can be held back
-    held_back = set(validation)
+    sizes = {key: sum(map(len, groups)) for key, groups in strata.items()}
+    quotas = _quotas(sizes, wanted)
+    held_back: set[int] = set()
+    missing = 0  # what the groups of one label left over or took too much, the next one evens out
+    for key in sorted(sizes, key=lambda key: sizes[key]):  # the largest last: it can
+        missing += quotas[key]
+        taken = _take(strata[key], missing, len(conversations) - 1 - len(held_back), choice)
+        missing -= len(taken)
+        held_back.update(taken)
     return [i for i in range(len(conversations)) if i not in held_back], sorted(held_back)
 
 
@@ -93,13 +96,24 @@ def _quotas(sizes: dict[str, int], wanted: int) -> dict[str, int]:
     by_rest = sorted(exact, key=lambda key: (quotas[key] - exact[key], -sizes[key]))
     for key in by_rest[: wanted - sum(quotas.values())]:
         quotas[key] += 1
+    for key in sorted(sizes, key=lambda key: -sizes[key]):
+        richest = max(quotas, key=lambda key: quotas[key])
+        if not quotas[key] and sizes[key] >= ROWS_PER_LABEL and quotas[richest] > 1:
+            quotas[key], quotas[richest] = 1, quotas[richest] - 1
     return quotas
 
 
-def _take(groups: list[list[int]], quota: int, choice: random.Random) -> list[int]:
-    """Take whole groups in random order as long as they fit."""
+def _take(groups: list[list[int]], wanted: int, room: int, choice: random.Random) -> list[int]:
+    """Take whole groups in random order: as near to ``wanted`` rows as may be, at most ``room``."""
     taken: list[int] = []
+    too_large: list[list[int]] = []
     for group in choice.sample(groups, len(groups)):
-        if len(taken) + len(group) <= quota:
+        if len(taken) + len(group) <= wanted:
             taken += group
+        else:
+            too_large.append(group)
+    missing = wanted - len(taken)
+    smallest = min(too_large, key=len, default=[])
+    if len(smallest) <= min(2 * missing, room - len(taken)):  # then it is no farther off with it
+        taken += smallest
     return taken

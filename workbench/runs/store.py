@@ -4,7 +4,7 @@
 
     runs/<id>/config.yaml        every setting, resolved
              run.json            name, reasons of automatic settings, the plan
-             data.json           which dataset, its hash and split
+             data.json           which datasets, their hashes and weights, and the split
              process.json        pid and create time of the process
              stop                there when the person asked to stop
              events.jsonl log.txt environment.json checkpoints/ model/

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,11 @@ from workbench.models.rendering import TokenizedExample
 from workbench.models.tokens import token_cache_path, tokenize_dataset
 from workbench.runs.events import Event, WarningEvent
 from workbench.runs.store import DataPart, Run
+
+NOTHING_TO_CHECK_WITH = (
+    "There is no validation loss, because no row is left to check with: those rows are too long, or "
+    "all rows ask the same few questions and cannot be held back without the model having seen them."
+)
 
 
 @dataclass(frozen=True)
@@ -55,15 +60,15 @@ def prepare_data(
     ]
     if data.validation:
         checked = _prepare(data.validation, names[-1], 0.0, config, tokenizer, model_dir)
-        parts.append(
-            PreparedPart(names[-1], [], checked.train, checked.cut_rows, checked.left_out_rows)
-        )
+        parts.append(replace(checked, train=[], validation=checked.train))
     if not any(part.train for part in parts):
         raise WorkbenchError(
             f"Every row is longer than the maximum length of {config.max_length:,} tokens.",
             "Raise the maximum length.",
         )
     _tell(parts, sum(part.row_count for part in data.datasets), config, emit)
+    if (share or data.validation) and not any(part.validation for part in parts):
+        emit(WarningEvent(message=NOTHING_TO_CHECK_WITH))
     return parts
 
 
@@ -101,8 +106,11 @@ def _names(parts: tuple[DataPart, ...]) -> list[str]:
     """Return a name for every dataset; the second of two equal ones gets a number."""
     names: list[str] = []
     for part in parts:
-        count = sum(name == part.name or name.startswith(f"{part.name} (") for name in names)
-        names.append(f"{part.name} ({count + 1})" if count else part.name)
+        name, number = part.name, 1
+        while name in names:
+            number += 1
+            name = f"{part.name} ({number})"
+        names.append(name)
     return names
 
 

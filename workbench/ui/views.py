@@ -108,12 +108,14 @@ def run_status(run: Run | None, snapshot: RunSnapshot | None) -> str:
     )
     words = " ".join(part for part in (snapshot.message, snapshot.hint) if part)
     warnings = "".join(f'<p class="wb-warning">{escape(text)}</p>' for text in snapshot.warnings)
+    rows = _rows_by_dataset(snapshot)
     return (
         f'<div class="wb-status wb-{snapshot.state}" data-state="{snapshot.state}">'
         f'<div class="wb-headline">{escape(run.name)}: {_headline(snapshot)}</div>'
         f'<div class="wb-bar{moving}" role="progressbar" aria-valuenow="{width}" aria-valuemin="0" '
         f'aria-valuemax="100"><div style="width:{width}%"></div></div>'
         f'<div class="wb-figures">{figures}</div>'
+        f"{f'<p>{escape(rows)}</p>' if rows else ''}"
         f"{f'<p>{escape(words)}</p>' if words else ''}{warnings}</div>"
     )
 
@@ -191,6 +193,18 @@ def _figures(snapshot: RunSnapshot) -> list[tuple[str, str]]:
         label = "GPU memory" if on_gpu else "Memory"
         figures.append((label, describe_bytes(snapshot.memory_bytes)))
     return figures
+
+
+def _rows_by_dataset(snapshot: RunSnapshot) -> str:
+    """Say what an epoch has of each dataset and what checks it; empty when there is only one."""
+    by_dataset = snapshot.start.by_dataset if snapshot.start else {}
+    if len(by_dataset) < 2:
+        return ""
+    counts = [
+        f"{name} {train_rows:,} to learn from and {validation_rows:,} to check with"
+        for name, (train_rows, validation_rows) in by_dataset.items()
+    ]
+    return f"Examples in an epoch: {'; '.join(counts)}."
 
 
 def _setting_words(config: TrainingConfig, name: str) -> str:
