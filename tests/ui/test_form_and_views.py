@@ -3,7 +3,7 @@ import time
 import pytest
 
 from workbench.config import build_config, setting_fields
-from workbench.models.progress import FetchProgress
+from workbench.downloads import FetchProgress
 from workbench.presets import methods
 from workbench.runs.events import DownloadEvent, FinishedEvent, PhaseEvent, StartEvent, StepEvent
 from workbench.runs.status import derive_status
