@@ -20,7 +20,7 @@ class Hub:
 
     ``gated`` names repositories that want a licence accepted; ``refuses_tokens`` answers as to a wrong one;
     ``drop_after_bytes`` cuts the connection of a download once, as a bad network does; ``requested`` lists
-    the files asked for.
+    the files asked for, ``resumed_at_bytes`` where downloads were taken up again.
     """
 
     def __init__(self) -> None:
@@ -31,6 +31,7 @@ class Hub:
         self.refuses_tokens = False
         self.drop_after_bytes: int | None = None
         self.requested: list[str] = []
+        self.resumed_at_bytes: list[int] = []
         self.endpoint = ""
 
     def add_folder(self, name: str, folder: Path) -> None:
@@ -52,7 +53,7 @@ class Hub:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield self
         finally:
@@ -95,6 +96,7 @@ class Hub:
             "Accept-Ranges": "bytes",
         }
         if start:
+            self.resumed_at_bytes.append(start)
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         cut = self.drop_after_bytes if send_body and name.endswith(CUT) else None
         if cut is None:

@@ -43,7 +43,7 @@ def test_commands_in_the_readme_are_understood(command):
 
 def test_every_verb_is_in_the_readme():
     usage = build_parser().format_help()
-    for verb in ("ui", "train", "runs", "show", "stop", "chat"):
+    for verb in ("ui", "train", "hub", "runs", "show", "stop", "chat"):
         assert verb in usage
         assert f"`workbench {verb}" in README
 

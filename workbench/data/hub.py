@@ -196,7 +196,7 @@ def _check_size(file: HubFile, directory: Path, limit_bytes: int) -> None:
 
 def _fetch(listing: HubListing, file: HubFile, partial_dir: Path) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # it would draw into the terminal beside ours
     with explained(listing.repository, "dataset"):
