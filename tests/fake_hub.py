@@ -76,7 +76,9 @@ class Hub:
         if name in self.gated and not is_api:
             return _send(request, 403, b"{}", send_body, {"X-Error-Code": "GatedRepo"})
         if not is_api:
-            path = "/".join(parts[verbs[0] + 2 :])
+            revision, path = parts[verbs[0] + 1], "/".join(parts[verbs[0] + 2 :])
+            if revision != COMMIT or path not in files:
+                return _send(request, 404, b"{}", send_body, {"X-Error-Code": "EntryNotFound"})
             return self._send_file(request, path, files[path], send_body)
         if "tree" in parts:
             body = [_entry(path, data) for path, data in files.items()]

@@ -189,6 +189,16 @@ def test_only_what_was_listed_is_downloaded(hub, tmp_path, path):
     assert hub.requested == []
 
 
+def test_what_the_disk_refuses_is_told_as_such(hub, tmp_path):
+    listing = list_data_files(NAME)
+    path, _ = download(listing, "data/train.jsonl", tmp_path)
+    path.unlink()
+    path.mkdir()  # stands in the way
+    with pytest.raises(WorkbenchError, match=r"train\.jsonl could not be stored"):
+        download(listing, "data/train.jsonl", tmp_path)
+    assert left_in(tmp_path) == [path]
+
+
 NASTY = [
     "../x.json",
     "/x.json",
