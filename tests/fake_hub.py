@@ -12,20 +12,26 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CUT = (".safetensors", ".jsonl")  # what a dropped connection drops
 
 
 class Hub:
-    """Repositories by name, each a dict of file name and bytes.
+    """Models (``repositories``) and ``datasets`` by name, each a dict of path and bytes.
 
-    ``gated`` names repositories that want a licence accepted; ``drop_after_bytes`` cuts the connection of a
-    download once, as a bad network does; ``requested`` lists the files asked for.
+    ``gated`` names repositories that want a licence accepted; ``refuses_tokens`` answers as to a wrong one;
+    ``drop_after_bytes`` cuts the connection of a download once, as a bad network does; ``requested`` lists
+    the files asked for, ``resumed_at_bytes`` where downloads were taken up again.
     """
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, bytes]] = {}
+        self.datasets: dict[str, dict[str, bytes]] = {}
+        self.tags: list[str] = []
         self.gated: set[str] = set()
+        self.refuses_tokens = False
         self.drop_after_bytes: int | None = None
         self.requested: list[str] = []
+        self.resumed_at_bytes: list[int] = []
         self.endpoint = ""
 
     def add_folder(self, name: str, folder: Path) -> None:
@@ -47,7 +53,7 @@ class Hub:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield self
         finally:
@@ -56,20 +62,30 @@ class Hub:
 
     def _answer(self, request: BaseHTTPRequestHandler, *, send_body: bool) -> None:
         parts = [unquote(part) for part in urlparse(request.path).path.strip("/").split("/")]
-        is_api = parts[:2] == ["api", "models"]
-        name = "/".join(parts[2:4] if is_api else parts[:2])
-        files = self.repositories.get(name)
+        is_api = parts[0] == "api"
+        kind = parts[is_api] if parts[is_api] in ("models", "datasets") else ""
+        parts = parts[is_api + bool(kind) :]
+        verbs = [parts.index(verb) for verb in ("resolve", "revision", "tree") if verb in parts]
+        name = "/".join(parts[: min(verbs, default=len(parts))])
+        files = (self.datasets if kind == "datasets" else self.repositories).get(name)
+        if self.refuses_tokens:
+            reason = {"X-Error-Message": "Invalid credentials in Authorization header"}
+            return _send(request, 401, b"{}", send_body, reason)
         if files is None:
             return _send(request, 404, b"{}", send_body, {"X-Error-Code": "RepoNotFound"})
         if name in self.gated and not is_api:
             return _send(request, 403, b"{}", send_body, {"X-Error-Code": "GatedRepo"})
         if not is_api:
-            return self._send_file(request, parts[-1], files[parts[-1]], send_body)
+            revision, path = parts[verbs[0] + 1], "/".join(parts[verbs[0] + 2 :])
+            if revision != COMMIT or path not in files:
+                return _send(request, 404, b"{}", send_body, {"X-Error-Code": "EntryNotFound"})
+            return self._send_file(request, path, files[path], send_body)
         if "tree" in parts:
             body = [_entry(path, data) for path, data in files.items()]
             return _send(request, 200, json.dumps(body).encode(), send_body, {})
         siblings = [{"rfilename": path, "size": len(data)} for path, data in files.items()]
-        info = {"id": name, "sha": COMMIT, "private": False, "gated": False, "siblings": siblings}
+        info = {"id": name, "sha": COMMIT, "private": False, "siblings": siblings}
+        info |= {"gated": "auto" if name in self.gated else False, "tags": self.tags}
         return _send(request, 200, json.dumps(info).encode(), send_body, {})
 
     def _send_file(self, request, name: str, data: bytes, send_body: bool) -> None:
@@ -82,8 +98,9 @@ class Hub:
             "Accept-Ranges": "bytes",
         }
         if start:
+            self.resumed_at_bytes.append(start)
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        cut = self.drop_after_bytes if send_body and name.endswith(".safetensors") else None
+        cut = self.drop_after_bytes if send_body and name.endswith(CUT) else None
         if cut is None:
             return _send(request, 206 if start else 200, data[start:], send_body, headers)
         self.drop_after_bytes = None

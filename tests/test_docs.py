@@ -59,7 +59,7 @@ def test_commands_in_the_readme_are_understood(command):
 
 def test_every_verb_is_in_the_readme():
     usage = build_parser().format_help()
-    for verb in ("ui", "check", "fix", "datasets", "train", "runs", "show", "stop", "chat"):
+    for verb in ("ui", "check", "fix", "datasets", "hub", "train", "runs", "show", "stop", "chat"):
         assert verb in usage
         assert f"`workbench {verb}" in README
 

@@ -18,6 +18,7 @@ from typing import Any
 from workbench import __version__
 from workbench.chat import ChatProcess, ModelName
 from workbench.cli_data import add_data_verbs
+from workbench.cli_hub import add_hub_verb
 from workbench.config import choices
 from workbench.data.formats import Message
 from workbench.data.store import SAMPLES
@@ -89,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.set_defaults(run_command=run_train)
 
     add_data_verbs(verbs)
+    add_hub_verb(verbs)
 
     runs = verbs.add_parser("runs", help="list the runs, the newest first")
     runs.add_argument("--json", action="store_true", help="print one JSON document")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def describe_duration(seconds: float) -> str:
     """Say a duration: ``40 seconds``, ``3 minutes``, ``2 hours 10 minutes``."""
@@ -15,7 +17,9 @@ def describe_duration(seconds: float) -> str:
 
 
 def describe_bytes(count: float) -> str:
-    """Say a size in decimal units, as disks and downloads are sold: ``93 MB``, ``15.2 GB``."""
+    """Say a size in decimal units, as disks and downloads are sold: ``4 kB``, ``93 MB``, ``15.2 GB``."""
+    if count < 1e6:
+        return f"{math.ceil(count / 1e3):,} kB"
     if count < 1e9:
         return f"{count / 1e6:,.0f} MB"
     return f"{count / 1e9:,.1f} GB"

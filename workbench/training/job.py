@@ -13,10 +13,10 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from workbench.compute import choose_compute
+from workbench.downloads import FetchProgress
 from workbench.errors import StopRequested
 from workbench.hardware import cpu_cores
 from workbench.models.catalogue import find_model
-from workbench.models.progress import FetchProgress
 from workbench.models.rendering import load_tokenizer
 from workbench.models.store import ModelStore
 from workbench.runs.events import (

@@ -11,7 +11,7 @@ from html import escape
 
 from workbench.config import TrainingConfig, field_extra
 from workbench.data.formats import Message
-from workbench.models.progress import FetchProgress
+from workbench.downloads import FetchProgress
 from workbench.plan import Plan
 from workbench.presets import MethodPreset
 from workbench.runs.status import RunSnapshot
