@@ -13,6 +13,7 @@ from workbench.data.adding import add_in_child
 from workbench.data.store import SAMPLES
 from workbench.services import Services
 from workbench.ui.data_check import build_check_view, dataset_choices
+from workbench.ui.data_hub import build_hub_view
 from workbench.ui.data_mix import build_mix_view
 from workbench.ui.data_rows import RowsView, build_rows_view
 from workbench.ui.data_views import checking_html, report_html
@@ -78,6 +79,7 @@ def build_data_tab(services: Services, page: gr.Blocks) -> DataTab:
                 height=150,
                 elem_id="data-upload",
             )
+            build_hub_view(services, dataset)
             with gr.Accordion("What can the file look like?", open=False):
                 gr.Markdown(FORMAT_HELP)
             mix = build_mix_view(services, page, dataset)

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from html import escape
 
 from workbench.data.conversations import StoredRow
+from workbench.data.hub import HubListing
 from workbench.data.report import Finding, Problem, Report
 from workbench.models.tokens import TokenReport
 from workbench.tokenizing import TokenPreview
+from workbench.ui.views import plain
 
 CELL_CHARACTERS = 200
 SHOWN_LABELS = 8
@@ -85,6 +87,16 @@ def fate_words(row: int, preview: TokenPreview) -> str:
         f"**Row {row:,}** is {preview.tokens:,} tokens; the model learns to write "
         f"{preview.supervised_tokens:,} of them.{words[preview.fate]}"
     )
+
+
+def listing_words(listing: HubListing) -> str:
+    """Say what a dataset of the Hub has, as Markdown."""
+    count = len(listing.files)
+    words = f"{count:,} {'file' if count == 1 else 'files'} that can be read."
+    words += f" Licence: {plain(listing.licence) if listing.licence else 'not stated'}."
+    if listing.gated:
+        words += " It is gated: accept its licence on its page first, and set HF_TOKEN."
+    return words
 
 
 def rows_table(rows: Sequence[StoredRow]) -> tuple[list[str], list[list[str]]]:
