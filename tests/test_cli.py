@@ -85,7 +85,8 @@ def test_the_run_directory_is_readable_with_cat(train, services):
     directory = services.runs.get("latest").directory
     config = yaml.safe_load((directory / "config.yaml").read_text())
     assert config["learning_rate"] > 0  # resolved
-    assert json.loads((directory / "data.json").read_text())["row_count"] == 40
+    (part,) = json.loads((directory / "data.json").read_text())["parts"]
+    assert (part["row_count"], part["weight"]) == (40, 1.0)
     assert json.loads((directory / "environment.json").read_text())["torch"]
     assert json.loads((directory / "run.json").read_text())["name"] == "First try"
     assert [path.name for path in (directory / "checkpoints").glob("checkpoint-*")] == [
@@ -120,7 +121,7 @@ def test_stop_before_the_first_step_leaves_no_half_model(train, services, capsys
 
 
 def test_rows_that_are_too_long_are_counted_and_told(train, services, tmp_path):
-    rows = [{"instruction": "Q" * (400 if n < 5 else 5), "output": "A"} for n in range(40)]
+    rows = [{"instruction": f"{n}" + "Q" * (400 if n < 5 else 5), "output": "A"} for n in range(40)]
     path = tmp_path / "long.json"
     path.write_text(json.dumps(rows))
     assert train("--set", "max_steps=2", "max_length=100", data=path)[0] == 0
@@ -144,7 +145,7 @@ def test_names_of_layers_that_do_not_exist_are_a_sentence(train):
     ("content", "words"),
     [
         (b"", "counting.json is empty"),
-        (b"{}", "No column has a name that says it is the question or the answer"),
+        (b"{}", "row without a question"),
         (b'[{"instruction": "Q"}]', "it is the answer. Columns: `instruction`."),
         (b'[{"instruction": "Q", "output": 1}]', "`output` is a number"),
         ("[]".encode("utf-16"), "There is no row in the file."),

@@ -34,6 +34,7 @@ class PreparedPart:
         validation: What is held back.
         cut_rows: Rows that were shortened.
         left_out_rows: Rows that were too long.
+        longest_tokens: Tokens of the longest row, whether it is left out or not.
     """
 
     name: str
@@ -41,6 +42,7 @@ class PreparedPart:
     validation: list[TokenizedExample]
     cut_rows: int
     left_out_rows: int
+    longest_tokens: int
 
 
 def prepare_data(
@@ -58,14 +60,15 @@ def prepare_data(
         _prepare(part, name, share, config, tokenizer, model_dir)
         for part, name in zip(data.parts, names, strict=False)
     ]
-    if data.validation:
-        checked = _prepare(data.validation, names[-1], 0.0, config, tokenizer, model_dir)
-        parts.append(replace(checked, train=[], validation=checked.train))
     if not any(part.train for part in parts):
         raise WorkbenchError(
             f"Every row is longer than the maximum length of {config.max_length:,} tokens.",
-            "Raise the maximum length.",
+            "Raise the maximum length; the longest row has "
+            f"{max(part.longest_tokens for part in parts):,} tokens.",
         )
+    if data.validation:
+        checked = _prepare(data.validation, names[-1], 0.0, config, tokenizer, model_dir)
+        parts.append(replace(checked, train=[], validation=checked.train))
     _tell(parts, sum(part.row_count for part in data.datasets), config, emit)
     if (share or data.validation) and not any(part.validation for part in parts):
         emit(WarningEvent(message=NOTHING_TO_CHECK_WITH))
@@ -99,6 +102,7 @@ def _prepare(
         validation=validation,
         cut_rows=fitted.cut_rows,
         left_out_rows=fitted.dropped_rows,
+        longest_tokens=max((len(example.input_ids) for example in examples), default=0),
     )
 
 
