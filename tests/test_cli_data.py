@@ -148,6 +148,13 @@ def test_a_file_of_its_own_to_check_with(services, tmp_path, capsys, tiny_model_
     events, _ = read_events(services.runs.get("latest").events_path)
     start = next(event for event in events if isinstance(event, StartEvent))
     assert (start.train_rows, start.validation_rows) == (40, 8)
+    overlap = write(tmp_path, [*rows_about("one", 3), *rows_about("three", 5)], "overlap.json")
+    code, _, _ = run(
+        capsys, "train", "--data", data, "--validation", overlap, "--model", tiny_model_dir,
+        "--set", "max_steps=1", "max_length=256", "--json",
+    )  # fmt: skip
+    warnings = services.supervisor.snapshot(services.runs.get("latest")).warnings
+    assert warnings[0].startswith("3 of the 8 rows to check with ask what a row of another dataset")
     arguments = ["train", "--data", data, "--validation", data, "--model", tiny_model_dir]
     assert "are among those to learn from" in run(capsys, *arguments)[2]
 

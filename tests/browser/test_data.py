@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.data.sample_files import ALPACA, FILES, as_json, as_table
+from tests.fake_hub import Hub
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -145,3 +146,26 @@ def test_datasets_are_mixed_with_weights(page):
     page.keyboard.press("Enter")
     page.get_by_role("tab", name="2. Configure").click()
     expect(page.locator("#configure-plan")).to_contain_text("323 examples to learn from")
+
+
+def test_a_dataset_of_the_hub_is_added_like_a_file(monkeypatch, request):
+    hub = Hub()
+    hub.datasets["someone/french"] = {
+        "data/train.jsonl": as_json(ALPACA[0]) + b"\n",
+        "a.arrow": b"",
+    }
+    with hub.serve():
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        page = request.getfixturevalue("page")
+        page.get_by_text("From the Hugging Face Hub").click()
+        name = page.locator("#data-hub-name textarea, #data-hub-name input").first
+        name.fill("someone/nothing")
+        page.locator("#data-hub-find").click()
+        expect(page.get_by_test_id("toast-body")).to_contain_text("no dataset someone/nothing")
+        name.fill("someone/french")
+        page.locator("#data-hub-find").click()
+        expect(page.locator("#data-hub-note")).to_contain_text("1 file that can be read")
+        page.locator("#data-hub-add").click()
+        expect(summary(page)).to_contain_text("french train.jsonl: 1 example", timeout=20_000)

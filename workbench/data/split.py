@@ -55,6 +55,15 @@ def split_rows(
     return [i for i in range(len(conversations)) if i not in held_back], sorted(held_back)
 
 
+def question_key(conversation: Conversation) -> int:
+    """Return a hash of all that comes before the last answer; case and spacing make no difference.
+
+    It is another one in every process.
+    """
+    asked = (" ".join(m["content"].casefold().split()) for m in conversation["messages"][:-1])
+    return hash(tuple(asked))
+
+
 def weighted_rows(count: int, weight: float) -> int:
     """Return how many rows an epoch has of a dataset with ``count`` rows to train on."""
     return max(1, round(count * weight)) if count else 0
@@ -75,9 +84,7 @@ def pick(items: Sequence[Item], indices: Sequence[int]) -> list[Item]:
 def _rows_by_question(conversations: Sequence[Conversation]) -> list[list[int]]:
     groups: dict[int, list[int]] = defaultdict(list)
     for index, conversation in enumerate(conversations):
-        # Only hashes are kept; case and spacing do not make another question.
-        asked = (" ".join(m["content"].casefold().split()) for m in conversation["messages"][:-1])
-        groups[hash(tuple(asked))].append(index)
+        groups[question_key(conversation)].append(index)
     return list(groups.values())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.config import TrainingConfig
 from workbench.data.conversations import read_conversations
-from workbench.data.split import pick, split_rows, weighted
+from workbench.data.split import pick, question_key, split_rows, weighted
 from workbench.errors import WorkbenchError
 from workbench.models.cutting import fit_examples
 from workbench.models.rendering import TokenizedExample
@@ -35,6 +35,8 @@ class PreparedPart:
         cut_rows: Rows that were shortened.
         left_out_rows: Rows that were too long.
         longest_tokens: Tokens of the longest row, whether it is left out or not.
+        train_questions: ``question_key`` of every row on the training side.
+        validation_questions: The same of those held back.
     """
 
     name: str
@@ -43,6 +45,8 @@ class PreparedPart:
     cut_rows: int
     left_out_rows: int
     longest_tokens: int
+    train_questions: list[int]
+    validation_questions: list[int]
 
 
 def prepare_data(
@@ -68,10 +72,19 @@ def prepare_data(
         )
     if data.validation:
         checked = _prepare(data.validation, names[-1], 0.0, config, tokenizer, model_dir)
-        parts.append(replace(checked, train=[], validation=checked.train))
+        parts.append(
+            replace(
+                checked,
+                train=[],
+                validation=checked.train,
+                train_questions=[],
+                validation_questions=checked.train_questions,
+            )
+        )
     _tell(parts, sum(part.row_count for part in data.datasets), config, emit)
     if (share or data.validation) and not any(part.validation for part in parts):
         emit(WarningEvent(message=NOTHING_TO_CHECK_WITH))
+    _tell_of_leaks(parts, emit)
     return parts
 
 
@@ -103,6 +116,8 @@ def _prepare(
         cut_rows=fitted.cut_rows,
         left_out_rows=fitted.dropped_rows,
         longest_tokens=max((len(example.input_ids) for example in examples), default=0),
+        train_questions=[question_key(row) for row in pick(conversations, sides[0])],
+        validation_questions=[question_key(row) for row in pick(conversations, sides[1])],
     )
 
 
@@ -132,6 +147,20 @@ def _tell(
                     f"{config.max_length:,} tokens and were {what}. Raise the maximum length {advice}."
                 )
             )
+
+
+def _tell_of_leaks(parts: list[PreparedPart], emit: Callable[[Event], None]) -> None:
+    """Say how many rows to check with ask what a row of another dataset trains."""
+    trained = {key for part in parts for key in part.train_questions}
+    checked = [key for part in parts for key in part.validation_questions]
+    leaks = sum(key in trained for key in checked)
+    if leaks:
+        emit(
+            WarningEvent(
+                message=f"{leaks:,} of the {len(checked):,} rows to check with ask what a row of another "
+                "dataset teaches, so the validation loss looks better than it is."
+            )
+        )
 
 
 def _sha256(path: Path) -> str:
