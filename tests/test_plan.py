@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from workbench.config import build_config, is_automatic_allowed, setting_fields
@@ -54,6 +55,22 @@ def test_a_mix_counts_rows_by_their_weight_and_tokens_by_their_length():
     checked = mixed(DataFacts(100, 200.0), separate_validation_rows=40)
     assert (checked.train_rows, checked.validation_rows) == (100, 40)
     assert checked.config.validation_share == 0
+
+
+def test_counted_tokens_replace_the_estimate_and_long_rows_are_told():
+    lengths = np.array([50] * 90 + [5000] * 10)
+    data = DataFacts(100, 200.0, token_lengths=lengths)
+    values = {"epochs": 1, "batch_size": 10, "validation_share": 0.0, "max_length": 1000}
+
+    def counted(**more):
+        config = build_config(values | more)
+        return make_plan(config, [data], STARTER, methods()["lora"], TWO_CORES)
+
+    dropped, cut = counted(), counted(too_long="cut")
+    assert (dropped.train_rows, dropped.total_tokens, dropped.too_long_rows) == (90, 4500, 10)
+    assert (cut.train_rows, cut.total_tokens, cut.too_long_rows) == (100, 14500, 10)
+    assert counted(max_length=5000).too_long_rows == 0
+    assert plan().too_long_rows is None
 
 
 def test_learning_rate_falls_with_width_and_for_full_tuning():

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from workbench.config import TrainingConfig
 from workbench.data.split import held_back_rows, weighted_rows
 from workbench.models.catalogue import ModelFacts
@@ -51,11 +54,32 @@ CHECKPOINTS_PER_RUN = 4
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the plan needs to know of a dataset; ``weight`` says how often an epoch sees its rows."""
+    """What the plan needs to know of a dataset.
+
+    Attributes:
+        row_count: Usable rows.
+        mean_characters: Of a row, all messages together.
+        weight: How often an epoch sees each row.
+        token_lengths: int64 (rows,), each row's length in tokens of the model; ``None`` when not
+            counted yet.
+    """
 
     row_count: int
     mean_characters: float
     weight: float = 1.0
+    token_lengths: NDArray[np.int64] | None = None
+
+    def fitting(self, config: TrainingConfig) -> tuple[int, float]:
+        """Return how many rows are kept at the maximum length, and the mean tokens of those."""
+        if self.token_lengths is None:
+            mean_tokens = self.mean_characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS
+            return self.row_count, min(config.max_length, mean_tokens)
+        lengths = self.token_lengths
+        if config.too_long == "drop":
+            lengths = lengths[lengths <= config.max_length]
+        return len(lengths), float(np.minimum(lengths, config.max_length).mean()) if len(
+            lengths
+        ) else 0.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +95,7 @@ class Plan:
         total_tokens: Tokens the model reads while training, estimated.
         seconds: From Start to the tuned model, without a download; ``None`` when not known.
         seconds_source: Where ``seconds`` comes from, in words.
+        too_long_rows: Rows longer than the maximum length; ``None`` when not counted yet.
     """
 
     config: TrainingConfig
@@ -81,6 +106,7 @@ class Plan:
     total_tokens: int
     seconds: float | None
     seconds_source: str
+    too_long_rows: int | None
 
 
 @dataclass(frozen=True)
@@ -125,17 +151,18 @@ def make_plan(
         chosen[name], reasons[name] = value, reason
         return value
 
-    rows = sum(part.row_count for part in data)
+    fitting = [part.fitting(config) for part in data]
+    rows = sum(count for count, _ in fitting)
     if separate_validation_rows is None:
         share = choose("validation_share", *_validation_share(rows))
-        held_back = [held_back_rows(part.row_count, share) for part in data]
+        held_back = [held_back_rows(count, share) for count, _ in fitting]
     else:
         choose("validation_share", 0.0, "you gave rows to check with")
         held_back = [0] * len(data)
     validation_rows = separate_validation_rows or sum(held_back)
     train_rows_of = [
-        weighted_rows(part.row_count - held, part.weight)
-        for part, held in zip(data, held_back, strict=True)
+        weighted_rows(count - held, part.weight)
+        for part, (count, _), held in zip(data, fitting, held_back, strict=True)
     ]
     train_rows = sum(train_rows_of)
     batch_size = choose("batch_size", *_batch_size(train_rows))
@@ -145,9 +172,7 @@ def make_plan(
     choose("eval_steps", *_cadence(total_steps, EVALUATIONS_PER_RUN, "checks"))
     choose("save_steps", *_cadence(total_steps, CHECKPOINTS_PER_RUN, "checkpoints"))
     epoch_tokens = sum(
-        count
-        * min(config.max_length, part.mean_characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS)
-        for part, count in zip(data, train_rows_of, strict=True)
+        count * mean_tokens for count, (_, mean_tokens) in zip(train_rows_of, fitting, strict=True)
     )
     row_tokens = epoch_tokens / max(1, train_rows)
     total_tokens = round(total_steps * min(batch_size, train_rows) * row_tokens)
@@ -161,7 +186,15 @@ def make_plan(
         total_tokens=total_tokens,
         seconds=seconds,
         seconds_source=source,
+        too_long_rows=_too_long_rows(config, data),
     )
+
+
+def _too_long_rows(config: TrainingConfig, data: Sequence[DataFacts]) -> int | None:
+    lengths = [part.token_lengths for part in data if part.token_lengths is not None]
+    if len(lengths) < len(data):
+        return None
+    return sum(int((of_part > config.max_length).sum()) for of_part in lengths)
 
 
 def _validation_share(rows: int) -> tuple[float, str]:

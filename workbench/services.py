@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from workbench.chat import ChatProcess
 from workbench.config import TrainingConfig, build_config
 from workbench.data.conversations import read_conversations
@@ -14,8 +17,9 @@ from workbench.data.split import split_rows
 from workbench.data.store import DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
 from workbench.hardware import look
-from workbench.models.catalogue import find_model
+from workbench.models.catalogue import ModelSource, find_model
 from workbench.models.store import ModelStore, check_model_folder
+from workbench.models.tokens import read_lengths, token_cache_path
 from workbench.plan import DataFacts, Machine, Plan, make_plan
 from workbench.presets import find_recipe, methods
 from workbench.runs.store import DataPart, DataReference, Run, RunStore
@@ -120,10 +124,16 @@ class Services:
     def plan(self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False) -> Plan:
         """Work out what will happen."""
         hardware = look(self.settings.home_dir)
+        source = find_model(config.model, allow_folder=allow_folder)
         return make_plan(
             config,
-            [DataFacts(info.row_count, info.mean_characters, w) for info, w in data.parts],
-            self.models.facts(find_model(config.model, allow_folder=allow_folder)),
+            [
+                DataFacts(
+                    info.row_count, info.mean_characters, weight, self.token_lengths(info, source)
+                )
+                for info, weight in data.parts
+            ],
+            self.models.facts(source),
             methods()[config.method],
             Machine(hardware.cpu_cores, bool(hardware.gpus), self._measured_speed(config)),
             separate_validation_rows=data.validation.row_count if data.validation else None,
@@ -190,6 +200,23 @@ class Services:
         first_turns = (conversations[index]["messages"] for index in [*validation, *train])
         questions = [messages[0]["content"] for messages in first_turns if len(messages) == 2]
         return questions[:count]
+
+    def count_tokens(self, info: DatasetInfo, source: ModelSource) -> None:
+        """Count a dataset's tokens once, unless the model is not here; may take a minute.
+
+        Raises:
+            WorkbenchError: The model's chat template refuses a row.
+        """
+        if self.models.is_here(source) and self.token_lengths(info, source) is None:
+            self.tokenizer.count(self.models.directory(source), self.datasets.path(info.id))
+
+    def token_lengths(self, info: DatasetInfo, source: ModelSource) -> NDArray[np.int64] | None:
+        """Return the length of every row in tokens, or ``None`` when not counted yet."""
+        if not self.models.is_here(source):
+            return None
+        return read_lengths(
+            token_cache_path(self.datasets.path(info.id), self.models.directory(source))
+        )
 
     def _part(self, info: DatasetInfo, weight: float) -> DataPart:
         path = str(self.datasets.path(info.id))

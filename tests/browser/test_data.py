@@ -118,6 +118,8 @@ def test_what_the_model_sees(page, tmp_path, screenshot):
     limit = page.locator("#configure-max-length input")
     limit.fill("200")
     limit.press("Tab")
+    plan = page.locator("#configure-plan")
+    expect(plan).to_contain_text("longer than 200 tokens and left out", timeout=30_000)
     page.get_by_role("tab", name="1. Data").click()
     page.get_by_text("What the model sees").click()
     lengths = page.locator("#data-lengths")

@@ -40,8 +40,8 @@ def build_app(services: Services) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("1. Data", id="data", render_children=True):
                 data = build_data_tab(services, page)
-            with gr.Tab("2. Configure", id="configure", render_children=True):
-                configure = build_configure_tab(services, page, data.components)
+            with gr.Tab("2. Configure", id="configure", render_children=True) as opened:
+                configure = build_configure_tab(services, page, opened, data.components)
             with data.model_view:
                 build_tokens_view(services, page, data.rows, configure)
             with gr.Tab("3. Train", id="train", render_children=True):

@@ -10,7 +10,7 @@ import gradio as gr
 
 from workbench.config import STARTER_MODEL, build_config
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import catalogue
+from workbench.models.catalogue import catalogue, find_model
 from workbench.plan import Plan
 from workbench.presets import find_recipe, methods, recipes
 from workbench.services import DataChoice, Services
@@ -60,7 +60,9 @@ class ConfigureTab:
         return self.settings[self.names.index(name)]
 
 
-def build_configure_tab(services: Services, page: gr.Blocks, data: list[Any]) -> ConfigureTab:
+def build_configure_tab(
+    services: Services, page: gr.Blocks, opened: gr.Tab, data: list[Any]
+) -> ConfigureTab:
     """Lay the tab out and wire it."""
     offered_methods = methods()
     with gr.Row():
@@ -117,6 +119,16 @@ def build_configure_tab(services: Services, page: gr.Blocks, data: list[Any]) ->
         return [plan_details(plan, offered_methods[plan.config.method]), *placeholders]
 
     @user_errors
+    def count_tokens(*values: Any) -> None:
+        """Count what the plan estimates until then: how long the examples are."""
+        try:
+            plan, chosen = tab.read(services, values)
+        except WorkbenchError:
+            return  # the plan says it
+        for info, _ in chosen.parts:
+            services.count_tokens(info, find_model(plan.config.model))
+
+    @user_errors
     def apply_preset(name: str) -> list[Any]:
         config = build_config({} if name == NO_PRESET else find_recipe(name).config)
         return form_values(config, names)
@@ -137,6 +149,8 @@ def build_configure_tab(services: Services, page: gr.Blocks, data: list[Any]) ->
     changes = [page.load, *(component.change for component in tab.components)]
     planned = [plan_view, *(fields[name] for name in automatic)]
     gr.on(changes, update_plan, tab.components, planned, **FOLLOW)
+    counted = gr.on([opened.select, model.change], count_tokens, tab.components, None, **FOLLOW)
+    counted.then(update_plan, tab.components, planned, **FOLLOW)
     return tab
 
 

@@ -9,12 +9,7 @@ import gradio as gr
 
 from workbench.errors import WorkbenchError
 from workbench.models.catalogue import ModelSource, find_model
-from workbench.models.tokens import (
-    histogram,
-    read_lengths,
-    token_cache_path,
-    token_report,
-)
+from workbench.models.tokens import histogram, token_report
 from workbench.services import Services
 from workbench.ui.charts import length_figure
 from workbench.ui.configure_tab import ConfigureTab
@@ -63,13 +58,11 @@ def build_tokens_view(
         if not opened or not info.row_count:
             return
         try:
-            model_dir = services.models.directory(chosen_model(model_id))
-            path = services.datasets.path(dataset_id)
-            cache_path = token_cache_path(path, model_dir)
-            if read_lengths(cache_path) is None:
+            source = chosen_model(model_id)
+            if services.token_lengths(info, source) is None:
                 yield [f"Counting the tokens of {info.row_count:,} examples …", gr.skip()]
-                services.tokenizer.count(model_dir, path)
-            counts = read_lengths(cache_path)
+                services.count_tokens(info, source)
+            counts = services.token_lengths(info, source)
             assert counts is not None
         except WorkbenchError as error:
             yield [plain(str(error)), gr.Plot(visible=False)]

@@ -80,7 +80,7 @@ def plan_details(plan: Plan, method: MethodPreset) -> str:
     lines = [
         f"### The plan\n\n{plan_sentence(plan)}",
         f"- **{plan.train_rows:,} examples** to learn from, **{plan.validation_rows:,}** held back to check",
-        f"- **{plan.total_tokens:,} tokens** to read, roughly",
+        f"- **{plan.total_tokens:,} tokens** to read{_length_words(plan)}",
         f"- **{plain(method.label)}**: {plain(method.cost)}",
     ]
     lines += [
@@ -90,6 +90,18 @@ def plan_details(plan: Plan, method: MethodPreset) -> str:
         and not (name == "epochs" and config.max_steps)  # the steps decide then
     ]
     return "\n".join([lines[0], "", *lines[1:]])
+
+
+def _length_words(plan: Plan) -> str:
+    if plan.too_long_rows is None:
+        return ", roughly"
+    if not plan.too_long_rows:
+        return ""
+    fate = "left out" if plan.config.too_long == "drop" else "cut"
+    return (
+        f"; **{plan.too_long_rows:,} {'row is' if plan.too_long_rows == 1 else 'rows are'} longer than "
+        f"{plan.config.max_length:,} tokens and {fate}**"
+    )
 
 
 def run_status(run: Run | None, snapshot: RunSnapshot | None) -> str:
