@@ -1,14 +1,17 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.data.sample_files import ALPACA, FILES, as_json
+from workbench.config import build_config
 from workbench.data.adding import add_in_child
 from workbench.data.check import check_file
 from workbench.data.conversations import find_stored_rows, read_conversations
 from workbench.data.formats import Mapping
 from workbench.data.store import SAMPLES
 from workbench.errors import WorkbenchError
+from workbench.runs.store import DataPart, DataReference
 
 
 def write(tmp_path, rows, name="mine.json"):
@@ -70,6 +73,25 @@ def test_samples_are_datasets_like_any_other_and_follow_the_project(
     (tmp_path / "identity.json").write_bytes(as_json(ALPACA))
     monkeypatch.setattr("workbench.data.store.SAMPLES_DIR", tmp_path)
     assert services.datasets.info("sample-identity").row_count == 25
+
+
+def test_many_who_ask_for_a_new_sample_at_once_all_get_it(services):
+    def ask(_):
+        return services.datasets.report("sample-reviews").usable_rows
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(24))) == {320}
+
+
+def test_a_dataset_that_a_run_is_about_to_read_cannot_be_deleted(services, tmp_path):
+    info = services.datasets.add(write(tmp_path, ALPACA), "mine.json")
+    plan = services.plan(build_config(), services.choose_data({info.id: 1}))
+    part = DataPart(info.id, info.name, str(services.datasets.path(info.id)), info.sha256, 25)
+    data = DataReference((part,), None, 0.0, 42)
+    services.runs.create(plan.config, data, "waiting", plan.reasons, None)
+    with pytest.raises(WorkbenchError, match="The run waiting needs this dataset"):
+        services.delete_dataset(info.id)
+    assert services.datasets.info(info.id) == info
 
 
 def test_renaming_and_deleting(services, tmp_path):

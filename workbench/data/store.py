@@ -21,6 +21,8 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from filelock import FileLock
+
 from workbench.data.check import check_file
 from workbench.data.conversations import ConversationWriter, StoredRow, read_stored_rows
 from workbench.data.formats import Mapping
@@ -87,8 +89,9 @@ class DatasetStore:
         digest = _sha256(path)
         reading = digest + json.dumps(asdict(mapping) if mapping else None)
         dataset_id = f"{_slug(name)}-{hashlib.sha256(reading.encode()).hexdigest()[:10]}"
-        if not (self._directory(dataset_id) / "info.json").exists():
-            self._import(path, name, dataset_id, mapping)
+        with self._lock():
+            if not (self._directory(dataset_id) / "info.json").exists():
+                self._import(path, name, dataset_id, mapping)
         return self.info(dataset_id)
 
     def info(self, dataset_id: str) -> DatasetInfo:
@@ -197,9 +200,16 @@ class DatasetStore:
         """Import a sample when it is not here, or was changed in the project since."""
         source = SAMPLES_DIR / SAMPLES[dataset_id][0]
         info_path = self._directory(dataset_id) / "info.json"
-        if not info_path.exists() or _read_info(info_path).file_sha256 != _sha256(source):
-            shutil.rmtree(info_path.parent, ignore_errors=True)
-            self._import(source, source.name, dataset_id, None)
+
+        def is_current() -> bool:
+            return info_path.exists() and _read_info(info_path).file_sha256 == _sha256(source)
+
+        if is_current():
+            return
+        with self._lock():  # several parts of a page that opens ask at once
+            if not is_current():
+                info_path.unlink(missing_ok=True)
+                self._import(source, source.name, dataset_id, None)
 
     def _import(self, path: Path, name: str, dataset_id: str, mapping: Mapping | None) -> None:
         directory = self._directory(dataset_id)
@@ -216,8 +226,6 @@ class DatasetStore:
                 raise WorkbenchError(first_error(report))
             write_text_atomically(partial_dir / "report.json", json.dumps(report.as_json()))
             _write_info(partial_dir, _describe(dataset_id, report, partial_dir))
-            if (directory / "info.json").exists():  # another process was quicker
-                return
             shutil.rmtree(directory, ignore_errors=True)
             partial_dir.rename(directory)
         except OSError as error:
@@ -227,6 +235,10 @@ class DatasetStore:
             ) from error
         finally:
             shutil.rmtree(partial_dir, ignore_errors=True)
+
+    def _lock(self) -> FileLock:
+        """Return the lock under which datasets come to be; other processes may share the workspace."""
+        return FileLock(ensure_dir(self._settings.datasets_dir) / ".lock")
 
     def _directory(self, dataset_id: str) -> Path:
         if not _ID.fullmatch(dataset_id):
