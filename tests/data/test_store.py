@@ -1,4 +1,5 @@
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -75,12 +76,22 @@ def test_samples_are_datasets_like_any_other_and_follow_the_project(
     assert services.datasets.info("sample-identity").row_count == 25
 
 
-def test_many_who_ask_for_a_new_sample_at_once_all_get_it(services):
+def test_many_who_ask_for_a_new_sample_at_once_all_get_it(services, monkeypatch):
+    checked = []
+
+    def check_slowly(*arguments):
+        checked.append(arguments)
+        time.sleep(0.3)
+        return check_file(*arguments)
+
+    monkeypatch.setattr("workbench.data.store.check_file", check_slowly)
+
     def ask(_):
         return services.datasets.report("sample-reviews").usable_rows
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(ask, range(24))) == {320}
+    assert len(checked) == 1
 
 
 def test_a_dataset_that_a_run_is_about_to_read_cannot_be_deleted(services, tmp_path):

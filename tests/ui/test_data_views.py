@@ -55,3 +55,7 @@ def test_the_table_shows_what_is_there():
 def test_long_cells_are_cut():
     assert shorten("a b\n\nc") == "a b c"
     assert len(shorten("x" * 9999)) == CELL_CHARACTERS + 1
+
+
+def test_a_right_to_left_text_is_set_apart():
+    assert shorten("\u0645\u0631.") == "\u2068\u0645\u0631.\u2069"

@@ -18,6 +18,7 @@ from workbench.ui.views import plain
 
 CELL_CHARACTERS = 200
 SHOWN_LABELS = 8
+RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")  # their blocks in Unicode
 
 PART_WORDS = {
     "question": "question",
@@ -117,9 +118,10 @@ def rows_table(rows: Sequence[StoredRow]) -> tuple[list[str], list[list[str]]]:
 
 
 def shorten(text: str) -> str:
-    """Cut a text for a cell of a table."""
+    """Cut a text for a cell of a table; Arabic and Hebrew run from right to left in it."""
     flat = " ".join(text[: 2 * CELL_CHARACTERS].split())
-    return flat if len(flat) <= CELL_CHARACTERS else f"{flat[:CELL_CHARACTERS]}…"
+    cut = flat if len(flat) <= CELL_CHARACTERS else f"{flat[:CELL_CHARACTERS]}…"
+    return f"\u2068{cut}\u2069" if RIGHT_TO_LEFT.search(cut) else cut
 
 
 def _spoken(row: StoredRow) -> list[str]:
