@@ -38,11 +38,11 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._home, self._log_path = home, log_path
+        self.home_dir, self._log_path = home, log_path
         self._process = None
 
     def start(self) -> None:
-        environment = os.environ | {"WORKBENCH_HOME": str(self._home)}
+        environment = os.environ | {"WORKBENCH_HOME": str(self.home_dir)}
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, str(PROJECT_DIR / "app.py"), "--port", str(self.port)],
@@ -74,23 +74,50 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def server(settings, tmp_path, tiny_model_dir):
-    """A server whose workspace has the tiny model, as ``tests/tiny`` and in the starter's place."""
+def serve(home_dir, model_dir):
+    """Start a server whose workspace has the tiny model, as ``tests/tiny`` and in the starter's place."""
     for name in ("tests--tiny", STARTER_MODEL):
-        shutil.copytree(tiny_model_dir, settings.models_dir / name)
-    server = Server(settings.home_dir, tmp_path / "server.log")
+        shutil.copytree(model_dir, home_dir / "models" / name)
+    server = Server(home_dir, home_dir / "server.log")
     server.start()
+    return server
+
+
+def open_page(browser, server):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
+    page.goto(server.url)
+    page.get_by_role("tab", name="1. Data").wait_for()
+    return page
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, tiny_model_dir):
+    """One for all tests that only look and add datasets; starting one takes seconds."""
+    server = serve(tmp_path_factory.mktemp("shared-home"), tiny_model_dir)
     yield server
     server.end()
 
 
 @pytest.fixture
 def page(browser, server):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(30_000)
-    page.goto(server.url)
-    page.get_by_role("tab", name="1. Data").wait_for()
+    """A browser that was never here before."""
+    page = open_page(browser, server)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def own_server(tmp_path, tiny_model_dir):
+    """For tests that train, or that end the server."""
+    server = serve(tmp_path / "own-home", tiny_model_dir)
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def own_page(browser, own_server):
+    page = open_page(browser, own_server)
     yield page
     page.close()
 

@@ -47,7 +47,8 @@ def wait_for_state(page, wanted, seconds=90):
     page.locator(f"#train-status [data-state={wanted}]").wait_for(timeout=seconds * 1000)
 
 
-def test_upload_train_reload_stop_and_chat(page, server, alpaca_file, screenshot):
+def test_upload_train_reload_stop_and_chat(own_page, own_server, alpaca_file, screenshot):
+    page, server = own_page, own_server
     expect(page.locator("#data-summary")).to_contain_text("identity.json")
     upload(page, alpaca_file)
     expect(page.locator("#data-summary")).to_contain_text(
@@ -94,7 +95,8 @@ def test_upload_train_reload_stop_and_chat(page, server, alpaca_file, screenshot
     screenshot(page, "4-playground")
 
 
-def test_stop_keeps_what_was_learned(page, alpaca_file):
+def test_stop_keeps_what_was_learned(own_page, alpaca_file):
+    page = own_page
     upload(page, alpaca_file)
     expect(page.locator("#data-summary")).to_contain_text("counting.json")
     configure_tiny_run(page, steps=100_000)
@@ -159,9 +161,9 @@ def test_the_page_talks_to_nobody_else(browser, server):
     assert elsewhere == []
 
 
-def test_no_monitoring_page_and_no_files_of_ours(page, server, settings):
+def test_no_monitoring_page_and_no_files_of_ours(page, server):
     for path in (
         "/monitoring/summary",
-        f"/gradio_api/file={settings.models_dir}/tests--tiny/config.json",
+        f"/gradio_api/file={server.home_dir}/models/tests--tiny/config.json",
     ):
         assert page.request.get(server.url + path).status in (403, 404)
