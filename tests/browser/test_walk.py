@@ -116,7 +116,7 @@ def test_stop_keeps_what_was_learned(own_page, alpaca_file):
         (b"Dear diary", "wrong.json is not a JSON list, and not a table either"),
         (b"[{]", "Row 1 (line 1): column 3: not valid JSON"),
         (b'<img src="x" onerror="boom()">', "it starts with '<img src="),
-        (b"\x89PNG" + bytes(50), "line 1: this is not UTF-8 text"),
+        (b"\x89PNG" + bytes(50), "wrong.json is a picture"),
         ("[]".encode("utf-16"), "There is no row in the file"),
     ],
 )

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import zipfile
 
 import openpyxl
 import pyarrow
@@ -68,6 +69,13 @@ def as_workbook(rows, more_sheets=0):
 def as_parquet(rows):
     file = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    return file.getvalue()
+
+
+def as_zip(name):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, "x")
     return file.getvalue()
 
 

@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from tests.data.sample_files import ALPACA, FILES, LABELS, SHAREGPT, as_table, as_workbook
+from tests.data.sample_files import (
+    ALPACA,
+    FILES,
+    LABELS,
+    SHAREGPT,
+    as_table,
+    as_workbook,
+    as_zip,
+)
 from workbench.data.readers import read_rows
 from workbench.data.source import UnreadableFile, open_source
 
@@ -127,7 +135,12 @@ def test_what_is_wrong_with_json_is_told_with_line_and_column(
         (b"", "rows.json is empty"),
         (b" \n ", "rows.json is empty"),
         (b"hello", "not a JSON list, and not a table either: it starts with 'hello'"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(99), "line 1: this is not UTF-8 text"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "rows.json is a picture"),
+        (b"\x7fELF" + bytes(99) + b"\xff", "line 1: this is not UTF-8 text"),
+        (b"%PDF-1.7\n", "rows.json is a PDF document"),
+        (b"\xd0\xcf\x11\xe0" + bytes(99), "an old Office file (such as .xls or .doc)"),
+        (as_zip("word/document.xml"), "rows.json is a Word document"),
+        (as_zip("rows.json"), "rows.json is a ZIP archive"),
         (b"PK\x03\x04nonsense", "damaged Excel or ZIP file"),
         (b"PAR1nonsense", "damaged Parquet file"),
         (gzip.compress(b"x" * 999)[:-9], "damaged gzip file"),

@@ -28,6 +28,22 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# What people drop by mistake, by its first bytes.
+OTHER_KINDS = {
+    b"%PDF": "a PDF document",
+    b"\xd0\xcf\x11\xe0": "an old Office file (such as .xls or .doc)",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GGUF": "a model, not data",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"(\xb5/\xfd": "a Zstandard archive",
+}
+TABLE_HINT = (
+    "Put the examples into a table with questions and answers, and save it as .xlsx or .csv."
+)
 ENCODING_NAMES = {"utf-8-sig": "utf-8", "utf-16-le": "utf-16", "utf-16-be": "utf-16"}
 
 
@@ -116,6 +132,9 @@ def _copy_bounded(packed: gzip.GzipFile, plain: IO[bytes], name: str) -> None:
 def _identify(path: Path, name: str, *, is_packed: bool) -> Source:
     if path.stat().st_size == 0 or _begins_with(path, b"\x1f\x8b"):
         raise UnreadableFile(f"{name} holds nothing but a packed file.", "Unpack it first.")
+    for magic, words in OTHER_KINDS.items():
+        if _begins_with(path, magic):
+            raise UnreadableFile(f"{name} is {words}.", TABLE_HINT)
     if _begins_with(path, b"PAR1"):
         return Source(path, "parquet", "", is_packed)
     if _begins_with(path, b"PK\x03\x04"):
@@ -138,7 +157,10 @@ def _check_workbook(path: Path, name: str) -> None:
         raise UnreadableFile(
             f"{name} is a damaged Excel or ZIP file ({error}).", "Copy or download it again."
         ) from error
-    if not any(member.filename == "xl/workbook.xml" for member in members):
+    names = {member.filename for member in members}
+    if "word/document.xml" in names:
+        raise UnreadableFile(f"{name} is a Word document.", TABLE_HINT)
+    if "xl/workbook.xml" not in names:
         raise UnreadableFile(
             f"{name} is a ZIP archive.", "Unpack it and choose the file with your examples."
         )
