@@ -36,7 +36,8 @@ def problems_table() -> str:
     for code, kind in KINDS.items():
         fix = f"`--{kind.fix}`" if kind.fix else ""
         fix = f"`--drop {code}`" if kind.fix == "drop" else fix
-        words = f"{kind.many[0].upper()}{kind.many[1:]}. {kind.advice}"
+        words = kind.many or kind.one
+        words = f"{words[0].upper()}{words[1:]}. {kind.advice}"
         lines.append(f"| `{code}` | {kind.severity} | {words} | {fix} |")
     return "\n".join(lines)
 

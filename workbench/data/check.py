@@ -213,9 +213,7 @@ def _all_problems(
 
 def _problem(code: str, count: int, first: list[Finding]) -> Problem:
     kind = KINDS[code]
-    words = kind.one if count == 1 else kind.many
-    message = f"{count:,} {words}. {kind.advice}"
-    return Problem(code, kind.severity, count, message, kind.fix, tuple(first))
+    return Problem(code, kind.severity, count, kind.message(count), kind.fix, tuple(first))
 
 
 def _unreadable(message: str, hint: str) -> Problem:

@@ -22,8 +22,8 @@ class Kind:
 
     Attributes:
         severity: An ``error`` stops training, a ``warning`` does not.
-        one: What it is in one row, as a noun: "1 row without an answer".
-        many: The same for several rows.
+        one: What it is, after a count: "1 row without an answer"; of a whole file, a sentence.
+        many: The same for several; empty for what a file has only once.
         advice: Why it matters or what to do, as a sentence.
         fix: What mends it without a person reading every row; empty when nothing does safely.
     """
@@ -34,6 +34,11 @@ class Kind:
     advice: str
     fix: Fix
 
+    def message(self, count: int) -> str:
+        """Say it of ``count`` rows, and why it matters."""
+        words = f"{count:,} {self.one if count == 1 else self.many}" if self.many else self.one
+        return f"{words}. {self.advice}"
+
 
 def _rows(severity: Severity, words: str, advice: str, fix: Fix) -> Kind:
     return Kind(severity, f"row {words}", f"rows {words}", advice, fix)
@@ -42,15 +47,15 @@ def _rows(severity: Severity, words: str, advice: str, fix: Fix) -> Kind:
 KINDS: dict[str, Kind] = {
     "unreadable": Kind(
         "error",
-        "file that cannot be read",
-        "files that cannot be read",
+        "The file cannot be read",
+        "",
         "Nothing in it can be used.",
         "",
     ),
     "unknown-columns": Kind(
         "error",
-        "file whose columns are not recognised",
-        "files whose columns are not recognised",
+        "It is not clear which column is what",
+        "",
         "Say which column is the question and which the answer.",
         "map",
     ),
@@ -60,7 +65,7 @@ KINDS: dict[str, Kind] = {
         "The file is not well formed there.",
         "drop-invalid",
     ),
-    "not-a-row": _rows("error", "that is no row", "A row needs fields with names.", "drop-invalid"),
+    "not-a-row": _rows("error", "without named fields", "A row needs them.", "drop-invalid"),
     "missing-answer": _rows(
         "error",
         "without an answer",
@@ -181,13 +186,13 @@ KINDS: dict[str, Kind] = {
     ),
     "old-encoding": Kind(
         "warning",
-        "file in an encoding from before Unicode",
-        "files in an encoding from before Unicode",
+        "The file is in an encoding from before Unicode",
+        "",
         "Check that the letters below look right; otherwise save it as UTF-8.",
         "",
     ),
     "other-sheets": Kind(
-        "warning", "sheet is left out", "sheets are left out", "Only the first sheet is read.", ""
+        "warning", "Other sheets of the workbook are left out", "", "Only the first is read.", ""
     ),
 }
 

@@ -36,7 +36,6 @@ def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -
         )
         page_number = gr.Number(
             value=1,
-            minimum=1,
             precision=0,
             step=1,
             label="Page",
