@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.data.sample_files import FILES
 from workbench.data.check import check_file
 from workbench.data.fixes import offered_fixes
+from workbench.data.problems import text_problems
 from workbench.data.report import report_from_json
 from workbench.data.source import UNPACKED_LIMIT_BYTES
 
@@ -72,7 +73,7 @@ def broken_files(draw):
 
 
 @settings(
-    max_examples=400,
+    max_examples=1_000,
     deadline=SECONDS_PER_FILE * 1000,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -130,6 +131,28 @@ def test_a_huge_file_stays_in_bounds(tmp_path, content, rows, usable_rows):
     path = tmp_path / "huge.json"
     path.write_bytes(content)
     assert check_in_bounds(path)[:2] == [rows, usable_rows]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{" + " " * 300_000,
+        "{{a" * 100_000,
+        "password " * 30_000 + " " * 100_000,
+        "a" * 150_000 + "@" + "b" * 150_000,
+        "@a." * 100_000,
+        "+1 2 3 4 5 " * 30_000,
+        "555-" * 75_000,
+        "1" * 300_000,
+        "sk-" * 100_000,
+        "-----BEGIN " * 30_000,
+        "[your " * 50_000,
+        "`" * 300_000,
+    ],
+)
+def test_no_text_keeps_a_search_busy(text):
+    list(text_problems(text, text))
 
 
 @pytest.mark.parametrize("inner", [b"[1]" * 1000, gzip.compress(b"[1]")], ids=["zeros", "twice"])

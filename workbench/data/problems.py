@@ -199,7 +199,7 @@ KINDS: dict[str, Kind] = {
 # Texts of templates nobody filled in, and of assistants that refuse. Cheap to look for: a plain
 # search for one of the marks comes first.
 _PLACEHOLDERS = re.compile(
-    r"\{\{\s*[\w. ]{1,40}\s*\}\}|\bTODO\b|\bFIXME\b|\blorem ipsum\b|"
+    r"\{\{[\w. ]{1,40}\}\}|\bTODO\b|\bFIXME\b|\blorem ipsum\b|"
     r"<(?:your|insert)[ _-][\w -]{1,30}>|\[(?:insert|your) [\w -]{1,30}\]|"
     r"\bas an ai (?:language )?model\b|\bas a large language model\b",
     re.IGNORECASE,
@@ -214,7 +214,7 @@ _PLACEHOLDER_MARKS = (
 _SECRETS = re.compile(
     r"\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{50,}|\bhf_[A-Za-z0-9]{30,}|"
     r"\bsk-[A-Za-z0-9_-]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}|"
-    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----|\b(?:password|passwd|api[_ ]key)\s*[:=]\s*[^\s<{\[]{8,}",
+    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----|\b(?:password|passwd|api[_ ]key)\s{0,3}[:=]\s{0,3}[^\s<{\[]{8,200}",
     re.IGNORECASE,
 )
 _SECRET_MARKS = (
@@ -224,7 +224,8 @@ _SECRET_MARKS = (
 
 # A person's address, not an example's; a number in international form, in the North American, or a
 # mobile one of mainland China. Anything shorter is more often a sum or a date.
-_EMAIL = re.compile(r"[\w.+-]{1,64}@(?!example\.)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,4}")
+_EMAIL = re.compile(r"(?<=[\w+-])@(?!example\.)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,4}")
+_LOCAL_PART = re.compile(r"[\w.+-]{1,64}$")
 _INTERNATIONAL = re.compile(r"(?<![\w.+])\+\d{1,3}[ ().-]{0,2}\d(?:[ ().-]{0,2}\d){6,12}(?!\w)")
 _NATIONAL = re.compile(
     r"(?<![\w.-])(?:\((?!555)\d{3}\) ?|(?!555)\d{3}[.-])(?!555)\d{3}[.-]\d{4}(?![\w-])|(?<!\d)1[3-9]\d{9}(?!\d)"
@@ -232,15 +233,18 @@ _NATIONAL = re.compile(
 # What every national number has in it; simple enough to be searched for quickly.
 _DASHED, _ELEVEN_DIGITS = re.compile("[0-9]{3}[.-][0-9]{4}"), re.compile("1[3-9][0-9]{9}")
 SHOWN_CHARACTERS = 4
+# No model reads a longer row; searching one of 50 MB would take minutes.
+SEARCHED_CHARACTERS = 300_000
 
 
 def text_problems(text: str, answer: str) -> Iterator[tuple[str, str]]:
     """Yield code and detail of every warning about the texts of one conversation.
 
     Args:
-        text: All messages.
+        text: All messages; only the beginning of very long ones is searched.
         answer: The last one.
     """
+    text = text[:SEARCHED_CHARACTERS]
     # Each search of a regular expression costs as much as reading the row; look cheaply first.
     if (not text.replace("\n", "").isprintable() or "\ufffd" in text) and (
         found := NO_TEXT.search(text)
@@ -258,8 +262,10 @@ def text_problems(text: str, answer: str) -> Iterator[tuple[str, str]]:
 
 
 def _personal_data(text: str) -> str:
-    found = _EMAIL.search(text) if "@" in text else None
-    found = found or (_INTERNATIONAL.search(text) if "+" in text else None)
+    if "@" in text and (found := _EMAIL.search(text)):
+        local_part = _LOCAL_PART.search(text, max(0, found.start() - 64), found.start())
+        return (local_part[0] if local_part else "") + found[0]
+    found = _INTERNATIONAL.search(text) if "+" in text else None
     found = found or (_NATIONAL.search(text) if _may_be_national(text) else None)
     return found[0] if found else ""
 
