@@ -6,7 +6,7 @@ from workbench.models.catalogue import ModelFacts
 from workbench.plan import DataFacts, Machine, make_plan
 from workbench.presets import methods
 
-STARTER = ModelFacts(134_515_008, 576)
+STARTER = ModelFacts(134_515_008, {"hidden_size": 576})
 TWO_CORES = Machine(cpu_cores=2, has_gpu=False)
 
 
@@ -74,7 +74,10 @@ def test_counted_tokens_replace_the_estimate_and_long_rows_are_told():
 
 
 def test_learning_rate_falls_with_width_and_for_full_tuning():
-    small, large = plan().config.learning_rate, plan(model=ModelFacts(7_000_000_000, 4096))
+    small, large = (
+        plan().config.learning_rate,
+        plan(model=ModelFacts(7_000_000_000, {"hidden_size": 4096})),
+    )
     assert small > large.config.learning_rate == pytest.approx(2e-4)
     assert plan({"method": "full"}).config.learning_rate == pytest.approx(small / 10)
 

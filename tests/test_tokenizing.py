@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
+
 import pytest
 
 from tests.data.sample_files import ALPACA, as_json
@@ -53,6 +57,22 @@ def test_a_process_that_died_is_told_and_started_again(tokenizer, tiny_model_dir
     process = tokenizer._process
     process.kill()
     process.wait()
+    assert tokenizer.preview(tiny_model_dir, LONG, 1000, "drop").tokens == 299
+
+
+def test_closing_does_not_wait_for_a_long_count(tokenizer, tiny_model_dir, tmp_path):
+    endless = tmp_path / "conversations.jsonl"
+    os.mkfifo(endless)  # nobody writes: counting never ends by itself
+    counting = threading.Thread(target=tokenizer.count, args=(tiny_model_dir, endless))
+    counting.start()
+    while not tokenizer._lock.locked() or tokenizer._process is None:
+        time.sleep(0.01)
+    closing = threading.Thread(target=tokenizer.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    counting.join(10)
+    assert not closing.is_alive()
+    assert not counting.is_alive()
     assert tokenizer.preview(tiny_model_dir, LONG, 1000, "drop").tokens == 299
 
 

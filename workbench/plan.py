@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,24 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench import defaults
 from workbench.config import TrainingConfig
 from workbench.data.split import held_back_rows, weighted_rows
 from workbench.models.catalogue import ModelFacts
 from workbench.presets import MethodPreset
-
-# Epochs by number of rows: few rows must be seen often, many rows need not be.
-# Measured on the sample datasets with the starter model; see data/README.md.
-EPOCHS_BY_ROWS = ((500, 3.0), (5_000, 2.0), (math.inf, 1.0))
-
-# The learning rate of LoRA falls with the model's width: anchor at a 7B model's 4096, as used by
-# QLoRA (arXiv 2305.14314) and most guides; exponent fitted in "LoRA Without Regret"
-# (thinkingmachines.ai/blog/lora, 2025) over 14 Llama and Qwen models.
-ANCHOR_LEARNING_RATE = 2e-4
-ANCHOR_HIDDEN_SIZE = 4096
-WIDTH_EXPONENT = 0.78
-# The formula gives 9e-4 for the starter model, which learned the sample's name and then thought that "two
-# is four"; 3e-4 to 5e-4 learned the name and kept the arithmetic.
-LOWEST_LEARNING_RATE, HIGHEST_LEARNING_RATE = 1e-4, 4e-4
 
 # English text has about 4.2 characters a token with a 49k vocabulary (measured on the samples with
 # the starter model), other scripts fewer; the chat template adds about 31 tokens to a conversation.
@@ -47,9 +33,6 @@ QLORA_CPU_SLOWDOWN = (
     1.7  # weights are unpacked in every step; 1.6 to 1.9 measured (bitsandbytes 0.50)
 )
 LOADING_SECONDS = 25  # importing the libraries, loading and saving, on a slow laptop
-
-EVALUATIONS_PER_RUN = 8
-CHECKPOINTS_PER_RUN = 4
 
 
 @dataclass(frozen=True)
@@ -154,7 +137,7 @@ def make_plan(
     fitting = [part.fitting(config) for part in data]
     rows = sum(count for count, _ in fitting)
     if separate_validation_rows is None:
-        share = choose("validation_share", *_validation_share(rows))
+        share = choose("validation_share", *defaults.validation_share(rows))
         held_back = [held_back_rows(count, share) for count, _ in fitting]
     else:
         choose("validation_share", 0.0, "you gave rows to check with")
@@ -165,12 +148,14 @@ def make_plan(
         for part, (count, _), held in zip(data, fitting, held_back, strict=True)
     ]
     train_rows = sum(train_rows_of)
-    batch_size = choose("batch_size", *_batch_size(train_rows))
-    choose("epochs", *_epochs(train_rows))
-    choose("learning_rate", *_learning_rate(model, method))
+    batch_size = choose("batch_size", *defaults.batch_size(train_rows))
+    choose("epochs", *defaults.epochs(train_rows))
+    choose("learning_rate", *defaults.learning_rate(model, method))
     total_steps = config.model_copy(update=chosen).total_steps(train_rows)
-    choose("eval_steps", *_cadence(total_steps, EVALUATIONS_PER_RUN, "checks"))
-    choose("save_steps", *_cadence(total_steps, CHECKPOINTS_PER_RUN, "checkpoints"))
+    choose("eval_steps", *defaults.cadence(total_steps, defaults.EVALUATIONS_PER_RUN, "checks"))
+    choose(
+        "save_steps", *defaults.cadence(total_steps, defaults.CHECKPOINTS_PER_RUN, "checkpoints")
+    )
     epoch_tokens = sum(
         count * mean_tokens for count, (_, mean_tokens) in zip(train_rows_of, fitting, strict=True)
     )
@@ -195,37 +180,6 @@ def _too_long_rows(config: TrainingConfig, data: Sequence[DataFacts]) -> int | N
     if len(lengths) < len(data):
         return None
     return sum(int((of_part > config.max_length).sum()) for of_part in lengths)
-
-
-def _validation_share(rows: int) -> tuple[float, str]:
-    if rows < 30:
-        return 0.0, f"{rows} rows are too few to hold any back"
-    held_back = min(200, max(10, round(rows * 0.05)))
-    return round(held_back / rows, 6), f"{held_back} of {rows:,} rows, enough to see overfitting"
-
-
-def _batch_size(train_rows: int) -> tuple[int, str]:
-    if train_rows < 1_000:
-        return 8, f"{train_rows:,} rows are few, and small batches give more steps"
-    return 16, f"{train_rows:,} rows give enough steps"
-
-
-def _epochs(train_rows: int) -> tuple[float, str]:
-    epochs = next(epochs for limit, epochs in EPOCHS_BY_ROWS if train_rows < limit)
-    return epochs, f"you have {train_rows:,} rows to train on"
-
-
-def _learning_rate(model: ModelFacts, method: MethodPreset) -> tuple[float, str]:
-    hidden_size = model.hidden_size or ANCHOR_HIDDEN_SIZE
-    rate = ANCHOR_LEARNING_RATE * (ANCHOR_HIDDEN_SIZE / hidden_size) ** WIDTH_EXPONENT
-    rate = min(HIGHEST_LEARNING_RATE, max(LOWEST_LEARNING_RATE, rate)) * method.learning_rate_scale
-    rounded = float(f"{rate:.1g}")
-    known = "" if model.hidden_size else ", its width not being known yet"
-    return rounded, f"that is usual for {method.label} on a model of this size{known}"
-
-
-def _cadence(total_steps: int, times: int, what: str) -> tuple[int, str]:
-    return max(1, math.ceil(total_steps / times)), f"about {times} {what} in {total_steps:,} steps"
 
 
 def _seconds(

@@ -6,12 +6,13 @@ import json
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from workbench.data.formats import Message
-from workbench.errors import WorkbenchError
+from workbench.errors import StopRequested, WorkbenchError
 from workbench.processes import start_child
 from workbench.settings import Settings
 
@@ -47,15 +48,19 @@ class TokenizerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._model_dir: Path | None = None
         self._lock = threading.Lock()
+        self._closing = threading.Event()
         self._idle: threading.Timer | None = None
 
     def count(self, model_dir: Path, conversations_path: Path) -> None:
         """Tokenize a dataset into its cache (``models.tokens.token_cache_path``); may take a minute.
 
+        Leaves it uncounted when ``close`` is called meanwhile.
+
         Raises:
             WorkbenchError: The chat template refuses a row, or the process failed.
         """
-        self._ask(model_dir, {"conversations_path": str(conversations_path)})
+        with suppress(StopRequested):
+            self._ask(model_dir, {"conversations_path": str(conversations_path)})
 
     def preview(
         self, model_dir: Path, messages: Sequence[Message], limit_tokens: int, too_long: str
@@ -66,18 +71,38 @@ class TokenizerProcess:
             WorkbenchError: The chat template refuses it, or the process failed.
         """
         request = {"messages": list(messages), "limit_tokens": limit_tokens, "too_long": too_long}
-        answer = self._ask(model_dir, request)
+        try:
+            answer = self._ask(model_dir, request)
+        except StopRequested as error:
+            raise WorkbenchError(
+                "The row was not read, because a run needs the computer.", "Choose it again."
+            ) from error
         pieces = [(text, is_supervised) for text, is_supervised in answer.pop("pieces")]
         return TokenPreview(pieces, **answer)
 
     def close(self) -> None:
-        """End the process and give its memory back."""
+        """End the process at once, whatever it does, and give its memory back."""
+        self._closing.set()
+        if (
+            process := self._process
+        ):  # whoever waits for its answer holds the lock, and now gets none
+            process.kill()
+        self._close_idle()
+        self._closing.clear()
+
+    def _close_idle(self) -> None:
         with self._lock:
             self._end()
 
     def _ask(self, model_dir: Path, request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
+            if self._closing.is_set():
+                raise StopRequested
             process = self._running(model_dir)
+            if self._closing.is_set():
+                process.kill()
+            if self._idle:
+                self._idle.cancel()
             assert process.stdin is not None
             assert process.stdout is not None
             try:
@@ -88,6 +113,8 @@ class TokenizerProcess:
                 line = b""
             if not line:
                 self._end()
+                if self._closing.is_set():
+                    raise StopRequested
                 raise WorkbenchError(
                     "The process that counts tokens ended.", f"The details are in {self._log_path}."
                 )
@@ -114,7 +141,7 @@ class TokenizerProcess:
     def _restart_idle_timer(self) -> None:
         if self._idle:
             self._idle.cancel()
-        self._idle = threading.Timer(IDLE_SECONDS, self.close)
+        self._idle = threading.Timer(IDLE_SECONDS, self._close_idle)
         self._idle.daemon = True
         self._idle.start()
 

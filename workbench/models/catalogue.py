@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,7 +21,8 @@ from workbench.settings import PRESETS_DIR
 class CatalogueEntry(BaseModel):
     """One file of ``presets/models/``: a model a beginner can trust.
 
-    ``parameters`` is a count, ``download_bytes`` and ``context_tokens`` say their unit.
+    ``parameters`` is a count, ``download_bytes`` and ``context_tokens`` say their unit. ``architecture``
+    has the sizes of the model's ``config.json`` under their names there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,7 +32,7 @@ class CatalogueEntry(BaseModel):
     repository: str
     licence: str
     parameters: int
-    hidden_size: int
+    architecture: dict[str, Any]
     context_tokens: int
     download_bytes: int
     gated: bool = False
@@ -67,11 +69,18 @@ class ModelFacts:
 
     Attributes:
         parameters: Number of weights, or ``None`` when not known before the download.
-        hidden_size: Width of the residual stream, or ``None``.
+        architecture: The model's ``config.json``, or the sizes in it; empty when not known.
     """
 
     parameters: int | None = None
-    hidden_size: int | None = None
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def hidden_size(self) -> int | None:
+        """Width of the residual stream, or ``None``."""
+        text = self.architecture.get("text_config", self.architecture)
+        width: int | None = text.get("hidden_size")
+        return width
 
 
 def catalogue() -> dict[str, CatalogueEntry]:
@@ -110,13 +119,13 @@ def find_model(model_id: str, *, allow_folder: bool = False) -> ModelSource:
 def model_facts(source: ModelSource, model_dir: Path) -> ModelFacts:
     """Return what is known of a model's size: from the catalogue, its files, or its name."""
     if source.entry:
-        return ModelFacts(source.entry.parameters, source.entry.hidden_size)
+        return ModelFacts(source.entry.parameters, source.entry.architecture)
     config_path = model_dir / "config.json"
     if config_path.exists():
         config = json.loads(config_path.read_text(encoding="utf-8"))
         weights_bytes = sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
         bytes_per_weight = 4 if config.get("dtype", config.get("torch_dtype")) == "float32" else 2
-        return ModelFacts(weights_bytes // bytes_per_weight, config.get("hidden_size"))
+        return ModelFacts(weights_bytes // bytes_per_weight, config)
     return ModelFacts(_parameters_in_name(source.id))
 
 
