@@ -98,3 +98,28 @@ def test_seconds_scale_with_tokens_and_are_unknown_without_a_measurement_on_a_gp
 def test_full_tuning_and_qlora_take_longer_than_lora():
     seconds = [plan({"method": method}).seconds for method in ("lora", "full", "qlora")]
     assert seconds == sorted(seconds)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "context", "limit", "words"),
+    [
+        ([40, 183], 8192, 192, "longest row has 183"),
+        ([40] * 399 + [9_000], 8192, 64, "99.5%"),
+        ([40, 6_000], 4096, 4096, "cannot read more"),
+        ([40, 700], 512, 512, "cannot read more"),
+    ],
+)
+def test_the_maximum_length_follows_the_rows_and_what_the_model_can_read(
+    lengths, context, limit, words
+):
+    model = ModelFacts(1, {"max_position_embeddings": context})
+    data = DataFacts(len(lengths), 200.0, token_lengths=np.array(lengths))
+    made = make_plan(build_config({}), [data], model, methods()["lora"], TWO_CORES)
+    assert made.config.max_length == limit
+    assert words in made.reasons["max_length"]
+    assert plan(model=model).config.max_length == min(1024, context)
+
+
+def test_short_runs_warm_up_longer():
+    assert plan({"max_steps": 100}).config.warmup_ratio == 0.1
+    assert plan({"max_steps": 1000}).config.warmup_ratio == 0.03

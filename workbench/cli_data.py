@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from workbench.config import TrainingConfig
 from workbench.data.check import check_file
 from workbench.data.detect import parse_mapping
 from workbench.data.fixes import DROPPABLE, Fixes, fix_file
 from workbench.data.report import Report
 from workbench.data.store import SAMPLES
+from workbench.defaults import UNCOUNTED_LENGTH_TOKENS
 from workbench.errors import WorkbenchError
 from workbench.models.catalogue import find_model
 from workbench.models.rendering import load_tokenizer
@@ -39,7 +39,7 @@ def add_data_verbs(verbs: Any) -> None:
     check.add_argument(
         "--max-length",
         type=int,
-        default=TrainingConfig().max_length,
+        default=UNCOUNTED_LENGTH_TOKENS,
         metavar="N",
         help="what counts as too long, in tokens (default: %(default)s)",
     )

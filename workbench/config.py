@@ -93,11 +93,11 @@ class TrainingConfig(BaseModel):
         ge=1,
         le=1024,
     )
-    max_length: int = option(
-        1024,
+    max_length: int | None = option(
+        None,
         label="Maximum length",
         help="Longer conversations are left out or cut; 1 token is about 4 English letters.",
-        group="basic",
+        group="advanced",
         unit="tokens",
         ge=16,
         le=131072,
@@ -123,8 +123,8 @@ class TrainingConfig(BaseModel):
         help="How the learning rate changes after the warm-up; linear and cosine fall to zero.",
         group="advanced",
     )
-    warmup_ratio: float = option(
-        0.1,
+    warmup_ratio: float | None = option(
+        None,
         label="Warm-up",
         help="The share of the run during which the learning rate rises to its full value.",
         group="advanced",
@@ -240,6 +240,12 @@ class TrainingConfig(BaseModel):
         """Say whether the chosen method reads the setting ``name``."""
         methods = field_extra(name)["methods"]
         return not methods or self.method in methods
+
+    @property
+    def limit_tokens(self) -> int:
+        """The maximum length, once it is chosen."""
+        assert self.max_length is not None
+        return self.max_length
 
     def total_steps(self, train_rows: int) -> int:
         """Return the number of optimizer steps; needs epochs and batch size to be chosen."""

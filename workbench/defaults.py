@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from workbench.models.catalogue import ModelFacts
 from workbench.presets import MethodPreset
@@ -20,6 +24,15 @@ WIDTH_EXPONENT = 0.78
 # The formula gives 9e-4 for the starter model, which learned the sample's name and then thought that "two
 # is four"; 3e-4 to 5e-4 learned the name and kept the arithmetic.
 LOWEST_LEARNING_RATE, HIGHEST_LEARNING_RATE = 1e-4, 4e-4
+
+# Every row fits up to here: a row of this length is one micro-batch, so it costs no more memory.
+LENGTH_WITHOUT_QUESTION_TOKENS = 2_048
+ROWS_THAT_FIT = 0.995  # the longest one in 200 would decide the memory of all
+LENGTH_MULTIPLE_TOKENS = 64
+UNCOUNTED_LENGTH_TOKENS = 1_024
+UNKNOWN_CONTEXT_TOKENS = 4_096
+
+LONG_RUN_STEPS = 200
 
 EVALUATIONS_PER_RUN = 8
 CHECKPOINTS_PER_RUN = 4
@@ -54,6 +67,43 @@ def learning_rate(model: ModelFacts, method: MethodPreset) -> tuple[float, str]:
     rounded = float(f"{rate:.1g}")
     known = "" if model.hidden_size else ", its width not being known yet"
     return rounded, f"that is usual for {method.label} on a model of this size{known}"
+
+
+def max_length(
+    lengths: Sequence[NDArray[np.int64] | None], context_tokens: int | None
+) -> tuple[int, str]:
+    """Return the length in tokens above which a conversation is left out or cut.
+
+    Args:
+        lengths: int64 (rows,) for each dataset, each row's length in tokens; ``None`` when not counted.
+        context_tokens: The longest text the model can read, or ``None`` when not known.
+    """
+    longest_allowed = context_tokens or UNKNOWN_CONTEXT_TOKENS
+    counted = [of_part for of_part in lengths if of_part is not None and len(of_part)]
+    if len(counted) < len(lengths) or not counted:
+        return min(
+            UNCOUNTED_LENGTH_TOKENS, longest_allowed
+        ), "the rows' lengths are not counted yet"
+    tokens = np.concatenate(counted)
+    longest = int(tokens.max())
+    if longest <= min(LENGTH_WITHOUT_QUESTION_TOKENS, longest_allowed):
+        return _rounded_up(longest), f"your longest row has {longest:,} tokens"
+    most = _rounded_up(int(np.quantile(tokens, ROWS_THAT_FIT, method="higher")))
+    if most > longest_allowed:
+        return longest_allowed, "this model cannot read more"
+    return most, f"{ROWS_THAT_FIT:.1%} of your rows fit; the longest has {longest:,} tokens"
+
+
+def warmup_ratio(total_steps: int) -> tuple[float, str]:
+    """Return the share of steps during which the learning rate rises."""
+    share = 0.1 if total_steps < LONG_RUN_STEPS else 0.03
+    return share, f"{round(share * total_steps):,} of {total_steps:,} steps are a gentle start"
+
+
+def _rounded_up(tokens: int) -> int:
+    return max(
+        LENGTH_MULTIPLE_TOKENS, math.ceil(tokens / LENGTH_MULTIPLE_TOKENS) * LENGTH_MULTIPLE_TOKENS
+    )
 
 
 def cadence(total_steps: int, times: int, what: str) -> tuple[int, str]:

@@ -52,17 +52,15 @@ class DataFacts:
     weight: float = 1.0
     token_lengths: NDArray[np.int64] | None = None
 
-    def fitting(self, config: TrainingConfig) -> tuple[int, float]:
-        """Return how many rows are kept at the maximum length, and the mean tokens of those."""
+    def fitting(self, longest_tokens: int, too_long: str) -> tuple[int, float]:
+        """Return how many rows are kept at a maximum length, and the mean tokens of those."""
         if self.token_lengths is None:
             mean_tokens = self.mean_characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS
-            return self.row_count, min(config.max_length, mean_tokens)
-        lengths = self.token_lengths
-        if config.too_long == "drop":
-            lengths = lengths[lengths <= config.max_length]
-        return len(lengths), float(np.minimum(lengths, config.max_length).mean()) if len(
-            lengths
-        ) else 0.0
+            return self.row_count, min(longest_tokens, mean_tokens)
+        lengths = np.minimum(self.token_lengths, longest_tokens)
+        if too_long == "drop":
+            lengths = lengths[self.token_lengths <= longest_tokens]
+        return len(lengths), float(lengths.mean()) if len(lengths) else 0.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,11 @@ def make_plan(
         chosen[name], reasons[name] = value, reason
         return value
 
-    fitting = [part.fitting(config) for part in data]
+    longest_tokens = choose(
+        "max_length",
+        *defaults.max_length([part.token_lengths for part in data], model.context_tokens),
+    )
+    fitting = [part.fitting(longest_tokens, config.too_long) for part in data]
     rows = sum(count for count, _ in fitting)
     if separate_validation_rows is None:
         share = choose("validation_share", *defaults.validation_share(rows))
@@ -152,6 +154,7 @@ def make_plan(
     choose("epochs", *defaults.epochs(train_rows))
     choose("learning_rate", *defaults.learning_rate(model, method))
     total_steps = config.model_copy(update=chosen).total_steps(train_rows)
+    choose("warmup_ratio", *defaults.warmup_ratio(total_steps))
     choose("eval_steps", *defaults.cadence(total_steps, defaults.EVALUATIONS_PER_RUN, "checks"))
     choose(
         "save_steps", *defaults.cadence(total_steps, defaults.CHECKPOINTS_PER_RUN, "checkpoints")
@@ -171,15 +174,15 @@ def make_plan(
         total_tokens=total_tokens,
         seconds=seconds,
         seconds_source=source,
-        too_long_rows=_too_long_rows(config, data),
+        too_long_rows=_too_long_rows(longest_tokens, data),
     )
 
 
-def _too_long_rows(config: TrainingConfig, data: Sequence[DataFacts]) -> int | None:
+def _too_long_rows(longest_tokens: int, data: Sequence[DataFacts]) -> int | None:
     lengths = [part.token_lengths for part in data if part.token_lengths is not None]
     if len(lengths) < len(data):
         return None
-    return sum(int((of_part > config.max_length).sum()) for of_part in lengths)
+    return sum(int((of_part > longest_tokens).sum()) for of_part in lengths)
 
 
 def _seconds(

@@ -119,7 +119,8 @@ def test_what_the_model_sees(page, tmp_path, screenshot):
     upload(page, tmp_path / "long.json", as_json(rows))
     expect(summary(page)).to_contain_text("60 examples")
     page.get_by_role("tab", name="2. Configure").click()
-    limit = page.locator("#configure-max-length input")
+    page.get_by_text("Advanced", exact=True).click()
+    limit = page.locator("#configure-max-length textarea, #configure-max-length input").first
     limit.fill("200")
     limit.press("Tab")
     plan = page.locator("#configure-plan")

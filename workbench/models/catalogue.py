@@ -82,6 +82,13 @@ class ModelFacts:
         width: int | None = text.get("hidden_size")
         return width
 
+    @property
+    def context_tokens(self) -> int | None:
+        """The longest text the model can read, or ``None``."""
+        text = self.architecture.get("text_config", self.architecture)
+        tokens: int | None = text.get("max_position_embeddings")
+        return tokens
+
 
 def catalogue() -> dict[str, CatalogueEntry]:
     """Return the offered models by id, the smallest first."""
@@ -119,7 +126,9 @@ def find_model(model_id: str, *, allow_folder: bool = False) -> ModelSource:
 def model_facts(source: ModelSource, model_dir: Path) -> ModelFacts:
     """Return what is known of a model's size: from the catalogue, its files, or its name."""
     if source.entry:
-        return ModelFacts(source.entry.parameters, source.entry.architecture)
+        entry = source.entry
+        context = {"max_position_embeddings": entry.context_tokens}
+        return ModelFacts(entry.parameters, entry.architecture | context)
     config_path = model_dir / "config.json"
     if config_path.exists():
         config = json.loads(config_path.read_text(encoding="utf-8"))

@@ -66,7 +66,7 @@ def prepare_data(
     ]
     if not any(part.train for part in parts):
         raise WorkbenchError(
-            f"Every row is longer than the maximum length of {config.max_length:,} tokens.",
+            f"Every row is longer than the maximum length of {config.limit_tokens:,} tokens.",
             "Raise the maximum length; the longest row has "
             f"{max(part.longest_tokens for part in parts):,} tokens.",
         )
@@ -104,7 +104,7 @@ def _prepare(
         )
     conversations = read_conversations(path)
     examples = tokenize_dataset(tokenizer, conversations, token_cache_path(path, model_dir))
-    fitted = fit_examples(tokenizer, conversations, examples, config.max_length, config.too_long)
+    fitted = fit_examples(tokenizer, conversations, examples, config.limit_tokens, config.too_long)
     sides = split_rows(conversations, share, config.seed)
     train, validation = (
         [example for example in pick(fitted.examples, side) if example] for side in sides
@@ -144,7 +144,7 @@ def _tell(
             emit(
                 WarningEvent(
                     message=f"{count:,} rows ({count / rows:.1%}) are longer than "
-                    f"{config.max_length:,} tokens and were {what}. Raise the maximum length {advice}."
+                    f"{config.limit_tokens:,} tokens and were {what}. Raise the maximum length {advice}."
                 )
             )
 

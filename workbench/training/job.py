@@ -169,7 +169,7 @@ def _training_arguments(
         gradient_accumulation_steps=1,
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler,
-        warmup_steps=round(config.warmup_ratio * total_steps),
+        warmup_steps=round((config.warmup_ratio or 0) * total_steps),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         seed=config.seed,

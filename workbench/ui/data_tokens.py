@@ -51,42 +51,35 @@ def build_tokens_view(
         return source
 
     @user_errors
-    def count(
-        opened: bool, dataset_id: str, model_id: str, limit: float | None
-    ) -> Iterator[list[Any]]:
+    def count(opened: bool, dataset_id: str, *values: Any) -> Iterator[list[Any]]:
         info = services.datasets.info(dataset_id)
         if not opened or not info.row_count:
             return
         try:
-            source = chosen_model(model_id)
+            source = chosen_model(values[model_at])
             if services.token_lengths(info, source) is None:
                 yield [f"Counting the tokens of {info.row_count:,} examples …", gr.skip()]
                 services.count_tokens(info, source)
             counts = services.token_lengths(info, source)
             assert counts is not None
+            limit = configure.read(services, values)[0].config.limit_tokens
         except WorkbenchError as error:
             yield [plain(str(error)), gr.Plot(visible=False)]
             return
-        report = token_report(counts, int(limit or 0))
-        figure = length_figure(histogram(counts), int(limit or 0))
-        yield [length_words(report, len(counts), int(limit or 0)), gr.Plot(figure, visible=True)]
+        report = token_report(counts, limit)
+        figure = length_figure(histogram(counts), limit)
+        yield [length_words(report, len(counts), limit), gr.Plot(figure, visible=True)]
 
     @user_errors
-    def preview(
-        opened: bool,
-        dataset_id: str,
-        position: int,
-        model_id: str,
-        limit: float | None,
-        too_long: str,
-    ) -> list[Any]:
+    def preview(opened: bool, dataset_id: str, position: int, *values: Any) -> list[Any]:
         found = services.datasets.rows(dataset_id, position, 1)
         if not opened or not found:
             return [gr.skip(), gr.HighlightedText(visible=False)]
         try:
-            model_dir = services.models.directory(chosen_model(model_id))
+            model_dir = services.models.directory(chosen_model(values[model_at]))
+            config = configure.read(services, values)[0].config
             shown = services.tokenizer.preview(
-                model_dir, found[0].messages, int(limit or 0), too_long
+                model_dir, found[0].messages, config.limit_tokens, config.too_long
             )
         except WorkbenchError as error:
             return [plain(str(error)), gr.HighlightedText(visible=False)]
@@ -95,9 +88,21 @@ def build_tokens_view(
 
     model, limit = configure.component("model"), configure.component("max_length")
     too_long = configure.component("too_long")
+    model_at = configure.components.index(model)
     box.expand(lambda: True, None, is_open, **FOLLOW)
     box.collapse(lambda: False, None, is_open, **FOLLOW)
-    counted = [is_open, rows.dataset, model, limit]
-    previewed = [is_open, rows.dataset, rows.position, model, limit, too_long]
-    gr.on([part.change for part in counted], count, counted, [lengths, chart], **FOLLOW)
-    gr.on([part.change for part in previewed], preview, previewed, [fate, pieces], **FOLLOW)
+    shown = [is_open, rows.dataset, model, limit]
+    gr.on(
+        [part.change for part in shown],
+        count,
+        [is_open, rows.dataset, *configure.components],
+        [lengths, chart],
+        **FOLLOW,
+    )
+    gr.on(
+        [part.change for part in [*shown, rows.position, too_long]],
+        preview,
+        [is_open, rows.dataset, rows.position, *configure.components],
+        [fate, pieces],
+        **FOLLOW,
+    )

@@ -100,7 +100,7 @@ def _length_words(plan: Plan) -> str:
     fate = "left out" if plan.config.too_long == "drop" else "cut"
     return (
         f"; **{plan.too_long_rows:,} {'row is' if plan.too_long_rows == 1 else 'rows are'} longer than "
-        f"{plan.config.max_length:,} tokens and {fate}**"
+        f"{plan.config.limit_tokens:,} tokens and {fate}**"
     )
 
 
