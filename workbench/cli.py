@@ -330,6 +330,7 @@ def _details(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
         "loss": snapshot.steps[-1].loss if snapshot.steps else None,
         "validation_loss": last.loss if last else None,
         "validation_loss_by_dataset": last.by_dataset if last else {},
+        "general_loss": [event.loss for event in snapshot.general],
         "elapsed_seconds": snapshot.elapsed_seconds,
         "eta_seconds": snapshot.eta_seconds,
         "tokens_per_second": snapshot.tokens_per_second,

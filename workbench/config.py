@@ -93,6 +93,28 @@ class TrainingConfig(BaseModel):
         ge=1,
         le=1024,
     )
+    keep_general: bool = option(
+        True,
+        label="Keep general skills",
+        help="Mixes in a few general examples and holds the model to what it would have said to them.",
+        group="basic",
+    )
+    general_share: float = option(
+        0.25,
+        label="General examples",
+        help="How many general examples go with each of yours, to keep general skills.",
+        group="advanced",
+        unit="per example",
+        gt=0,
+        le=4,
+    )
+    general_data: str = option(
+        "sample-general",
+        label="General examples from",
+        help="The dataset they come from: the workbench's own, or one of yours.",
+        group="advanced",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,80}$",
+    )
     max_length: int | None = option(
         None,
         label="Maximum length",
@@ -246,6 +268,12 @@ class TrainingConfig(BaseModel):
         """The maximum length, once it is chosen."""
         assert self.max_length is not None
         return self.max_length
+
+    def general_rows_per_step(self, train_rows: int) -> int:
+        """Return how many general examples go with a step; 0 when general skills are not kept."""
+        assert self.batch_size is not None
+        rows = max(1, round(self.general_share * min(self.batch_size, train_rows)))
+        return rows if self.keep_general else 0
 
     def total_steps(self, train_rows: int) -> int:
         """Return the number of optimizer steps; needs epochs and batch size to be chosen."""

@@ -22,6 +22,7 @@ from workbench.presets import MethodPreset
 # the starter model), other scripts fewer; the chat template adds about 31 tokens to a conversation.
 CHARACTERS_PER_TOKEN = 4.2
 TEMPLATE_TOKENS = 31
+GENERAL_TOKENS = 102  # of a general example; measured on the workbench's own with the starter model
 
 # Floating-point operations per weight and token: 2 forward, 2 to pass the gradient back, and 2 more
 # where the weight itself is trained (Kaplan et al., arXiv 2001.08361, appendix B).
@@ -163,7 +164,11 @@ def make_plan(
         count * mean_tokens for count, (_, mean_tokens) in zip(train_rows_of, fitting, strict=True)
     )
     row_tokens = epoch_tokens / max(1, train_rows)
-    total_tokens = round(total_steps * min(batch_size, train_rows) * row_tokens)
+    general_tokens = (
+        config.model_copy(update=chosen).general_rows_per_step(train_rows) * GENERAL_TOKENS
+    )
+    step_tokens = min(batch_size, train_rows) * row_tokens + general_tokens
+    total_tokens = round(total_steps * step_tokens)
     seconds, source = _seconds(config, total_tokens, model, machine)
     return Plan(
         config=config.model_copy(update=chosen),

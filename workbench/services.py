@@ -14,7 +14,7 @@ from workbench.chat import ChatProcess
 from workbench.config import TrainingConfig, build_config
 from workbench.data.conversations import read_conversations
 from workbench.data.split import split_rows
-from workbench.data.store import DatasetInfo, DatasetStore
+from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
 from workbench.hardware import look
 from workbench.models.catalogue import ModelSource, find_model
@@ -152,6 +152,10 @@ class Services:
             validation=self._part(data.validation, 1.0) if data.validation else None,
             validation_share=config.validation_share or 0.0,
             seed=config.seed,
+            general=self._part(self.datasets.usable(config.general_data), 1.0)
+            if config.keep_general
+            else None,
+            general_check=self._part(self.datasets.info(GENERAL_CHECK), 1.0),
         )
         run = self.runs.create(config, reference, name or data.name, plan.reasons, plan.seconds)
         self.supervisor.start(run)
@@ -165,8 +169,10 @@ class Services:
         """
         for run_id in self.runs.ids():
             run = self.runs.get(run_id)
-            uses_it = dataset_id in [part.id for part in run.data.datasets]
-            if uses_it and (snapshot := self.supervisor.snapshot(run)).state in NEEDS_DATA:
+            if (
+                dataset_id in run.data.dataset_ids
+                and (snapshot := self.supervisor.snapshot(run)).state in NEEDS_DATA
+            ):
                 raise WorkbenchError(
                     f"The run {run.name} needs this dataset ({snapshot.state}).",
                     "Delete it when the run has ended.",

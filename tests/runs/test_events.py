@@ -53,4 +53,4 @@ def test_a_missing_file_reads_as_empty(tmp_path):
 
 
 def test_every_kind_has_a_distinct_name():
-    assert len(EVENT_KINDS) == 8
+    assert len(EVENT_KINDS) == 9

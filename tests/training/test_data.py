@@ -22,7 +22,9 @@ def prepare(settings, services, tmp_path, tiny_model_dir):
         parts = [_part(services, tmp_path, name, rows) for name, rows in datasets]
         checked = _part(services, tmp_path, *validation) if validation else None
         reference = DataReference(tuple(parts), checked, share, 42)
-        made = RunStore(settings).create(build_config({"max_length": 1024} | values), reference, "r", {}, None)
+        made = RunStore(settings).create(
+            build_config({"max_length": 1024} | values), reference, "r", {}, None
+        )
         events = []
         prepared = prepare_data(made, load_tokenizer(tiny_model_dir), tiny_model_dir, events.append)
         return prepared, [event.message for event in events if isinstance(event, WarningEvent)]

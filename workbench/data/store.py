@@ -41,6 +41,13 @@ SAMPLES = {
     "sample-reviews": ("reviews.json", "sort product reviews"),
     "sample-bookings": ("bookings.json", "bookings to JSON"),
 }
+# What keeps general skills, and what checks that; neither is offered as something to learn.
+GENERAL, GENERAL_CHECK = "sample-general", "sample-general-heldout"
+SHIPPED = {
+    **{dataset_id: file for dataset_id, (file, _) in SAMPLES.items()},
+    GENERAL: "general.json",
+    GENERAL_CHECK: "general-heldout.json",
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class DatasetStore:
         Raises:
             WorkbenchError: There is no such dataset.
         """
-        if dataset_id in SAMPLES:
+        if dataset_id in SHIPPED:
             self._refresh_sample(dataset_id)
         path = self._directory(dataset_id) / "info.json"
         if not path.exists():
@@ -127,7 +134,7 @@ class DatasetStore:
     def uploads(self) -> list[DatasetInfo]:
         """Return what the person added, the newest first."""
         root = self._settings.datasets_dir
-        found = [path for path in root.glob("*/info.json") if path.parent.name not in SAMPLES]
+        found = [path for path in root.glob("*/info.json") if path.parent.name not in SHIPPED]
         infos = [_read_info(path) for path in found if (path.parent / "report.json").exists()]
         return sorted(infos, key=lambda info: info.created, reverse=True)
 
@@ -175,9 +182,9 @@ class DatasetStore:
             WorkbenchError: It is a sample, or the name is empty.
         """
         info, shown = self.info(dataset_id), name.strip()[:NAME_CHARACTERS]
-        if dataset_id in SAMPLES or not shown:
+        if dataset_id in SHIPPED or not shown:
             raise WorkbenchError(
-                "A sample keeps its name." if dataset_id in SAMPLES else "Type the new name first."
+                "A sample keeps its name." if dataset_id in SHIPPED else "Type the new name first."
             )
         renamed = replace(info, name=shown)
         _write_info(self._directory(dataset_id), renamed)
@@ -190,7 +197,7 @@ class DatasetStore:
             WorkbenchError: It is a sample, or not there.
         """
         self.info(dataset_id)
-        if dataset_id in SAMPLES:
+        if dataset_id in SHIPPED:
             raise WorkbenchError("A sample cannot be deleted.")
         directory = self._directory(dataset_id)
         (directory / "info.json").unlink()  # from here on it is gone, whatever happens
@@ -198,7 +205,7 @@ class DatasetStore:
 
     def _refresh_sample(self, dataset_id: str) -> None:
         """Import a sample when it is not here, or was changed in the project since."""
-        source = SAMPLES_DIR / SAMPLES[dataset_id][0]
+        source = SAMPLES_DIR / SHIPPED[dataset_id]
         info_path = self._directory(dataset_id) / "info.json"
 
         def is_current() -> bool:

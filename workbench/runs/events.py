@@ -100,6 +100,18 @@ class EvaluationEvent(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GeneralEvent(Event):
+    """The mean loss on general questions that nothing is learned from, after ``step`` steps.
+
+    What it rises from step 0, the base model, to the end is what the model forgot.
+    """
+
+    kind: ClassVar[str] = "general"
+    step: int
+    loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointEvent(Event):
     """A checkpoint is on disk, under ``checkpoints/``."""
 
@@ -135,6 +147,7 @@ EVENT_KINDS: dict[str, type[Event]] = {
         StartEvent,
         StepEvent,
         EvaluationEvent,
+        GeneralEvent,
         CheckpointEvent,
         WarningEvent,
         FinishedEvent,

@@ -13,6 +13,7 @@ from workbench.runs.events import (
     EvaluationEvent,
     Event,
     FinishedEvent,
+    GeneralEvent,
     PhaseEvent,
     StartEvent,
     StepEvent,
@@ -48,6 +49,7 @@ class RunSnapshot:
     start: StartEvent | None
     steps: tuple[StepEvent, ...]
     evaluations: tuple[EvaluationEvent, ...]
+    general: tuple[GeneralEvent, ...]
     warnings: tuple[str, ...]
     model_saved: bool
 
@@ -100,6 +102,7 @@ def derive_status(
         start=start,
         steps=steps,
         evaluations=tuple(event for event in events if isinstance(event, EvaluationEvent)),
+        general=tuple(event for event in events if isinstance(event, GeneralEvent)),
         warnings=tuple(event.message for event in events if isinstance(event, WarningEvent)),
         model_saved=bool(finished and finished.model_saved),
     )

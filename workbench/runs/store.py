@@ -52,17 +52,26 @@ class DataReference:
     """Which rows a run trains on and is checked with; written to ``data.json``.
 
     Each part holds back its own ``validation_share``, unless ``validation`` is a dataset of its own.
+    ``general`` is mixed in to keep general skills; ``general_check`` shows how much of them was kept.
     """
 
     parts: tuple[DataPart, ...]
     validation: DataPart | None
     validation_share: float
     seed: int
+    general: DataPart | None = None
+    general_check: DataPart | None = None
 
     @property
     def datasets(self) -> tuple[DataPart, ...]:
-        """Every dataset the run reads."""
+        """Every dataset that is learned from or checked with."""
         return (*self.parts, self.validation) if self.validation else self.parts
+
+    @property
+    def dataset_ids(self) -> set[str]:
+        """The id of every dataset the run reads."""
+        general = (self.general, self.general_check)
+        return {part.id for part in (*self.datasets, *general) if part}
 
 
 @dataclass(frozen=True)
@@ -212,10 +221,13 @@ def _read_data_reference(path: Path) -> DataReference:
     if "parts" not in record:  # written before runs could have several datasets
         names = ("id", "name", "path", "sha256", "row_count")
         record["parts"] = [{name: record.pop(name) for name in names}]
-    validation = record.get("validation")
+    single = {
+        name: DataPart(**record[name]) if record.get(name) else None
+        for name in ("validation", "general", "general_check")
+    }
     return DataReference(
         parts=tuple(DataPart(**part) for part in record["parts"]),
-        validation=DataPart(**validation) if validation else None,
+        **single,
         validation_share=record["validation_share"],
         seed=record["seed"],
     )

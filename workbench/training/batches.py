@@ -24,12 +24,14 @@ class MicroBatch:
         supervised: bool (rows, tokens); where the *next* token is supervised.
         targets: int64 (supervised positions,); those next tokens.
         tokens: Real tokens, without padding.
+        examples: What it was made of, in the order of ``supervised`` and ``targets``.
     """
 
     inputs: dict[str, object]
     supervised: torch.Tensor
     targets: torch.Tensor
     tokens: int
+    examples: Sequence[TokenizedExample]
 
 
 def supervised_tokens(examples: Sequence[TokenizedExample]) -> int:
@@ -80,7 +82,7 @@ def _packed(group: list[TokenizedExample]) -> MicroBatch:
         "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
         "sequence_lengths": lengths,
     }
-    return MicroBatch(inputs, supervised, labels[supervised], sum(lengths))
+    return MicroBatch(inputs, supervised, labels[supervised], sum(lengths), tuple(group))
 
 
 def _padded(group: list[TokenizedExample], pad_id: int) -> MicroBatch:
@@ -96,4 +98,4 @@ def _padded(group: list[TokenizedExample], pad_id: int) -> MicroBatch:
         mask[row, :length] = 1
     supervised = labels != IGNORED
     inputs: dict[str, object] = {"input_ids": input_ids, "attention_mask": mask}
-    return MicroBatch(inputs, supervised, labels[supervised], int(mask.sum()))
+    return MicroBatch(inputs, supervised, labels[supervised], int(mask.sum()), tuple(group))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 from workbench.config import TrainingConfig
 from workbench.data.conversations import read_conversations
+from workbench.data.formats import Conversation
 from workbench.data.split import pick, question_key, split_rows, weighted
 from workbench.errors import WorkbenchError
 from workbench.models.cutting import fit_examples
-from workbench.models.rendering import TokenizedExample
+from workbench.models.rendering import IGNORED, TokenizedExample
 from workbench.models.tokens import token_cache_path, tokenize_dataset
 from workbench.runs.events import Event, WarningEvent
 from workbench.runs.store import DataPart, Run
@@ -22,6 +24,9 @@ NOTHING_TO_CHECK_WITH = (
     "There is no validation loss, because no row is left to check with: those rows are too long, or "
     "all rows ask the same few questions and cannot be held back without the model having seen them."
 )
+# What the base model expects is worked out for each of them before training starts.
+GENERAL_ROWS = 512
+GENERAL_LONGEST_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,39 @@ def prepare_data(
     return parts
 
 
+def prepare_general(
+    run: Run, tokenizer: Any, model_dir: Path
+) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
+    """Return the general examples to mix in, at most ``GENERAL_ROWS``, and those that check.
+
+    Of those to mix in every position counts, questions too: they are not learned by heart but show how
+    the base model was.
+
+    Raises:
+        WorkbenchError: A dataset is gone or was changed, or all of its rows are too long.
+    """
+    mixed, check = (
+        _general_examples(part, run.config, tokenizer, model_dir) if part else []
+        for part in (run.data.general, run.data.general_check)
+    )
+    whole = [TokenizedExample(row.input_ids, [IGNORED, *row.input_ids[1:]]) for row in mixed]
+    return whole, check
+
+
+def _general_examples(
+    part: DataPart, config: TrainingConfig, tokenizer: Any, model_dir: Path
+) -> list[TokenizedExample]:
+    limit_tokens = max(config.limit_tokens, GENERAL_LONGEST_TOKENS)
+    _, examples = _read(part, tokenizer, model_dir)
+    short = [example for example in examples if len(example.input_ids) <= limit_tokens]
+    if not short:
+        raise WorkbenchError(
+            f"Every row of {part.name} is longer than {limit_tokens:,} tokens.",
+            "Choose other general examples, or switch off keeping general skills.",
+        )
+    return random.Random(config.seed).sample(short, min(GENERAL_ROWS, len(short)))
+
+
 def _prepare(
     part: DataPart,
     name: str,
@@ -96,14 +134,7 @@ def _prepare(
     tokenizer: Any,
     model_dir: Path,
 ) -> PreparedPart:
-    path = Path(part.path)
-    if not path.is_file() or _sha256(path) != part.sha256:
-        raise WorkbenchError(
-            f"The data of this run ({part.name}) is gone or was changed.",
-            "Add it again and start a new run.",
-        )
-    conversations = read_conversations(path)
-    examples = tokenize_dataset(tokenizer, conversations, token_cache_path(path, model_dir))
+    conversations, examples = _read(part, tokenizer, model_dir)
     fitted = fit_examples(tokenizer, conversations, examples, config.limit_tokens, config.too_long)
     sides = split_rows(conversations, share, config.seed)
     train, validation = (
@@ -118,6 +149,21 @@ def _prepare(
         longest_tokens=max((len(example.input_ids) for example in examples), default=0),
         train_questions=[question_key(row) for row in pick(conversations, sides[0])],
         validation_questions=[question_key(row) for row in pick(conversations, sides[1])],
+    )
+
+
+def _read(
+    part: DataPart, tokenizer: Any, model_dir: Path
+) -> tuple[list[Conversation], list[TokenizedExample]]:
+    path = Path(part.path)
+    if not path.is_file() or _sha256(path) != part.sha256:
+        raise WorkbenchError(
+            f"The data of this run ({part.name}) is gone or was changed.",
+            "Add it again and start a new run.",
+        )
+    conversations = read_conversations(path)
+    return conversations, tokenize_dataset(
+        tokenizer, conversations, token_cache_path(path, model_dir)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import shutil
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from workbench.runs.events import (
     DownloadEvent,
     Event,
     FinishedEvent,
+    GeneralEvent,
     Phase,
     PhaseEvent,
     StartEvent,
@@ -30,14 +32,16 @@ from workbench.runs.events import (
 )
 from workbench.runs.store import Run, write_json
 from workbench.settings import Settings
-from workbench.training.data import prepare_data
+from workbench.training.batches import micro_batches
+from workbench.training.data import prepare_data, prepare_general
+from workbench.training.general import GeneralSkills
 from workbench.training.loading import (
     load_model,
     make_trainable,
     parameter_counts,
 )
 from workbench.training.reporter import Reporter
-from workbench.training.trainer import ExampleList, WorkbenchTrainer
+from workbench.training.trainer import ExampleList, WorkbenchTrainer, mean_loss, supervised_logits
 
 Emit = Callable[[Event], None]
 StopRequestedCheck = Callable[[], bool]
@@ -79,12 +83,26 @@ def train(
     parts = prepare_data(run, tokenizer, model_dir, emit)
     train_examples = [example for part in parts for example in part.train]
     validation_rows = sum(len(part.validation) for part in parts)
+    general_rows, general_check = prepare_general(run, tokenizer, model_dir)
 
     enter("loading")
     compute = choose_compute(config.precision)
     model, padded = load_model(model_dir, config, compute)
     if padded and compute.device == "cpu":
         emit(WarningEvent(message="This model's architecture takes the slower, padded path."))
+    batches = functools.partial(
+        micro_batches,
+        token_budget=config.micro_batch_tokens,
+        padded=padded,
+        pad_id=tokenizer.pad_token_id or 0,
+    )
+    if general_check:
+        emit(GeneralEvent(step=0, loss=mean_loss(model, batches(general_check), compute)))
+    general = None
+    if general_rows:
+        look = functools.partial(supervised_logits, model, compute=compute)
+        skills = GeneralSkills(general_rows, batches, look, config.seed)
+        general = skills, config.general_rows_per_step(len(train_examples))
     model = make_trainable(model, config)
     parameters, trained_parameters = parameter_counts(model)
     total_steps = config.total_steps(len(train_examples))
@@ -100,6 +118,7 @@ def train(
         args=_training_arguments(run, total_steps, compute.device, validation_rows > 0),
         train_dataset=ExampleList(train_examples),
         validation={part.name: part.validation for part in parts},
+        general=general,
         processing_class=tokenizer,
         callbacks=[reporter],
     )
@@ -125,9 +144,11 @@ def train(
         trainer.evaluate()  # where the model starts, so that the curve shows what training changed
     trainer.train()  # evaluates every eval_steps and after the last step
 
+    step = trainer.state.global_step
+    if general_check:
+        emit(GeneralEvent(step=step, loss=mean_loss(model, batches(general_check), compute)))
     emit(PhaseEvent(phase="saving"))
     _save(model, tokenizer, run, model_dir)
-    step = trainer.state.global_step
     if reporter.was_stopped:
         message = f"Stopped after step {step} of {total_steps}. What it learned so far is saved."
         return FinishedEvent(outcome="stopped", message=message, model_saved=True)

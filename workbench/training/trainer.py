@@ -6,7 +6,7 @@ Trainer keeps the optimizer, the schedule, clipping, checkpoints and resume.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.models.rendering import TokenizedExample
 from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens
+from workbench.training.general import GeneralSkills
 
 
 class ExampleList(torch.utils.data.Dataset[TokenizedExample]):
@@ -42,6 +43,7 @@ class WorkbenchTrainer(Trainer):
         padded: The model cannot run padding-free.
         on_step: Told tokens and seconds of each step, before Trainer logs it.
         validation: The examples held back, by the name of their dataset; may be empty.
+        general: What keeps general skills, and how many of its examples go with a step; or ``None``.
         **arguments: As for ``transformers.Trainer``.
     """
 
@@ -55,6 +57,7 @@ class WorkbenchTrainer(Trainer):
         padded: bool,
         on_step: Callable[[int, float], None],
         validation: Mapping[str, Sequence[TokenizedExample]],
+        general: tuple[GeneralSkills, int] | None = None,
         **arguments: Any,
     ) -> None:
         held_back = [example for examples in validation.values() for example in examples]
@@ -68,6 +71,7 @@ class WorkbenchTrainer(Trainer):
         self._token_budget = token_budget
         self._padded = padded
         self._on_step = on_step
+        self._general = general
         self._pad_id = self.processing_class.pad_token_id or 0
 
     def training_step(
@@ -85,7 +89,8 @@ class WorkbenchTrainer(Trainer):
                 labels differently.
 
         Returns:
-            The mean loss over the step's supervised tokens, a float32 scalar.
+            The mean loss over the step's supervised tokens, a float32 scalar; without the part that
+            keeps general skills.
         """
         started = time.perf_counter()
         model.train()
@@ -101,23 +106,26 @@ class WorkbenchTrainer(Trainer):
                 f"The loss was not a number at step {self.state.global_step + 1}: training has diverged.",
                 "Lower the learning rate, to a third for a start.",
             )
-        tokens = sum(len(example.input_ids) for example in examples)
+        general = self._hold_general_skills(model)
+        tokens = sum(len(example.input_ids) for example in [*examples, *general])
         self._on_step(tokens, time.perf_counter() - started)
         return total
 
-    def summed_loss(self, model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-        """Return the sum of the token losses of one micro-batch, a float32 scalar.
+    def _hold_general_skills(self, model: torch.nn.Module) -> list[TokenizedExample]:
+        """Add the gradient of the step's general examples; return them."""
+        if self._general is None:
+            return []
+        skills, count = self._general
+        examples = skills.examples_of_step(self.state.global_step, count)
+        for batch in self._micro_batches(examples):
+            logits = supervised_logits(model, batch, self._compute)
+            divergence = skills.summed_divergence(logits, batch)
+            self.accelerator.backward(divergence / supervised_tokens(examples))
+        return examples
 
-        Logits are computed at supervised positions only: the model's head is the largest layer.
-        """
-        device = self.args.device
-        inputs = {
-            name: value.to(device) if isinstance(value, torch.Tensor) else value
-            for name, value in batch.inputs.items()
-        }
-        with self._compute.autocast():
-            logits = model(**inputs, logits_to_keep=batch.supervised.to(device)).logits
-        return cross_entropy(logits.float(), batch.targets.to(device), reduction="sum")
+    def summed_loss(self, model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
+        """Return the sum of the token losses of one micro-batch, a float32 scalar."""
+        return summed_loss(model, batch, self._compute)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return ``eval_loss``, the mean over all supervised tokens of the validation rows.
@@ -152,3 +160,33 @@ class WorkbenchTrainer(Trainer):
 
     def _micro_batches(self, examples: Sequence[TokenizedExample]) -> Any:
         return micro_batches(examples, self._token_budget, padded=self._padded, pad_id=self._pad_id)
+
+
+def summed_loss(model: torch.nn.Module, batch: MicroBatch, compute: Compute) -> torch.Tensor:
+    """Return the sum of the token losses of one micro-batch, a float32 scalar."""
+    logits = supervised_logits(model, batch, compute)
+    return cross_entropy(logits, batch.targets.to(logits.device), reduction="sum")
+
+
+def supervised_logits(model: torch.nn.Module, batch: MicroBatch, compute: Compute) -> torch.Tensor:
+    """Return float32 (supervised positions, vocabulary): what the model expects to come next.
+
+    Logits are computed at supervised positions only: the model's head is the largest layer.
+    """
+    inputs = {
+        name: value.to(compute.device) if isinstance(value, torch.Tensor) else value
+        for name, value in batch.inputs.items()
+    }
+    with compute.autocast():
+        logits = model(**inputs, logits_to_keep=batch.supervised.to(compute.device)).logits
+    return logits.float()
+
+
+def mean_loss(model: torch.nn.Module, batches: Iterable[MicroBatch], compute: Compute) -> float:
+    """Return the mean loss over all supervised tokens, with the model in evaluation mode."""
+    model.eval()
+    with torch.no_grad():
+        counted = [
+            (summed_loss(model, batch, compute).item(), len(batch.targets)) for batch in batches
+        ]
+    return sum(loss for loss, _ in counted) / sum(count for _, count in counted)

@@ -198,6 +198,8 @@ def _figures(snapshot: RunSnapshot) -> list[tuple[str, str]]:
         figures.append(("Validation loss", f"{snapshot.evaluations[-1].loss:.3f}"))
         by_dataset = snapshot.evaluations[-1].by_dataset
         figures += [(f"… {name}", f"{loss:.3f}") for name, loss in by_dataset.items()]
+    if words := _general_words(snapshot):
+        figures.append(("General skills", words))
     if snapshot.tokens_per_second:
         figures.append(("Speed", f"{snapshot.tokens_per_second:,.0f} tokens/s"))
     if snapshot.memory_bytes:
@@ -205,6 +207,15 @@ def _figures(snapshot: RunSnapshot) -> list[tuple[str, str]]:
         label = "GPU memory" if on_gpu else "Memory"
         figures.append((label, describe_bytes(snapshot.memory_bytes)))
     return figures
+
+
+def _general_words(snapshot: RunSnapshot) -> str:
+    """Say how the loss on general questions changed; empty until it was measured twice."""
+    losses = [event.loss for event in snapshot.general if event.loss is not None]
+    if len(losses) < 2:
+        return ""
+    change = losses[-1] / losses[0] - 1
+    return f"loss {losses[0]:.2f} → {losses[-1]:.2f} ({change:+.1%})"
 
 
 def _rows_by_dataset(snapshot: RunSnapshot) -> str:

@@ -1,0 +1,107 @@
+"""Keeping general skills, on the tiny model for real."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from workbench.compute import Compute
+from workbench.config import build_config
+from workbench.models.rendering import IGNORED, TokenizedExample
+from workbench.training.batches import micro_batches
+from workbench.training.general import LIKELIEST, GeneralSkills, likeliest
+from workbench.training.loading import load_model
+from workbench.training.trainer import summed_loss, supervised_logits
+
+CPU = Compute("cpu", "fp32")
+
+
+def example(length, seed, prompt=2):
+    ids = torch.randint(2, 258, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return TokenizedExample(ids, [IGNORED] * prompt + ids[prompt:])
+
+
+GENERAL = [example(20 + 3 * n, seed=n) for n in range(5)]
+
+
+@pytest.fixture
+def model(tiny_model_dir):
+    return load_model(tiny_model_dir, build_config({"method": "full"}), CPU)[0].eval()
+
+
+def cut(examples, budget=64):
+    return micro_batches(examples, budget, padded=False, pad_id=1)
+
+
+def skills_of(model, budget=64):
+    return GeneralSkills(
+        GENERAL, lambda rows: cut(rows, budget), lambda b: supervised_logits(model, b, CPU), seed=1
+    )
+
+
+def divergence(skills, model, examples, budget=64):
+    parts = [
+        skills.summed_divergence(supervised_logits(model, batch, CPU), batch)
+        for batch in cut(examples, budget)
+    ]
+    return sum(parts)
+
+
+def learn(model, skills=None):
+    """Teach one example by heart."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(40):
+        (batch,) = cut([example(30, seed=100)])
+        (summed_loss(model, batch, CPU) / len(batch.targets)).backward()
+        if skills:
+            rows = skills.examples_of_step(step, 2)
+            (divergence(skills, model, rows) / sum(e.supervised_tokens for e in rows)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return summed_loss(model, batch, CPU).item() / len(batch.targets)
+
+
+def test_a_model_that_has_not_changed_has_not_diverged(model):
+    assert divergence(skills_of(model), model, GENERAL).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_it_is_the_divergence_of_the_whole_distribution_where_all_tokens_are_listed():
+    before, now = torch.randn(3, LIKELIEST), torch.randn(3, LIKELIEST)
+    batch = next(iter(cut([example(4, seed=0, prompt=1)])))
+    skills = GeneralSkills(list(batch.examples), lambda rows: [batch], lambda b: before, seed=1)
+    expected = torch.nn.functional.kl_div(
+        now.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="sum"
+    )
+    assert skills.summed_divergence(now, batch).item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_only_the_likeliest_are_kept_and_the_others_count_as_one():
+    logits = torch.zeros(1, 4 * LIKELIEST)
+    log_probabilities, token_ids = likeliest(logits)
+    assert log_probabilities.shape == token_ids.shape == (1, LIKELIEST)
+    assert log_probabilities.exp().sum().item() == pytest.approx(0.25)
+
+
+def test_how_a_step_is_cut_does_not_matter(model):
+    skills = skills_of(model)
+    learn(model)
+    whole, parts = (divergence(skills, model, GENERAL, budget).item() for budget in (1000, 30))
+    assert whole == pytest.approx(parts, rel=1e-4)
+    assert whole > 1
+
+
+def test_every_example_has_its_turn_before_one_returns(model):
+    skills = skills_of(model)
+    first_turn = [e for step in range(5) for e in skills.examples_of_step(step, 1)]
+    assert sorted(map(id, first_turn)) == sorted(map(id, GENERAL))
+    assert skills.examples_of_step(3, 2) == skills.examples_of_step(3, 2)
+
+
+def test_the_model_learns_and_keeps_what_it_was(tiny_model_dir, model):
+    skills = skills_of(model)
+    other = load_model(tiny_model_dir, build_config({"method": "full"}), CPU)[0]
+    free, held = learn(other), learn(model, skills)
+    assert free < 1
+    assert held < 1
+    kept, lost = (divergence(skills, trained, GENERAL).item() for trained in (model, other))
+    assert kept < lost / 5
