@@ -60,7 +60,7 @@ def test_a_mix_counts_rows_by_their_weight_and_tokens_by_their_length():
 def test_counted_tokens_replace_the_estimate_and_long_rows_are_told():
     lengths = np.array([50] * 90 + [5000] * 10)
     data = DataFacts(100, 200.0, token_lengths=lengths)
-    values = {"epochs": 1, "batch_size": 10, "validation_share": 0.0, "max_length": 1000}
+    values = {"epochs": 1, "batch_size": 10, "validation_share": 0.0, "max_length": 1000, "keep_general": False}
 
     def counted(**more):
         config = build_config(values | more)
