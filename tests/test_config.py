@@ -20,7 +20,10 @@ def test_every_setting_has_a_label_and_one_sentence_of_help():
         ),
         ({"epochs": "many"}, "epochs cannot be 'many'. It must be a number above 0 up to 1,000"),
         ({"batch_size": 0}, "batch_size cannot be 0. It must be a whole number from 1 up to 1,024"),
-        ({"method": "magic"}, "method cannot be 'magic'. It must be one of lora, qlora, full."),
+        (
+            {"method": "magic"},
+            "method cannot be 'magic'. It must be one of lora, qlora, lora-8bit,",
+        ),
         ({"lora_rank": ""}, "lora_rank cannot be ''"),
         ({"learnign_rate": 1}, "There is no setting called 'learnign_rate'. Settings: model,"),
         ({"target_modules": "../x"}, "It must be all-linear, or names of layers"),

@@ -15,10 +15,11 @@ def plan(values=None, rows=240, model=STARTER, machine=TWO_CORES):
     return make_plan(config, [DataFacts(rows, 200.0)], model, methods()[config.method], machine)
 
 
-def test_every_automatic_setting_gets_a_value_and_a_reason():
-    made = plan()
+@pytest.mark.parametrize("method", methods())
+def test_every_automatic_setting_gets_a_value_and_a_reason(method):
+    made = plan({"method": method})
     for name in setting_fields():
-        if is_automatic_allowed(name) and name != "max_steps":
+        if is_automatic_allowed(name) and name != "max_steps" and made.config.uses(name):
             assert getattr(made.config, name) is not None, name
             assert made.reasons[name], name
 
@@ -60,7 +61,13 @@ def test_a_mix_counts_rows_by_their_weight_and_tokens_by_their_length():
 def test_counted_tokens_replace_the_estimate_and_long_rows_are_told():
     lengths = np.array([50] * 90 + [5000] * 10)
     data = DataFacts(100, 200.0, token_lengths=lengths)
-    values = {"epochs": 1, "batch_size": 10, "validation_share": 0.0, "max_length": 1000, "keep_general": False}
+    values = {
+        "epochs": 1,
+        "batch_size": 10,
+        "validation_share": 0.0,
+        "max_length": 1000,
+        "keep_general": False,
+    }
 
     def counted(**more):
         config = build_config(values | more)

@@ -31,8 +31,16 @@ class Compute:
     def dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
-    def nf4(self) -> BitsAndBytesConfig:
-        """Return QLoRA's 4 bits as published: NF4 with double quantization (arXiv 2305.14314)."""
+    def quantization(self, base: Literal["plain", "nf4", "int8"]) -> BitsAndBytesConfig | None:
+        """Return how the base model is squeezed, or ``None``.
+
+        4 bits as published for QLoRA, NF4 with double quantization (arXiv 2305.14314); 8 bits as in
+        LLM.int8() (arXiv 2208.07339).
+        """
+        if base == "plain":
+            return None
+        if base == "int8":
+            return BitsAndBytesConfig(load_in_8bit=True)
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",

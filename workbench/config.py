@@ -23,7 +23,28 @@ AUTOMATIC_WORDS = frozenset({"", "auto", "none", "null"})
 
 STARTER_MODEL = "smollm2-135m-instruct"
 
-Method = Literal["lora", "qlora", "full"]
+Method = Literal[
+    "lora",
+    "qlora",
+    "lora-8bit",
+    "full",
+    "freeze",
+    "dora",
+    "rslora",
+    "loraplus",
+    "pissa",
+    "adalora",
+    "oft",
+    "ia3",
+    "adapter",
+    "prefix",
+    "ptuning",
+    "prompt",
+    "galore",
+    "apollo",
+]
+NAMES_PATTERN = r"^[A-Za-z0-9_.\-]+(\s*,\s*[A-Za-z0-9_.\-]+)*$"
+LORA = ("lora", "qlora", "lora-8bit", "dora", "rslora", "loraplus", "pissa", "adalora")
 
 
 def option(
@@ -159,7 +180,7 @@ class TrainingConfig(BaseModel):
         label="LoRA rank",
         help="How much room the adapter has to learn; 16 is plenty for most datasets.",
         group="advanced",
-        methods=("lora", "qlora"),
+        methods=LORA,
         ge=1,
         le=1024,
     )
@@ -168,7 +189,7 @@ class TrainingConfig(BaseModel):
         label="LoRA alpha",
         help="How strongly the adapter acts on the model; twice the rank is usual.",
         group="advanced",
-        methods=("lora", "qlora"),
+        methods=LORA,
         gt=0,
         le=4096,
     )
@@ -178,7 +199,7 @@ class TrainingConfig(BaseModel):
         help="Randomly ignores this share of the adapter's input, against learning by heart.",
         group="advanced",
         unit="share",
-        methods=("lora", "qlora"),
+        methods=LORA,
         ge=0,
         lt=1,
     )
@@ -187,8 +208,96 @@ class TrainingConfig(BaseModel):
         label="Target modules",
         help="Which layers get an adapter: all-linear, or names such as q_proj,v_proj.",
         group="advanced",
-        methods=("lora", "qlora"),
-        pattern=r"^[A-Za-z0-9_.\-]+(\s*,\s*[A-Za-z0-9_.\-]+)*$",
+        methods=(*LORA, "oft"),
+        pattern=NAMES_PATTERN,
+    )
+    loraplus_ratio: float = option(
+        16,
+        label="LoRA+ ratio",
+        help="How many times faster the second half of the adapter learns than the first.",
+        group="advanced",
+        methods=("loraplus",),
+        ge=1,
+        le=1000,
+    )
+    oft_block_size: int = option(
+        32,
+        label="OFT block size",
+        help="How large the rotated blocks are; larger ones can learn more.",
+        group="advanced",
+        methods=("oft",),
+        ge=2,
+        le=1024,
+    )
+    virtual_tokens: int | None = option(
+        None,
+        label="Virtual tokens",
+        help="How many made-up words in front of every text are learned.",
+        group="advanced",
+        unit="tokens",
+        methods=("adapter", "prefix", "ptuning", "prompt"),
+        ge=1,
+        le=1024,
+    )
+    trained_layers: int | None = option(
+        None,
+        label="Trained layers",
+        help="How many of the last layers learn; the others stay as they are.",
+        group="advanced",
+        unit="layers",
+        methods=("freeze",),
+        ge=1,
+        le=1024,
+    )
+    trained_parts: str = option(
+        "layers",
+        label="Trained parts",
+        help="layers means the last layers; or name the parts that learn, such as mlp,norm.",
+        group="advanced",
+        methods=("freeze",),
+        pattern=NAMES_PATTERN,
+    )
+    projection_rank: int | None = option(
+        None,
+        label="Projection rank",
+        help="How finely the optimizer keeps the gradient; lower saves memory.",
+        group="advanced",
+        methods=("galore", "apollo"),
+        ge=1,
+        le=8192,
+    )
+    optimizer: Literal["adamw", "adamw-8bit"] = option(
+        "adamw",
+        label="Optimizer",
+        help="adamw-8bit keeps its notes in a quarter of the memory; about as good.",
+        group="advanced",
+        methods=("full", "freeze"),
+    )
+    layer_lr_decay: float = option(
+        1.0,
+        label="Layer-wise learning-rate decay",
+        help="Each layer learns this much slower than the one above it; 1 means all the same.",
+        group="advanced",
+        methods=("full", "freeze"),
+        gt=0,
+        le=1,
+    )
+    neftune_alpha: float = option(
+        0.0,
+        label="NEFTune noise",
+        help="Adds a little noise to the words while training, against learning by heart; 5 is usual.",
+        group="advanced",
+        ge=0,
+        le=100,
+    )
+    label_smoothing: float = option(
+        0.0,
+        label="Label smoothing",
+        help="Keeps the model from becoming too sure of itself; 0.1 is usual.",
+        group="advanced",
+        unit="share",
+        ge=0,
+        lt=1,
     )
     weight_decay: float = option(
         0.0,
@@ -288,7 +397,12 @@ class TrainingConfig(BaseModel):
         """``"all-linear"``, or the module names as a list, as PEFT wants them."""
         if self.target_modules == "all-linear":
             return "all-linear"
-        return [name.strip() for name in self.target_modules.split(",")]
+        return split_names(self.target_modules)
+
+
+def split_names(text: str) -> list[str]:
+    """Return the names in a text such as ``q_proj, v_proj``."""
+    return [name.strip() for name in text.split(",")]
 
 
 def setting_fields(group: str | None = None) -> dict[str, FieldInfo]:
@@ -370,6 +484,10 @@ def describe_bounds(name: str) -> str:
         return " ".join([kind, *_bound_words(field.metadata)]) + _automatic_words(name)
     if name == "target_modules":
         return "all-linear, or names of layers separated by commas, such as q_proj,v_proj"
+    if name == "trained_parts":
+        return "layers, or names of parts separated by commas, such as mlp,norm"
+    if "bool" in annotation:
+        return "true or false"
     return "a name"
 
 

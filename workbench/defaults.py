@@ -33,6 +33,7 @@ UNCOUNTED_LENGTH_TOKENS = 1_024
 UNKNOWN_CONTEXT_TOKENS = 4_096
 
 LONG_RUN_STEPS = 200
+FEWEST_TRAINED_LAYERS = 2
 
 EVALUATIONS_PER_RUN = 8
 CHECKPOINTS_PER_RUN = 4
@@ -61,6 +62,8 @@ def epochs(train_rows: int) -> tuple[float, str]:
 
 def learning_rate(model: ModelFacts, method: MethodPreset) -> tuple[float, str]:
     """Return the peak learning rate."""
+    if method.learning_rate:
+        return method.learning_rate, f"that is usual for {method.label}"
     hidden_size = model.hidden_size or ANCHOR_HIDDEN_SIZE
     rate = ANCHOR_LEARNING_RATE * (ANCHOR_HIDDEN_SIZE / hidden_size) ** WIDTH_EXPONENT
     rate = min(HIGHEST_LEARNING_RATE, max(LOWEST_LEARNING_RATE, rate)) * method.learning_rate_scale
@@ -104,6 +107,14 @@ def _rounded_up(tokens: int) -> int:
     return max(
         LENGTH_MULTIPLE_TOKENS, math.ceil(tokens / LENGTH_MULTIPLE_TOKENS) * LENGTH_MULTIPLE_TOKENS
     )
+
+
+def trained_layers(model: ModelFacts) -> tuple[int, str]:
+    """Return how many of the last layers learn when the others are frozen."""
+    layers = model.architecture.get("num_hidden_layers")
+    if not layers:
+        return FEWEST_TRAINED_LAYERS, "the model's layers are not known yet"
+    return max(FEWEST_TRAINED_LAYERS, layers // 4), f"a quarter of the model's {layers} layers"
 
 
 def cadence(total_steps: int, times: int, what: str) -> tuple[int, str]:

@@ -26,11 +26,11 @@ GENERAL_TOKENS = 102  # of a general example; measured on the workbench's own wi
 
 # Floating-point operations per weight and token: 2 forward, 2 to pass the gradient back, and 2 more
 # where the weight itself is trained (Kaplan et al., arXiv 2001.08361, appendix B).
-OPERATIONS_PER_WEIGHT = {"lora": 4, "qlora": 4, "full": 6}
+OPERATIONS_PER_WEIGHT = {"adapter": 4, "model": 6}
 # Useful speed of one CPU core in fp32: 77 GFLOP/s measured in training on an Ice Lake Xeon without
 # bf16, 93 on a Zen 4 with it. Rounded down: a promise should be kept.
 CPU_OPERATIONS_PER_SECOND = 60e9
-QLORA_CPU_SLOWDOWN = (
+UNPACKING_CPU_SLOWDOWN = (
     1.7  # weights are unpacked in every step; 1.6 to 1.9 measured (bitsandbytes 0.50)
 )
 LOADING_SECONDS = 25  # importing the libraries, loading and saving, on a slow laptop
@@ -133,6 +133,10 @@ def make_plan(
         chosen[name], reasons[name] = value, reason
         return value
 
+    for name, value in method.config.items():
+        choose(name, value, f"that is usual for {method.label}")
+    if config.uses("trained_layers"):
+        choose("trained_layers", *defaults.trained_layers(model))
     longest_tokens = choose(
         "max_length",
         *defaults.max_length([part.token_lengths for part in data], model.context_tokens),
@@ -169,7 +173,7 @@ def make_plan(
     )
     step_tokens = min(batch_size, train_rows) * row_tokens + general_tokens
     total_tokens = round(total_steps * step_tokens)
-    seconds, source = _seconds(config, total_tokens, model, machine)
+    seconds, source = _seconds(method, total_tokens, model, machine)
     return Plan(
         config=config.model_copy(update=chosen),
         reasons=reasons,
@@ -191,16 +195,16 @@ def _too_long_rows(longest_tokens: int, data: Sequence[DataFacts]) -> int | None
 
 
 def _seconds(
-    config: TrainingConfig, tokens: int, model: ModelFacts, machine: Machine
+    method: MethodPreset, tokens: int, model: ModelFacts, machine: Machine
 ) -> tuple[float | None, str]:
     if machine.measured_tokens_per_second:
         seconds = tokens / machine.measured_tokens_per_second
         return seconds + LOADING_SECONDS, "from your last run with this model and method"
     if machine.has_gpu or model.parameters is None:
         return None, "not known before the first run with this model on this computer"
-    per_token: float = OPERATIONS_PER_WEIGHT[config.method] * model.parameters
-    if config.method == "qlora":
-        per_token *= QLORA_CPU_SLOWDOWN
+    per_token: float = OPERATIONS_PER_WEIGHT[method.saves] * model.parameters
+    if method.base != "plain":
+        per_token *= UNPACKING_CPU_SLOWDOWN
     speed = CPU_OPERATIONS_PER_SECOND * machine.cpu_cores
     return (
         tokens * per_token / speed + LOADING_SECONDS,

@@ -5,8 +5,9 @@ One file is one preset; its name is its id. Every value stands beside its why.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -39,18 +40,32 @@ class Recipe(BaseModel):
 
 
 class MethodPreset(BaseModel):
-    """How a method is offered, and where its own defaults come from.
+    """How a method is offered, what it does to the model, and where its own defaults come from.
 
-    ``learning_rate_scale`` multiplies the LoRA learning rate that ``plan`` computes.
+    Attributes:
+        group: Under which heading it is listed.
+        saves: An ``adapter`` that needs the base model, or a whole ``model``.
+        base: How the base model is held in memory: ``plain``, ``nf4`` (4 bits) or ``int8``.
+        padded: It cannot take padding-free batches.
+        model_types: The architectures (``model_type`` in config.json) it works with; empty means all.
+        learning_rate: A rate of its own; else ``learning_rate_scale`` multiplies LoRA's.
+        config: Values of automatic settings that only this method has.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     label: str
+    group: Literal["Recommended", "Whole model", "Relatives of LoRA", "Small additions"]
     summary: str
     when: str
     cost: str
-    learning_rate_scale: float
+    saves: Literal["adapter", "model"] = "adapter"
+    base: Literal["plain", "nf4", "int8"] = "plain"
+    padded: bool = False
+    model_types: tuple[str, ...] = ()
+    learning_rate: float | None = None
+    learning_rate_scale: float = 1.0
+    config: dict[str, Any] = {}
     why: str
 
 
@@ -68,6 +83,7 @@ def recipes() -> dict[str, Recipe]:
     return load_presets(PRESETS_DIR / "recipes", Recipe)
 
 
+@cache
 def methods() -> dict[str, MethodPreset]:
     """Return the methods by id, in the order of the schema."""
     loaded = load_presets(PRESETS_DIR / "methods", MethodPreset)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.chat import ChatProcess
+from workbench.compatibility import find_conflicts
 from workbench.config import TrainingConfig, build_config
 from workbench.data.conversations import read_conversations
 from workbench.data.split import split_rows
@@ -122,9 +123,16 @@ class Services:
         )
 
     def plan(self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False) -> Plan:
-        """Work out what will happen."""
+        """Work out what will happen.
+
+        Raises:
+            WorkbenchError: Settings that cannot work together, or not with this model.
+        """
         hardware = look(self.settings.home_dir)
         source = find_model(config.model, allow_folder=allow_folder)
+        facts = self.models.facts(source)
+        if conflicts := find_conflicts(config, facts):
+            raise WorkbenchError(" ".join(conflicts))
         return make_plan(
             config,
             [
@@ -133,7 +141,7 @@ class Services:
                 )
                 for info, weight in data.parts
             ],
-            self.models.facts(source),
+            facts,
             methods()[config.method],
             Machine(hardware.cpu_cores, bool(hardware.gpus), self._measured_speed(config)),
             separate_validation_rows=data.validation.row_count if data.validation else None,
@@ -146,6 +154,16 @@ class Services:
             WorkbenchError: Another run is training, or the disk is full.
         """
         self.supervisor.check_free()
+        run = self.create_run(plan, data, name)
+        self.supervisor.start(run)
+        return run
+
+    def create_run(self, plan: Plan, data: DataChoice, name: str) -> Run:
+        """Write the run directory of a plan.
+
+        Raises:
+            WorkbenchError: The disk is full.
+        """
         config = plan.config
         reference = DataReference(
             parts=tuple(self._part(info, weight) for info, weight in data.parts),
@@ -157,9 +175,7 @@ class Services:
             else None,
             general_check=self._part(self.datasets.info(GENERAL_CHECK), 1.0),
         )
-        run = self.runs.create(config, reference, name or data.name, plan.reasons, plan.seconds)
-        self.supervisor.start(run)
-        return run
+        return self.runs.create(config, reference, name or data.name, plan.reasons, plan.seconds)
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Remove a dataset, unless a run needs it.

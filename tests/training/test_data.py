@@ -27,7 +27,9 @@ def prepare(settings, services, tmp_path, tiny_model_dir):
         )
         events = []
         prepared = prepare_data(made, load_tokenizer(tiny_model_dir), tiny_model_dir, events.append)
-        return prepared, [event.message for event in events if isinstance(event, WarningEvent)]
+        return prepared.parts, [
+            event.message for event in events if isinstance(event, WarningEvent)
+        ]
 
     return run
 

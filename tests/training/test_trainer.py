@@ -11,7 +11,8 @@ from workbench.compute import Compute
 from workbench.config import build_config
 from workbench.models.rendering import IGNORED, load_tokenizer, tokenize_example
 from workbench.training.batches import micro_batches
-from workbench.training.loading import load_model, make_trainable
+from workbench.training.loading import load_model
+from workbench.training.methods import make_trainable
 from workbench.training.trainer import ExampleList, WorkbenchTrainer
 
 CPU = Compute("cpu", "fp32")
@@ -40,7 +41,7 @@ def build_trainer(model_dir, tmp_path, method, budget, *, padded=False, validati
     base, _ = load_model(model_dir, config, CPU)
     if padded:
         base.set_attn_implementation("sdpa")
-    model = make_trainable(base, config)
+    model = make_trainable(base, config, 1)
     # A fresh adapter's B is zero and so is the gradient of A; give both something to show.
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -24,6 +24,7 @@ from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.hardware import cpu_cores
 from workbench.models.rendering import load_tokenizer, prompt_ids, stop_ids
+from workbench.presets import methods
 from workbench.runs.store import Run
 
 
@@ -52,13 +53,12 @@ class Engine:
         torch.set_num_threads(cpu_cores())
         self._compute = choose_compute(run.config.precision)
         self._base_dir = base_dir
-        self._quantized = run.config.method == "qlora"
-        self._is_adapter = run.config.method != "full"
+        self._method = methods()[run.config.method]
         self.tokenizer = load_tokenizer(base_dir)
         self._stop_ids = stop_ids(self.tokenizer)
         self._full_base: Any = None
         self._one_at_a_time = threading.Lock()
-        if self._is_adapter:
+        if self._method.saves == "adapter":
             self._tuned = PeftModel.from_pretrained(self._load(base_dir), run.model_dir).eval()
         else:
             self._tuned = self._load(run.model_dir)
@@ -133,7 +133,7 @@ class Engine:
         """Return the model, and the context in which it is the one that was asked for."""
         if name == "tuned":
             return self._tuned, nullcontext()
-        if self._is_adapter:
+        if self._method.saves == "adapter":
             return self._tuned, self._tuned.disable_adapter()
         if self._full_base is None:
             self._full_base = self._load(self._base_dir)
@@ -143,7 +143,7 @@ class Engine:
         return AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=self._compute.dtype,
-            quantization_config=self._compute.nf4() if self._quantized else None,
+            quantization_config=self._compute.quantization(self._method.base),
             device_map={"": self._compute.device},
             trust_remote_code=False,
             use_safetensors=True,

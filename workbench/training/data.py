@@ -54,9 +54,35 @@ class PreparedPart:
     validation_questions: list[int]
 
 
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything a run reads.
+
+    Attributes:
+        parts: The datasets it learns from and is checked with.
+        general: What is mixed in to keep general skills. Every position counts, questions too: it is not
+            learned by heart but shows how the base model was.
+        general_check: General questions that only check.
+    """
+
+    parts: list[PreparedPart]
+    general: list[TokenizedExample]
+    general_check: list[TokenizedExample]
+
+    @property
+    def train(self) -> list[TokenizedExample]:
+        """What an epoch sees."""
+        return [example for part in self.parts for example in part.train]
+
+    @property
+    def validation_rows(self) -> int:
+        """Rows that are held back."""
+        return sum(len(part.validation) for part in self.parts)
+
+
 def prepare_data(
     run: Run, tokenizer: Any, model_dir: Path, emit: Callable[[Event], None]
-) -> list[PreparedPart]:
+) -> PreparedData:
     """Prepare every dataset of a run; says what was cut and left out.
 
     Raises:
@@ -90,26 +116,12 @@ def prepare_data(
     if (share or data.validation) and not any(part.validation for part in parts):
         emit(WarningEvent(message=NOTHING_TO_CHECK_WITH))
     _tell_of_leaks(parts, emit)
-    return parts
-
-
-def prepare_general(
-    run: Run, tokenizer: Any, model_dir: Path
-) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
-    """Return the general examples to mix in, at most ``GENERAL_ROWS``, and those that check.
-
-    Of those to mix in every position counts, questions too: they are not learned by heart but show how
-    the base model was.
-
-    Raises:
-        WorkbenchError: A dataset is gone or was changed, or all of its rows are too long.
-    """
-    mixed, check = (
-        _general_examples(part, run.config, tokenizer, model_dir) if part else []
-        for part in (run.data.general, run.data.general_check)
+    general, general_check = (
+        _general_examples(part, config, tokenizer, model_dir) if part else []
+        for part in (data.general, data.general_check)
     )
-    whole = [TokenizedExample(row.input_ids, [IGNORED, *row.input_ids[1:]]) for row in mixed]
-    return whole, check
+    whole = [TokenizedExample(row.input_ids, [IGNORED, *row.input_ids[1:]]) for row in general]
+    return PreparedData(parts, whole, general_check)
 
 
 def _general_examples(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import platform
-import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
-from workbench.compute import choose_compute
 from workbench.downloads import FetchProgress
 from workbench.errors import StopRequested
 from workbench.hardware import cpu_cores
@@ -22,28 +18,19 @@ from workbench.models.rendering import load_tokenizer
 from workbench.models.store import ModelStore
 from workbench.runs.events import (
     DownloadEvent,
-    Event,
     FinishedEvent,
     GeneralEvent,
     Phase,
     PhaseEvent,
     StartEvent,
-    WarningEvent,
 )
 from workbench.runs.store import Run, write_json
 from workbench.settings import Settings
-from workbench.training.batches import micro_batches
-from workbench.training.data import prepare_data, prepare_general
-from workbench.training.general import GeneralSkills
-from workbench.training.loading import (
-    load_model,
-    make_trainable,
-    parameter_counts,
-)
+from workbench.training.assembly import Assembly, Emit, assemble, save_model
+from workbench.training.data import PreparedData, prepare_data
+from workbench.training.loading import parameter_counts
 from workbench.training.reporter import Reporter
-from workbench.training.trainer import ExampleList, WorkbenchTrainer, mean_loss, supervised_logits
 
-Emit = Callable[[Event], None]
 StopRequestedCheck = Callable[[], bool]
 
 
@@ -71,95 +58,62 @@ def train(
             raise StopRequested
         emit(PhaseEvent(phase=phase))
 
-    config = run.config
     torch.set_num_threads(cpu_cores())
-    set_seed(config.seed)
+    set_seed(run.config.seed)
 
     enter("downloading")
-    model_dir = _fetch_model(run, settings, emit, stop_requested)
+    model_dir = fetch_model(run, settings, emit, stop_requested)
 
     enter("preparing data")
     tokenizer = load_tokenizer(model_dir)
-    parts = prepare_data(run, tokenizer, model_dir, emit)
-    train_examples = [example for part in parts for example in part.train]
-    validation_rows = sum(len(part.validation) for part in parts)
-    general_rows, general_check = prepare_general(run, tokenizer, model_dir)
+    data = prepare_data(run, tokenizer, model_dir, emit)
 
     enter("loading")
-    compute = choose_compute(config.precision)
-    model, padded = load_model(model_dir, config, compute)
-    if padded and compute.device == "cpu":
-        emit(WarningEvent(message="This model's architecture takes the slower, padded path."))
-    batches = functools.partial(
-        micro_batches,
-        token_budget=config.micro_batch_tokens,
-        padded=padded,
-        pad_id=tokenizer.pad_token_id or 0,
-    )
-    if general_check:
-        emit(GeneralEvent(step=0, loss=mean_loss(model, batches(general_check), compute)))
-    general = None
-    if general_rows:
-        look = functools.partial(supervised_logits, model, compute=compute)
-        skills = GeneralSkills(general_rows, batches, look, config.seed)
-        general = skills, config.general_rows_per_step(len(train_examples))
-    model = make_trainable(model, config)
-    parameters, trained_parameters = parameter_counts(model)
-    total_steps = config.total_steps(len(train_examples))
-    _write_environment(run, compute.device, compute.precision)
-
     reporter = Reporter(emit, stop_requested)
-    trainer = WorkbenchTrainer(
-        compute=compute,
-        token_budget=config.micro_batch_tokens,
-        padded=padded,
-        on_step=reporter.on_step_computed,
-        model=model,
-        args=_training_arguments(run, total_steps, compute.device, validation_rows > 0),
-        train_dataset=ExampleList(train_examples),
-        validation={part.name: part.validation for part in parts},
-        general=general,
-        processing_class=tokenizer,
-        callbacks=[reporter],
-    )
-    emit(
-        StartEvent(
-            total_steps=total_steps,
-            train_rows=len(train_examples),
-            validation_rows=validation_rows,
-            left_out_rows=sum(part.left_out_rows for part in parts),
-            cut_rows=sum(part.cut_rows for part in parts),
-            by_dataset={part.name: (len(part.train), len(part.validation)) for part in parts},
-            supervised_tokens=sum(example.supervised_tokens for example in train_examples),
-            parameters=parameters,
-            trained_parameters=trained_parameters,
-            device=compute.device,
-            precision=compute.precision,
-            threads=torch.get_num_threads(),
-        )
-    )
+    assembly = assemble(run, data, tokenizer, model_dir, reporter, emit)
+    _write_environment(run, assembly.compute.device, assembly.compute.precision)
+    emit(_start_event(data, assembly))
 
     enter("training")
-    if validation_rows:
-        trainer.evaluate()  # where the model starts, so that the curve shows what training changed
-    trainer.train()  # evaluates every eval_steps and after the last step
+    if data.validation_rows:
+        assembly.trainer.evaluate()  # so that the curve shows what training changed
+    assembly.trainer.train()  # evaluates every eval_steps and after the last step
 
-    step = trainer.state.global_step
-    if general_check:
-        emit(GeneralEvent(step=step, loss=mean_loss(model, batches(general_check), compute)))
+    step = assembly.trainer.state.global_step
+    if assembly.general_loss:
+        emit(GeneralEvent(step=step, loss=assembly.general_loss()))
     emit(PhaseEvent(phase="saving"))
-    _save(model, tokenizer, run, model_dir)
+    save_model(assembly.model, tokenizer, run, model_dir, assembly.saving)
     if reporter.was_stopped:
-        message = f"Stopped after step {step} of {total_steps}. What it learned so far is saved."
+        of = f"step {step} of {assembly.total_steps}"
+        message = f"Stopped after {of}. What it learned so far is saved."
         return FinishedEvent(outcome="stopped", message=message, model_saved=True)
-    return FinishedEvent(
-        outcome="finished", message=f"Finished all {total_steps} steps.", model_saved=True
+    message = f"Finished all {assembly.total_steps} steps."
+    return FinishedEvent(outcome="finished", message=message, model_saved=True)
+
+
+def _start_event(data: PreparedData, assembly: Assembly) -> StartEvent:
+    parameters, trained_parameters = parameter_counts(assembly.model)
+    return StartEvent(
+        total_steps=assembly.total_steps,
+        train_rows=len(data.train),
+        validation_rows=data.validation_rows,
+        left_out_rows=sum(part.left_out_rows for part in data.parts),
+        cut_rows=sum(part.cut_rows for part in data.parts),
+        by_dataset={part.name: (len(part.train), len(part.validation)) for part in data.parts},
+        supervised_tokens=sum(example.supervised_tokens for example in data.train),
+        parameters=parameters,
+        trained_parameters=trained_parameters,
+        device=assembly.compute.device,
+        precision=assembly.compute.precision,
+        threads=torch.get_num_threads(),
     )
 
 
-def _fetch_model(
+def fetch_model(
     run: Run, settings: Settings, emit: Emit, stop_requested: StopRequestedCheck
 ) -> Path:
+    """Return the model's folder; tells how far the download is."""
     last = [0.0]
 
     def report(progress: FetchProgress) -> None:
@@ -176,58 +130,6 @@ def _fetch_model(
 
     source = find_model(run.config.model, allow_folder=True)
     return ModelStore(settings).ensure(source, report)
-
-
-def _training_arguments(
-    run: Run, total_steps: int, device: str, validates: bool
-) -> TrainingArguments:
-    """Translate our settings into Trainer's. A batch is a whole step, so nothing accumulates."""
-    config = run.config
-    return TrainingArguments(
-        output_dir=str(run.directory / "checkpoints"),
-        max_steps=total_steps,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=1,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.lr_scheduler,
-        warmup_steps=round((config.warmup_ratio or 0) * total_steps),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        seed=config.seed,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if validates else "no",
-        eval_steps=config.eval_steps if validates else None,
-        save_strategy="steps",
-        save_steps=config.save_steps,
-        save_total_limit=1,
-        use_cpu=device == "cpu",
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=True,
-    )
-
-
-def _save(model: Any, tokenizer: Any, run: Run, base_dir: Path) -> None:
-    """Write ``model/``: an adapter, or for full tuning a model that needs no base.
-
-    The folder is complete when it has its name.
-    """
-    partial_dir = run.directory / "model.part"
-    if run.config.method == "full":
-        from transformers import AutoConfig
-
-        base_dtype = AutoConfig.from_pretrained(base_dir, trust_remote_code=False).dtype
-        model = model.to(base_dtype or torch.float32)
-        model.config.use_cache = True
-        # How it was trained, not what it is: others load it with their own attention.
-        model.set_attn_implementation("sdpa")
-    model.save_pretrained(partial_dir)
-    tokenizer.save_pretrained(partial_dir)
-    shutil.rmtree(run.model_dir, ignore_errors=True)
-    partial_dir.rename(run.model_dir)
 
 
 def _write_environment(run: Run, device: str, precision: str) -> None:

@@ -1,4 +1,4 @@
-"""Load a model and make the chosen part of it trainable."""
+"""Load a model as the method wants it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from workbench.compute import Compute
 from workbench.config import TrainingConfig
+from workbench.presets import MethodPreset, methods
 from workbench.training.attention import NAME, register, supports_per_sequence
 
 
@@ -29,37 +29,33 @@ def load_model(model_dir: Path, config: TrainingConfig, compute: Compute) -> tup
     architecture = AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
     # On CUDA, one call per sequence would launch too many small kernels.
-    padded = compute.device == "cuda" or not supports_per_sequence(model_class, architecture)
+    method = methods()[config.method]
+    padded = (
+        compute.device == "cuda"
+        or method.padded
+        # NEFTune's noise depends on the length of a row; one row of many examples would get too little.
+        or config.neftune_alpha > 0
+        or not supports_per_sequence(model_class, architecture)
+    )
     register()
     model = AutoModelForCausalLM.from_pretrained(
         model_dir,
-        attn_implementation="sdpa" if padded else NAME,
-        dtype=_weight_dtype(config, compute),
-        quantization_config=compute.nf4() if config.method == "qlora" else None,
+        attn_implementation=standard_attention(model_class) if padded else NAME,
+        dtype=_weight_dtype(method, compute),
+        quantization_config=compute.quantization(method.base),
         device_map={"": compute.device},
         trust_remote_code=False,
         use_safetensors=True,
     )
     model.config.use_cache = False
-    if config.method == "qlora":
+    if method.base == "nf4":
         keep_gradients_after_evaluation(model)
     return model, padded
 
 
-def make_trainable(model: Any, config: TrainingConfig) -> Any:
-    """Add adapters for LoRA and QLoRA; leave every weight trainable for full tuning."""
-    if config.method == "full":
-        return model
-    model.requires_grad_(False)
-    adapter = LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=config.target_module_names,
-        task_type="CAUSAL_LM",
-    )
-    # fp32 adapters: bf16 has 8 bits of mantissa, small updates would be rounded away.
-    return get_peft_model(model, adapter, autocast_adapter_dtype=True)
+def standard_attention(model_class: Any) -> str:
+    """Return the attention of transformers that a model can use; some (Gemma 2) have no fused one."""
+    return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
 
 
 def keep_gradients_after_evaluation(model: torch.nn.Module) -> None:
@@ -87,7 +83,7 @@ def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
     return total, trained
 
 
-def _weight_dtype(config: TrainingConfig, compute: Compute) -> torch.dtype:
+def _weight_dtype(method: MethodPreset, compute: Compute) -> torch.dtype:
     """Frozen weights on CUDA can be bf16; what trains is fp32, and on CPU autocast is as fast."""
-    frozen = config.method != "full"
+    frozen = method.saves == "adapter"
     return compute.dtype if frozen and compute.device == "cuda" else torch.float32

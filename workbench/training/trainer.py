@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
+from peft import PeftModel, PeftType
+from torch.nn.functional import cross_entropy, pad
 from transformers import Trainer, TrainerControl
 
 from workbench.compute import Compute
@@ -44,6 +45,8 @@ class WorkbenchTrainer(Trainer):
         on_step: Told tokens and seconds of each step, before Trainer logs it.
         validation: The examples held back, by the name of their dataset; may be empty.
         general: What keeps general skills, and how many of its examples go with a step; or ``None``.
+        label_smoothing: For training; validation losses stay comparable without it.
+        regularizer: Added to the loss of every step, or ``None``.
         **arguments: As for ``transformers.Trainer``.
     """
 
@@ -58,6 +61,8 @@ class WorkbenchTrainer(Trainer):
         on_step: Callable[[int, float], None],
         validation: Mapping[str, Sequence[TokenizedExample]],
         general: tuple[GeneralSkills, int] | None = None,
+        label_smoothing: float = 0.0,
+        regularizer: Callable[[torch.nn.Module], torch.Tensor] | None = None,
         **arguments: Any,
     ) -> None:
         held_back = [example for examples in validation.values() for example in examples]
@@ -72,6 +77,8 @@ class WorkbenchTrainer(Trainer):
         self._padded = padded
         self._on_step = on_step
         self._general = general
+        self._label_smoothing = label_smoothing
+        self._regularizer = regularizer
         self._pad_id = self.processing_class.pad_token_id or 0
 
     def training_step(
@@ -98,7 +105,7 @@ class WorkbenchTrainer(Trainer):
         count = supervised_tokens(examples)
         total = torch.zeros((), device=self.args.device)
         for batch in self._micro_batches(examples):
-            loss = self.summed_loss(model, batch) / count
+            loss = summed_loss(model, batch, self._compute, self._label_smoothing) / count
             self.accelerator.backward(loss)
             total += loss.detach()
         if not torch.isfinite(total):
@@ -106,6 +113,8 @@ class WorkbenchTrainer(Trainer):
                 f"The loss was not a number at step {self.state.global_step + 1}: training has diverged.",
                 "Lower the learning rate, to a third for a start.",
             )
+        if self._regularizer:
+            self.accelerator.backward(self._regularizer(model))
         general = self._hold_general_skills(model)
         tokens = sum(len(example.input_ids) for example in [*examples, *general])
         self._on_step(tokens, time.perf_counter() - started)
@@ -122,10 +131,6 @@ class WorkbenchTrainer(Trainer):
             divergence = skills.summed_divergence(logits, batch)
             self.accelerator.backward(divergence / supervised_tokens(examples))
         return examples
-
-    def summed_loss(self, model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-        """Return the sum of the token losses of one micro-batch, a float32 scalar."""
-        return summed_loss(model, batch, self._compute)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return ``eval_loss``, the mean over all supervised tokens of the validation rows.
@@ -151,7 +156,7 @@ class WorkbenchTrainer(Trainer):
     def _evaluate_sum(self, examples: Sequence[TokenizedExample]) -> float:
         with torch.no_grad():
             batches = self._micro_batches(examples)
-            return sum(self.summed_loss(self.model, batch).item() for batch in batches)
+            return sum(summed_loss(self.model, batch, self._compute).item() for batch in batches)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save as Trainer does, without the pickle of its arguments: config.yaml has them all."""
@@ -162,10 +167,13 @@ class WorkbenchTrainer(Trainer):
         return micro_batches(examples, self._token_budget, padded=self._padded, pad_id=self._pad_id)
 
 
-def summed_loss(model: torch.nn.Module, batch: MicroBatch, compute: Compute) -> torch.Tensor:
+def summed_loss(
+    model: torch.nn.Module, batch: MicroBatch, compute: Compute, label_smoothing: float = 0.0
+) -> torch.Tensor:
     """Return the sum of the token losses of one micro-batch, a float32 scalar."""
     logits = supervised_logits(model, batch, compute)
-    return cross_entropy(logits, batch.targets.to(logits.device), reduction="sum")
+    targets = batch.targets.to(logits.device)
+    return cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
 
 
 def supervised_logits(model: torch.nn.Module, batch: MicroBatch, compute: Compute) -> torch.Tensor:
@@ -177,9 +185,18 @@ def supervised_logits(model: torch.nn.Module, batch: MicroBatch, compute: Comput
         name: value.to(compute.device) if isinstance(value, torch.Tensor) else value
         for name, value in batch.inputs.items()
     }
+    # Prompt tuning puts its tokens in front of every row, so the model has that many positions more.
+    supervised = pad(batch.supervised, (positions_in_front(model), 0)).to(compute.device)
     with compute.autocast():
-        logits = model(**inputs, logits_to_keep=batch.supervised.to(compute.device)).logits
+        logits = model(**inputs, logits_to_keep=supervised).logits
     return logits.float()
+
+
+def positions_in_front(model: torch.nn.Module) -> int:
+    """Return how many positions a model adds in front of each row; prefix tuning adds none."""
+    adapter: Any = model.active_peft_config if isinstance(model, PeftModel) else None
+    adds = adapter is not None and adapter.peft_type in (PeftType.PROMPT_TUNING, PeftType.P_TUNING)
+    return adapter.num_virtual_tokens if adds else 0
 
 
 def mean_loss(model: torch.nn.Module, batches: Iterable[MicroBatch], compute: Compute) -> float:

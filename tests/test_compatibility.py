@@ -1,0 +1,59 @@
+import pytest
+
+from workbench.compatibility import find_conflicts, unavailable_methods
+from workbench.config import build_config
+from workbench.models.catalogue import ModelFacts
+from workbench.presets import methods
+
+LLAMA = ModelFacts(
+    1_000,
+    {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "max_position_embeddings": 512,
+    },
+)
+QWEN = ModelFacts(1_000, {"model_type": "qwen2", "hidden_size": 64})
+
+
+def test_a_llama_can_be_trained_in_every_way_and_so_can_what_is_not_known_yet():
+    assert unavailable_methods(LLAMA) == {}
+    assert unavailable_methods(ModelFacts()) == {}
+
+
+def test_what_a_method_cannot_train_is_said_before_the_start():
+    reasons = unavailable_methods(QWEN)
+    assert set(reasons) == {"adapter"}
+    assert "llama, mistral" in reasons["adapter"]
+    (conflict,) = find_conflicts(build_config({"method": "adapter", "model": "a/qwen"}), QWEN)
+    assert conflict.startswith("Adaption prompt cannot train qwen.")
+
+
+def test_a_model_that_is_squeezed_already_takes_an_adapter_only():
+    squeezed = ModelFacts(1, {"model_type": "llama", "quantization_config": {}})
+    assert "full" in unavailable_methods(squeezed)
+    assert "lora" not in unavailable_methods(squeezed)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"method": "freeze", "trained_layers": 5}, "the model has 4 layers"),
+        ({"max_length": 1000}, "reads at most 512 tokens"),
+        ({"method": "oft", "oft_block_size": 48}, "must divide the model's width, 64"),
+    ],
+)
+def test_settings_that_do_not_fit_the_model(values, words):
+    (conflict,) = find_conflicts(build_config(values), LLAMA)
+    assert words in conflict
+
+
+def test_four_bits_need_a_width_they_can_pack():
+    odd = ModelFacts(1, {"model_type": "llama", "hidden_size": 100})
+    assert "multiple of 32" in find_conflicts(build_config({"method": "qlora"}), odd)[0]
+
+
+@pytest.mark.parametrize("method", methods())
+def test_the_defaults_of_a_method_do_not_conflict(method):
+    assert find_conflicts(build_config({"method": method}), LLAMA) == []

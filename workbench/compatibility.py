@@ -1,0 +1,73 @@
+"""What cannot work together, known before anything starts: pure, in words for the page.
+
+What is here was found by trying every method on small random models of twelve architectures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from workbench.config import TrainingConfig
+from workbench.models.catalogue import ModelFacts
+from workbench.presets import MethodPreset, methods
+
+FOUR_BIT_BLOCK = 32  # bitsandbytes 0.50 packs 4-bit weights on CPU in blocks of 32 outputs
+
+
+def unavailable_methods(model: ModelFacts) -> dict[str, str]:
+    """Return why a method cannot train a model, by method id; those not named can.
+
+    Args:
+        model: What is known of the model; nothing is ruled out where its architecture is not known yet.
+    """
+    kind = str(model.architecture.get("model_type", ""))
+    found = {name: _reason(method, kind) for name, method in methods().items()}
+    if "quantization_config" in model.architecture:
+        squeezed = {
+            name for name, m in methods().items() if m.base != "plain" or m.saves == "model"
+        }
+        reason = "This model's weights are already squeezed, so it needs a method that adds to them, such as LoRA."
+        found |= dict.fromkeys(squeezed, reason)
+    return {name: reason for name, reason in found.items() if reason}
+
+
+def _reason(method: MethodPreset, model_type: str) -> str:
+    if not model_type or not method.model_types or model_type in method.model_types:
+        return ""
+    return f"It works with {', '.join(method.model_types)} models only; this one is {model_type}."
+
+
+def find_conflicts(config: TrainingConfig, model: ModelFacts) -> list[str]:
+    """Return a sentence for everything in the settings that cannot work."""
+    found: list[str] = []
+    if reason := unavailable_methods(model).get(config.method):
+        found.append(f"{methods()[config.method].label} cannot train {_name(config)}. {reason}")
+    layers = model.architecture.get("num_hidden_layers")
+    if config.method == "freeze" and layers and (config.trained_layers or 0) > layers:
+        found.append(f"trained_layers is {config.trained_layers}; the model has {layers} layers.")
+    context = model.context_tokens
+    if context and (config.max_length or 0) > context:
+        found.append(
+            f"max_length is {config.max_length:,}; the model reads at most {context:,} tokens."
+        )
+    found += _width_conflicts(config, model.architecture)
+    return found
+
+
+def _width_conflicts(config: TrainingConfig, architecture: Mapping[str, object]) -> list[str]:
+    width = architecture.get("hidden_size")
+    if not isinstance(width, int):
+        return []
+    if config.method == "oft" and width % config.oft_block_size:
+        return [
+            f"oft_block_size is {config.oft_block_size}; it must divide the model's width, {width:,}."
+        ]
+    if config.method == "qlora" and width % FOUR_BIT_BLOCK:
+        return [
+            f"4 bits need a model whose width is a multiple of {FOUR_BIT_BLOCK}; it is {width:,}."
+        ]
+    return []
+
+
+def _name(config: TrainingConfig) -> str:
+    return config.model.rsplit("/", 1)[-1]

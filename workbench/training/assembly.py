@@ -1,0 +1,177 @@
+"""Put model, method, data and trainer together: what a run and a test drive share."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, TrainingArguments
+
+from workbench.compute import Compute, choose_compute
+from workbench.models.rendering import TokenizedExample
+from workbench.presets import methods
+from workbench.runs.events import Event, GeneralEvent, WarningEvent
+from workbench.runs.store import Run
+from workbench.training.batches import micro_batches
+from workbench.training.data import PreparedData
+from workbench.training.general import GeneralSkills
+from workbench.training.loading import load_model, standard_attention
+from workbench.training.methods import (
+    RankAllocation,
+    build_optimizer,
+    make_trainable,
+    optimizer_arguments,
+    orthogonality,
+    prepare_saving,
+)
+from workbench.training.reporter import Reporter
+from workbench.training.trainer import ExampleList, WorkbenchTrainer, mean_loss, supervised_logits
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A trainer that is ready for its first step.
+
+    Attributes:
+        trainer: With its optimizer still to be made.
+        model: What the trainer trains.
+        compute: Device and precision.
+        total_steps: Optimizer steps.
+        general_loss: The mean loss on the general questions that check, now; ``None`` without any.
+        saving: What ``save_model`` needs to know of the beginning.
+    """
+
+    trainer: WorkbenchTrainer
+    model: Any
+    compute: Compute
+    total_steps: int
+    general_loss: Callable[[], float] | None
+    saving: dict[str, Any]
+
+
+def assemble(
+    run: Run, data: PreparedData, tokenizer: Any, model_dir: Path, reporter: Reporter, emit: Emit
+) -> Assembly:
+    """Load the model, remember what it was, make it trainable, and build the trainer."""
+    config = run.config
+    compute = choose_compute(config.precision)
+    model, padded = load_model(model_dir, config, compute)
+    if padded and compute.device == "cpu" and not methods()[config.method].padded:
+        emit(
+            WarningEvent(message="This model or one of its settings takes the slower, padded path.")
+        )
+    cut = functools.partial(
+        micro_batches,
+        token_budget=config.micro_batch_tokens,
+        padded=padded,
+        pad_id=tokenizer.pad_token_id or 0,
+    )
+    if data.general_check:
+        emit(GeneralEvent(step=0, loss=mean_loss(model, cut(data.general_check), compute)))
+    general = _general_skills(run, data, model, cut, compute)
+    total_steps = config.total_steps(len(data.train))
+    model = make_trainable(model, config, total_steps)
+    saving = prepare_saving(model, config, run.directory / "initial")
+    callbacks = [reporter, RankAllocation()] if config.method == "adalora" else [reporter]
+    trainer = WorkbenchTrainer(
+        compute=compute,
+        token_budget=config.micro_batch_tokens,
+        padded=padded,
+        on_step=reporter.on_step_computed,
+        model=model,
+        args=training_arguments(run, total_steps, compute.device, data.validation_rows > 0),
+        train_dataset=ExampleList(data.train),
+        validation={part.name: part.validation for part in data.parts},
+        general=general,
+        label_smoothing=config.label_smoothing,
+        regularizer=orthogonality if config.method == "adalora" else None,
+        optimizers=(build_optimizer(model, config), None),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+
+    def general_loss() -> float:
+        return mean_loss(model, cut(data.general_check), compute)
+
+    return Assembly(
+        trainer, model, compute, total_steps, general_loss if data.general_check else None, saving
+    )
+
+
+def _general_skills(
+    run: Run, data: PreparedData, model: Any, cut: Callable[..., Any], compute: Compute
+) -> tuple[GeneralSkills, int] | None:
+    """Remember what the base model expects in the general examples."""
+    if not data.general:
+        return None
+    model.eval()
+    look = functools.partial(supervised_logits, model, compute=compute)
+    skills = GeneralSkills(data.general, cut, look, run.config.seed)
+    return skills, run.config.general_rows_per_step(len(data.train))
+
+
+def training_arguments(
+    run: Run, total_steps: int, device: str, validates: bool
+) -> TrainingArguments:
+    """Translate our settings into Trainer's. A batch is a whole step, so nothing accumulates."""
+    config = run.config
+    return TrainingArguments(
+        output_dir=str(run.directory / "checkpoints"),
+        max_steps=total_steps,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler,
+        warmup_steps=round((config.warmup_ratio or 0) * total_steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        neftune_noise_alpha=config.neftune_alpha or None,
+        seed=config.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if validates else "no",
+        eval_steps=config.eval_steps if validates else None,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        save_total_limit=1,
+        use_cpu=device == "cpu",
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        **optimizer_arguments(config),
+    )
+
+
+def save_model(
+    model: Any, tokenizer: Any, run: Run, base_dir: Path, saving: dict[str, Any]
+) -> None:
+    """Write ``model/``: an adapter, or a model that needs no base.
+
+    The folder is complete when it has its name.
+    """
+    partial_dir = run.directory / "model.part"
+    if methods()[run.config.method].saves == "model":
+        base_dtype = AutoConfig.from_pretrained(base_dir, trust_remote_code=False).dtype
+        model = model.to(base_dtype or torch.float32)
+        model.config.use_cache = True
+        # How it was trained, not what it is: others load it with their own attention.
+        model.set_attn_implementation(standard_attention(model))
+    model.save_pretrained(partial_dir, **saving)
+    tokenizer.save_pretrained(partial_dir)
+    shutil.rmtree(run.model_dir, ignore_errors=True)
+    partial_dir.rename(run.model_dir)
+    shutil.rmtree(run.directory / "initial", ignore_errors=True)
+
+
+def longest(examples: Sequence[TokenizedExample], count: int) -> list[TokenizedExample]:
+    """Return the longest examples, the longest first."""
+    return sorted(examples, key=lambda example: len(example.input_ids), reverse=True)[:count]
