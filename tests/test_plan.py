@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 
 from workbench.config import build_config, is_automatic_allowed, setting_fields
+from workbench.facts import DataFacts, Machine
 from workbench.models.catalogue import ModelFacts
-from workbench.plan import DataFacts, Machine, make_plan
+from workbench.plan import make_plan
 from workbench.presets import methods
 
 STARTER = ModelFacts(134_515_008, {"hidden_size": 576})
-TWO_CORES = Machine(cpu_cores=2, has_gpu=False)
+TWO_CORES = Machine(cpu_cores=2, device="cpu")
 
 
 def plan(values=None, rows=240, model=STARTER, machine=TWO_CORES):
@@ -39,8 +40,8 @@ def test_reasons_name_the_rows():
 )
 def test_rows_are_held_back_once_there_are_enough(rows, held_back):
     made = plan(rows=rows)
-    assert made.validation_rows == held_back
-    assert made.train_rows == rows - held_back
+    assert made.work.validation_rows == held_back
+    assert made.work.train_rows == rows - held_back
 
 
 def test_a_mix_counts_rows_by_their_weight_and_tokens_by_their_length():
@@ -49,12 +50,12 @@ def test_a_mix_counts_rows_by_their_weight_and_tokens_by_their_length():
         return make_plan(config, data, STARTER, methods()["lora"], TWO_CORES, **options)
 
     made = mixed(DataFacts(100, 200.0, 2.0), DataFacts(200, 2000.0, 0.5))
-    assert made.validation_rows == 15
-    assert made.train_rows == 2 * 95 + 95
+    assert made.work.validation_rows == 15
+    assert made.work.train_rows == 2 * 95 + 95
     assert made.total_steps == 29
-    assert made.total_tokens > 2 * mixed(DataFacts(285, 200.0)).total_tokens
+    assert made.work.total_tokens > 2 * mixed(DataFacts(285, 200.0)).work.total_tokens
     checked = mixed(DataFacts(100, 200.0), separate_validation_rows=40)
-    assert (checked.train_rows, checked.validation_rows) == (100, 40)
+    assert (checked.work.train_rows, checked.work.validation_rows) == (100, 40)
     assert checked.config.validation_share == 0
 
 
@@ -74,8 +75,12 @@ def test_counted_tokens_replace_the_estimate_and_long_rows_are_told():
         return make_plan(config, [data], STARTER, methods()["lora"], TWO_CORES)
 
     dropped, cut = counted(), counted(too_long="cut")
-    assert (dropped.train_rows, dropped.total_tokens, dropped.too_long_rows) == (90, 4500, 10)
-    assert (cut.train_rows, cut.total_tokens, cut.too_long_rows) == (100, 14500, 10)
+    assert (dropped.work.train_rows, dropped.work.total_tokens, dropped.too_long_rows) == (
+        90,
+        4500,
+        10,
+    )
+    assert (cut.work.train_rows, cut.work.total_tokens, cut.too_long_rows) == (100, 14500, 10)
     assert counted(max_length=5000).too_long_rows == 0
     assert plan().too_long_rows is None
 
@@ -96,9 +101,9 @@ def test_more_rows_mean_fewer_epochs():
 
 def test_seconds_scale_with_tokens_and_are_unknown_without_a_measurement_on_a_gpu():
     assert plan({"epochs": 6}).seconds > plan({"epochs": 3}).seconds
-    assert plan(machine=Machine(8, has_gpu=True)).seconds is None
+    assert plan(machine=Machine(8, device="cuda")).seconds is None
     assert plan(model=ModelFacts()).seconds is None
-    measured = plan(machine=Machine(8, has_gpu=True, measured_tokens_per_second=1000.0))
+    measured = plan(machine=Machine(8, device="cuda", measured_tokens_per_second=1000.0))
     assert "last run" in measured.seconds_source
 
 

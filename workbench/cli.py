@@ -11,28 +11,17 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 from workbench import __version__
 from workbench.chat import ChatProcess, ModelName
 from workbench.cli_data import add_data_verbs
 from workbench.cli_hub import add_hub_verb
-from workbench.config import choices
+from workbench.cli_runs import outcome_line, print_run, summary
+from workbench.cli_training import add_training_verbs
 from workbench.data.formats import Message
-from workbench.data.store import SAMPLES
 from workbench.errors import WorkbenchError
-from workbench.plan import Plan
-from workbench.presets import recipes
-from workbench.progress import follow
-from workbench.runs.status import RunSnapshot
-from workbench.runs.store import Run
 from workbench.services import Services
 from workbench.settings import Settings, prepare_page_environment
-from workbench.words import describe_duration
-
-EXIT_CODES = {"failed": 1, "lost": 1, "stopped": 3}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,31 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     ui.add_argument("--open", action="store_true", help="open the page in your browser")
     ui.set_defaults(run_command=run_ui)
 
-    train = verbs.add_parser("train", help="train a model and wait for the end")
-    train.add_argument(
-        "--data",
-        required=True,
-        action="append",
-        metavar="FILE[:WEIGHT]",
-        help=f"a data file, or a sample: {', '.join(SAMPLES)}; may be given several times. A weight of 2 "
-        "shows its rows twice an epoch, 0.5 half of them",
-    )
-    train.add_argument(
-        "--validation",
-        metavar="FILE",
-        help="check with the rows of this file; else some rows of the data are held back",
-    )
-    train.add_argument("--preset", metavar="NAME", help=f"a starting point: {', '.join(recipes())}")
-    train.add_argument("--model", metavar="ID", help="a model's id, owner/name, or a folder")
-    train.add_argument("--method", metavar="NAME", help=", ".join(choices("method")))
-    train.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="any setting"
-    )
-    train.add_argument("--name", default="", help="what to call the run")
-    train.add_argument("--detach", action="store_true", help="return at once, train on")
-    train.add_argument("--json", action="store_true", help="print one JSON document")
-    train.set_defaults(run_command=run_train)
-
+    add_training_verbs(verbs)
     add_data_verbs(verbs)
     add_hub_verb(verbs)
 
@@ -125,34 +90,12 @@ def run_ui(services: Services, options: argparse.Namespace) -> int:
     return 0
 
 
-def run_train(services: Services, options: argparse.Namespace) -> int:
-    """Start a run and, unless detached, wait for its end."""
-    values = _settings_from(options)
-    config = services.configure(options.preset, values, allow_folder=True)
-    validation_id = _dataset_id(services, options.validation) if options.validation else None
-    weights = _weighted_datasets(services, options.data)
-    data = services.choose_data(weights, validation_id)
-    plan = services.plan(config, data, allow_folder=True)
-    if not options.json:
-        print(_plan_line(plan))
-        for info, _ in data.parts:
-            for problem in services.datasets.report(info.id).problems:
-                print(f"Note on {info.name}: {problem.message}")
-    run = services.start(plan, data, options.name)
-    if options.detach:
-        _print_run(services, run, options, f"Started {run.id}. `workbench show latest` tells more.")
-        return 0
-    snapshot = follow(services.supervisor, run, quiet=options.json)
-    _print_run(services, run, options, _outcome_line(run, snapshot))
-    return EXIT_CODES.get(snapshot.state, 0)
-
-
 def run_runs(services: Services, options: argparse.Namespace) -> int:
     """List the runs."""
     runs = [services.runs.get(run_id) for run_id in services.runs.ids()]
     snapshots = [(run, services.supervisor.snapshot(run)) for run in runs]
     if options.json:
-        print(json.dumps([_summary(run, snapshot) for run, snapshot in snapshots], indent=2))
+        print(json.dumps([summary(run, snapshot) for run, snapshot in snapshots], indent=2))
     elif not snapshots:
         print("No runs yet. Start one with `workbench train --data sample-identity`.")
     for run, snapshot in [] if options.json else snapshots:
@@ -165,7 +108,7 @@ def run_show(services: Services, options: argparse.Namespace) -> int:
     """Show one run."""
     run = services.runs.get(options.run)
     snapshot = services.supervisor.snapshot(run)
-    _print_run(services, run, options, _outcome_line(run, snapshot))
+    print_run(services, run, options, outcome_line(run, snapshot))
     return 0
 
 
@@ -178,7 +121,7 @@ def run_stop(services: Services, options: argparse.Namespace) -> int:
         services.supervisor.request_stop(run)
     while services.supervisor.snapshot(run).is_active:
         time.sleep(0.2)
-    _print_run(services, run, options, _outcome_line(run, services.supervisor.snapshot(run)))
+    print_run(services, run, options, outcome_line(run, services.supervisor.snapshot(run)))
     return 0
 
 
@@ -230,114 +173,3 @@ def _print_answer(chat: ChatProcess, model: ModelName, messages: Sequence[Messag
         pieces.append(piece)
     print()
     return "".join(pieces)
-
-
-def _weighted_datasets(services: Services, texts: Sequence[str]) -> dict[str, float]:
-    weights: dict[str, float] = {}
-    for text in texts:
-        name, weight = _name_and_weight(text)
-        dataset_id = _dataset_id(services, name)
-        if dataset_id in weights:
-            raise WorkbenchError(
-                f"{name} is given twice.", "Give it once, with a weight: FILE:2 shows it twice."
-            )
-        weights[dataset_id] = weight
-    return weights
-
-
-def _name_and_weight(text: str) -> tuple[str, float]:
-    """Read ``FILE`` or ``FILE:WEIGHT``; a file that has a colon in its name wins."""
-    name, colon, weight = text.rpartition(":")
-    if not colon or Path(text).is_file():
-        return text, 1.0
-    try:
-        return name, float(weight)
-    except ValueError:
-        if Path(name).is_file() or name in SAMPLES:
-            raise WorkbenchError(
-                f"The weight {weight!r} of {name} is no number.",
-                f"Write {name}:2 or {name}:0.5, for example.",
-            ) from None
-        return text, 1.0  # C:\data.json, say, and whether it exists is seen later
-
-
-def _dataset_id(services: Services, text: str) -> str:
-    return text if text in SAMPLES else services.datasets.add(Path(text), Path(text).name).id
-
-
-def _settings_from(options: argparse.Namespace) -> dict[str, str]:
-    """Collect ``--set``, ``--model`` and ``--method``; the last two win."""
-    values: dict[str, str] = {}
-    for pair in options.set:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise WorkbenchError(
-                f"--set {pair!r} has no =.", "Write --set name=value, for example --set epochs=2."
-            )
-        values[name.strip()] = value.strip()
-    given = {"model": options.model, "method": options.method}
-    return values | {name: value for name, value in given.items() if value is not None}
-
-
-def _plan_line(plan: Plan) -> str:
-    time_needed = (
-        f"about {describe_duration(plan.seconds)} ({plan.seconds_source})"
-        if plan.seconds
-        else f"how long is {plan.seconds_source}"
-    )
-    return (
-        f"{plan.train_rows:,} rows to train on, {plan.validation_rows:,} held back, "
-        f"{plan.total_steps:,} steps; {time_needed}."
-    )
-
-
-def _outcome_line(run: Run, snapshot: RunSnapshot) -> str:
-    if snapshot.is_active:
-        steps = f", step {snapshot.step} of {snapshot.total_steps}" if snapshot.total_steps else ""
-        return f"{run.id}: {snapshot.state} ({snapshot.phase}{steps})."
-    loss = f" Loss {snapshot.steps[-1].loss}." if snapshot.steps else ""
-    return f"{run.id}: {snapshot.state}. {snapshot.message} {snapshot.hint}".rstrip() + loss
-
-
-def _print_run(services: Services, run: Run, options: argparse.Namespace, line: str) -> None:
-    if options.json:
-        snapshot = services.supervisor.snapshot(run)
-        print(json.dumps(_details(run, snapshot), indent=2, ensure_ascii=False))
-    else:
-        print(line)
-
-
-def _summary(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "name": run.name,
-        "state": snapshot.state,
-        "step": snapshot.step,
-        "total_steps": snapshot.total_steps,
-        "model": run.config.model,
-        "method": run.config.method,
-        "created": run.created,
-    }
-
-
-def _details(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
-    last = snapshot.evaluations[-1] if snapshot.evaluations else None
-    return _summary(run, snapshot) | {
-        "directory": str(run.directory),
-        "phase": snapshot.phase,
-        "message": snapshot.message,
-        "hint": snapshot.hint,
-        "loss": snapshot.steps[-1].loss if snapshot.steps else None,
-        "validation_loss": last.loss if last else None,
-        "validation_loss_by_dataset": last.by_dataset if last else {},
-        "general_loss": [event.loss for event in snapshot.general],
-        "elapsed_seconds": snapshot.elapsed_seconds,
-        "eta_seconds": snapshot.eta_seconds,
-        "tokens_per_second": snapshot.tokens_per_second,
-        "memory_bytes": snapshot.memory_bytes,
-        "warnings": list(snapshot.warnings),
-        "model_saved": snapshot.model_saved,
-        "config": run.config.model_dump(),
-        "reasons": run.reasons,
-        "data": asdict(run.data),
-    }

@@ -54,6 +54,22 @@ def find_conflicts(config: TrainingConfig, model: ModelFacts) -> list[str]:
     return found
 
 
+def find_warnings(config: TrainingConfig, model: ModelFacts) -> list[str]:
+    """Return a sentence for everything that works but is seldom wanted."""
+    found: list[str] = []
+    if (
+        not config.keep_general
+        and config.uses("learning_rate")
+        and (config.learning_rate or 0) > 5e-4
+    ):
+        found.append(
+            "At this learning rate, without keeping general skills, the model may forget what it knew."
+        )
+    if config.label_smoothing and config.keep_general:
+        found.append("Label smoothing and keeping general skills pull in different directions.")
+    return found
+
+
 def _width_conflicts(config: TrainingConfig, architecture: Mapping[str, object]) -> list[str]:
     width = architecture.get("hidden_size")
     if not isinstance(width, int):

@@ -356,8 +356,14 @@ class TrainingConfig(BaseModel):
         help="The number format for computing; auto measures which one is faster here.",
         group="advanced",
     )
-    micro_batch_tokens: int = option(
-        2048,
+    activation_checkpointing: Literal["on", "off"] | None = option(
+        None,
+        label="Activation checkpointing",
+        help="Saves memory by computing parts twice, which takes a third longer.",
+        group="advanced",
+    )
+    micro_batch_tokens: int | None = option(
+        None,
         label="Micro-batch size",
         help="A step is computed in pieces of this size; lower it when memory runs out, the result "
         "stays the same.",
@@ -371,6 +377,12 @@ class TrainingConfig(BaseModel):
         """Say whether the chosen method reads the setting ``name``."""
         methods = field_extra(name)["methods"]
         return not methods or self.method in methods
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens in one forward pass, once that is chosen."""
+        assert self.micro_batch_tokens is not None
+        return self.micro_batch_tokens
 
     @property
     def limit_tokens(self) -> int:
@@ -424,7 +436,8 @@ def field_extra(name: str) -> dict[str, Any]:
 def choices(name: str) -> list[str]:
     """Return the values a setting can have, or an empty list where it is free."""
     schema = TrainingConfig.model_json_schema()["properties"][name]
-    return list(schema.get("enum", []))
+    kinds = [schema, *schema.get("anyOf", [])]  # a choice that may be automatic is one of two kinds
+    return [choice for kind in kinds for choice in kind.get("enum", [])]
 
 
 def is_automatic_allowed(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -41,6 +42,12 @@ def look(disk_of: Path) -> Hardware:
         free_disk_bytes=shutil.disk_usage(existing).free,
         gpus=_nvidia_gpus(),
     )
+
+
+def describe_machine() -> str:
+    """Return what makes measurements comparable: processor, cores and graphics cards."""
+    gpus = ", ".join(gpu.name for gpu in _nvidia_gpus())
+    return f"{platform.processor()} {platform.machine()}, {cpu_cores()} cores, {gpus or 'no GPU'}"
 
 
 def cpu_cores() -> int:

@@ -1,28 +1,20 @@
-"""What will happen if you press Start: pure arithmetic, with the source of every number.
-
-``make_plan`` also chooses every automatic setting, and says why in words.
-"""
+"""What will happen if you press Start: steps, time, memory, disk. Arithmetic with the source of every number."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from workbench import defaults
+from workbench.compatibility import find_warnings
 from workbench.config import TrainingConfig
-from workbench.data.split import held_back_rows, weighted_rows
+from workbench.defaults import EVALUATIONS_PER_RUN
+from workbench.facts import DataFacts, Machine, Workload
+from workbench.measurements import Measurement
+from workbench.memory import Memory, Shape, estimate_memory, trained_weights
 from workbench.models.catalogue import ModelFacts
 from workbench.presets import MethodPreset
-
-# English text has about 4.2 characters a token with a 49k vocabulary (measured on the samples with
-# the starter model), other scripts fewer; the chat template adds about 31 tokens to a conversation.
-CHARACTERS_PER_TOKEN = 4.2
-TEMPLATE_TOKENS = 31
-GENERAL_TOKENS = 102  # of a general example; measured on the workbench's own with the starter model
+from workbench.settling import Choices, settle
 
 # Floating-point operations per weight and token: 2 forward, 2 to pass the gradient back, and 2 more
 # where the weight itself is trained (Kaplan et al., arXiv 2001.08361, appendix B).
@@ -33,35 +25,17 @@ CPU_OPERATIONS_PER_SECOND = 60e9
 UNPACKING_CPU_SLOWDOWN = (
     1.7  # weights are unpacked in every step; 1.6 to 1.9 measured (bitsandbytes 0.50)
 )
-LOADING_SECONDS = 25  # importing the libraries, loading and saving, on a slow laptop
+STARTING_SECONDS = 10  # importing the libraries, and saving, on a slow laptop
+LOADING_SECONDS = 15  # loading the model, and remembering what it was
+FORWARD_SHARE = 1 / 3  # a check only reads: of a training step's 4 to 6 operations it has 2
 
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What the plan needs to know of a dataset.
-
-    Attributes:
-        row_count: Usable rows.
-        mean_characters: Of a row, all messages together.
-        weight: How often an epoch sees each row.
-        token_lengths: int64 (rows,), each row's length in tokens of the model; ``None`` when not
-            counted yet.
-    """
-
-    row_count: int
-    mean_characters: float
-    weight: float = 1.0
-    token_lengths: NDArray[np.int64] | None = None
-
-    def fitting(self, longest_tokens: int, too_long: str) -> tuple[int, float]:
-        """Return how many rows are kept at a maximum length, and the mean tokens of those."""
-        if self.token_lengths is None:
-            mean_tokens = self.mean_characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS
-            return self.row_count, min(longest_tokens, mean_tokens)
-        lengths = np.minimum(self.token_lengths, longest_tokens)
-        if too_long == "drop":
-            lengths = lengths[self.token_lengths <= longest_tokens]
-        return len(lengths), float(lengths.mean()) if len(lengths) else 0.0
+DEFAULT_MICRO_BATCH_TOKENS = 2048
+# What glibc's allocator may take on top of what is in use, as a factor: freed tensors lie between live ones (8.6
+# GB for 4.0, starter model, LoRA, 2,000 tokens). Where that much is not free, it is told to hand them back,
+# which is a quarter slower (measured): see ``Plan.hands_memory_back``.
+ALLOCATOR_SURPLUS = 2.2
+TIGHT = 0.85  # of free memory; other programs need some, and the estimate is off by up to a fifth
+Fit = Literal["fits", "tight", "will not fit", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -71,36 +45,51 @@ class Plan:
     Attributes:
         config: Every setting has a value.
         reasons: Why each automatic setting has its value, by name.
-        train_rows: Rows the model learns from in an epoch.
-        validation_rows: Rows held back.
-        total_steps: Optimizer steps.
-        total_tokens: Tokens the model reads while training, estimated.
+        work: Rows, tokens and steps.
         seconds: From Start to the tuned model, without a download; ``None`` when not known.
         seconds_source: Where ``seconds`` comes from, in words.
         too_long_rows: Rows longer than the maximum length; ``None`` when not counted yet.
+        memory: What needs memory, by part; ``None`` when the model's sizes are not known.
+        peak_memory_bytes: All of it, estimated or measured; ``None`` when neither.
+        fit: Whether that fits into what is free.
+        disk_bytes: What the run will write, and the download; ``None`` when not known.
+        machine: The computer it is made for.
+        measurement: The test drive it rests on, or ``None``.
+        warnings: What the person should know before the start, as sentences.
     """
 
     config: TrainingConfig
     reasons: dict[str, str]
-    train_rows: int
-    validation_rows: int
-    total_steps: int
-    total_tokens: int
+    work: Workload
     seconds: float | None
     seconds_source: str
     too_long_rows: int | None
+    memory: Memory | None
+    peak_memory_bytes: int | None
+    fit: Fit
+    disk_bytes: int | None
+    machine: Machine
+    measurement: Measurement | None
+    warnings: tuple[str, ...]
 
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps."""
+        return self.work.total_steps
 
-@dataclass(frozen=True)
-class Machine:
-    """What the plan needs to know of the computer.
+    @property
+    def hands_memory_back(self) -> bool:
+        """Whether freed memory is given back at once, because there is not plenty of it."""
+        free = self.machine.free_memory_bytes
+        if self.machine.device == "cuda" or self.memory is None or free is None:
+            return False
+        return ALLOCATOR_SURPLUS * self.memory.peak_bytes > free
 
-    ``measured_tokens_per_second`` comes from the last run here with the same model and method.
-    """
-
-    cpu_cores: int
-    has_gpu: bool
-    measured_tokens_per_second: float | None = None
+    @property
+    def disk_is_short(self) -> bool:
+        """Whether less is free than the run will write."""
+        free = self.machine.free_disk_bytes
+        return free is not None and self.disk_bytes is not None and self.disk_bytes > free
 
 
 def make_plan(
@@ -111,6 +100,8 @@ def make_plan(
     machine: Machine,
     *,
     separate_validation_rows: int | None = None,
+    download_bytes: int = 0,
+    measurement: Measurement | None = None,
 ) -> Plan:
     """Resolve the automatic settings and work out what follows from them.
 
@@ -122,69 +113,93 @@ def make_plan(
         machine: The computer.
         separate_validation_rows: Rows of a dataset that is there for checking only; then nothing is
             held back from the others.
+        download_bytes: What has to be downloaded first.
+        measurement: A test drive with these settings, if there was one.
     """
-    chosen: dict[str, Any] = {}
-    reasons: dict[str, str] = {}
-
-    def choose(name: str, value: Any, reason: str) -> Any:
-        given = getattr(config, name)
-        if given is not None:
-            return given
-        chosen[name], reasons[name] = value, reason
-        return value
-
-    for name, value in method.config.items():
-        choose(name, value, f"that is usual for {method.label}")
-    if config.uses("trained_layers"):
-        choose("trained_layers", *defaults.trained_layers(model))
-    longest_tokens = choose(
-        "max_length",
-        *defaults.max_length([part.token_lengths for part in data], model.context_tokens),
-    )
-    fitting = [part.fitting(longest_tokens, config.too_long) for part in data]
-    rows = sum(count for count, _ in fitting)
-    if separate_validation_rows is None:
-        share = choose("validation_share", *defaults.validation_share(rows))
-        held_back = [held_back_rows(count, share) for count, _ in fitting]
-    else:
-        choose("validation_share", 0.0, "you gave rows to check with")
-        held_back = [0] * len(data)
-    validation_rows = separate_validation_rows or sum(held_back)
-    train_rows_of = [
-        weighted_rows(count - held, part.weight)
-        for part, (count, _), held in zip(data, fitting, held_back, strict=True)
-    ]
-    train_rows = sum(train_rows_of)
-    batch_size = choose("batch_size", *defaults.batch_size(train_rows))
-    choose("epochs", *defaults.epochs(train_rows))
-    choose("learning_rate", *defaults.learning_rate(model, method))
-    total_steps = config.model_copy(update=chosen).total_steps(train_rows)
-    choose("warmup_ratio", *defaults.warmup_ratio(total_steps))
-    choose("eval_steps", *defaults.cadence(total_steps, defaults.EVALUATIONS_PER_RUN, "checks"))
-    choose(
-        "save_steps", *defaults.cadence(total_steps, defaults.CHECKPOINTS_PER_RUN, "checkpoints")
-    )
-    epoch_tokens = sum(
-        count * mean_tokens for count, (_, mean_tokens) in zip(train_rows_of, fitting, strict=True)
-    )
-    row_tokens = epoch_tokens / max(1, train_rows)
-    general_tokens = (
-        config.model_copy(update=chosen).general_rows_per_step(train_rows) * GENERAL_TOKENS
-    )
-    step_tokens = min(batch_size, train_rows) * row_tokens + general_tokens
-    total_tokens = round(total_steps * step_tokens)
-    seconds, source = _seconds(method, total_tokens, model, machine)
+    padded = method.padded or machine.device == "cuda"
+    choices, work = settle(config, data, model, method, separate_validation_rows, padded=padded)
+    memory = _fit_into_memory(choices, work, model, method, machine)
+    estimated = memory.peak_bytes if memory else None
+    peak = measurement.peak_memory_bytes if measurement else estimated
+    seconds, source = _seconds(method, work, model, machine, measurement)
     return Plan(
-        config=config.model_copy(update=chosen),
-        reasons=reasons,
-        train_rows=train_rows,
-        validation_rows=validation_rows,
-        total_steps=total_steps,
-        total_tokens=total_tokens,
+        config=choices.config,
+        reasons=choices.reasons,
+        work=work,
         seconds=seconds,
         seconds_source=source,
-        too_long_rows=_too_long_rows(longest_tokens, data),
+        too_long_rows=_too_long_rows(choices.config.limit_tokens, data),
+        memory=memory,
+        peak_memory_bytes=peak,
+        fit=_fit(peak, machine),
+        disk_bytes=_disk_bytes(choices.config, model, method, download_bytes),
+        machine=machine,
+        measurement=measurement,
+        warnings=tuple(find_warnings(choices.config, model)),
     )
+
+
+def _fit_into_memory(
+    choices: Choices, work: Workload, model: ModelFacts, method: MethodPreset, machine: Machine
+) -> Memory | None:
+    """Choose what depends on memory; return what is needed then."""
+
+    def needed(budget: int, checkpointing: bool) -> Memory | None:
+        tokens = max(work.longest_row_tokens, min(budget, work.hardest_tokens))
+        return estimate_memory(
+            choices.config,
+            model,
+            method,
+            micro_batch_tokens=tokens,
+            supervised_tokens=round(tokens * work.supervised_share),
+            device=machine.device,
+            precision="bf16" if machine.device == "cuda" else "fp32",
+            checkpointing=checkpointing,
+        )
+
+    given = choices.config.activation_checkpointing
+    reason = "it is quick and fits into memory"
+    for budget, checkpointing in (
+        (DEFAULT_MICRO_BATCH_TOKENS, False),
+        (DEFAULT_MICRO_BATCH_TOKENS // 2, False),
+        (DEFAULT_MICRO_BATCH_TOKENS // 2, True),
+        (DEFAULT_MICRO_BATCH_TOKENS // 4, True),
+    ):
+        budget = choices.config.micro_batch_tokens or budget
+        checkpointing = checkpointing if given is None else given == "on"
+        memory = needed(budget, checkpointing)
+        if _fit(memory.peak_bytes if memory else None, machine) in ("fits", "unknown"):
+            break
+        reason = "a larger one does not fit into memory"
+    choices.propose("micro_batch_tokens", budget, reason)
+    choices.propose(
+        "activation_checkpointing",
+        "on" if checkpointing else "off",
+        "it would not fit into memory without" if checkpointing else "it fits without",
+    )
+    return memory
+
+
+def _fit(peak_bytes: int | None, machine: Machine) -> Fit:
+    if peak_bytes is None or machine.free_memory_bytes is None:
+        return "unknown"
+    if peak_bytes > machine.free_memory_bytes:
+        return "will not fit"
+    return "tight" if peak_bytes > TIGHT * machine.free_memory_bytes else "fits"
+
+
+def _disk_bytes(
+    config: TrainingConfig, model: ModelFacts, method: MethodPreset, download_bytes: int
+) -> int | None:
+    """Return what is written: two checkpoints (one until the next is complete) and the model."""
+    shape = Shape.of(model.architecture)
+    if shape is None:
+        return None
+    learning = trained_weights(shape, config)
+    stored = shape.weights if method.saves == "model" else learning
+    checkpoint = 4 * stored + 8 * learning  # fp32, with Adam's two notes for what learns
+    saved = 2 * stored if method.saves == "model" else 4 * stored
+    return round(2 * checkpoint + saved) + download_bytes
 
 
 def _too_long_rows(longest_tokens: int, data: Sequence[DataFacts]) -> int | None:
@@ -195,18 +210,26 @@ def _too_long_rows(longest_tokens: int, data: Sequence[DataFacts]) -> int | None
 
 
 def _seconds(
-    method: MethodPreset, tokens: int, model: ModelFacts, machine: Machine
+    method: MethodPreset,
+    work: Workload,
+    model: ModelFacts,
+    machine: Machine,
+    measurement: Measurement | None,
 ) -> tuple[float | None, str]:
+    evaluations = 1 + EVALUATIONS_PER_RUN
+    checked = evaluations * work.validation_rows * work.row_tokens * FORWARD_SHARE
+    tokens = work.total_tokens + checked
+    fixed = STARTING_SECONDS + LOADING_SECONDS
+    if measurement:
+        fixed = round(STARTING_SECONDS + measurement.loading_seconds)
+        return tokens / measurement.tokens_per_second + fixed, "measured in a test drive"
     if machine.measured_tokens_per_second:
         seconds = tokens / machine.measured_tokens_per_second
-        return seconds + LOADING_SECONDS, "from your last run with this model and method"
-    if machine.has_gpu or model.parameters is None:
-        return None, "not known before the first run with this model on this computer"
+        return seconds + fixed, "from your last run with this model and method"
+    if machine.device == "cuda" or model.parameters is None:
+        return None, "not known before a test drive or the first run with this model"
     per_token: float = OPERATIONS_PER_WEIGHT[method.saves] * model.parameters
     if method.base != "plain":
         per_token *= UNPACKING_CPU_SLOWDOWN
     speed = CPU_OPERATIONS_PER_SECOND * machine.cpu_cores
-    return (
-        tokens * per_token / speed + LOADING_SECONDS,
-        f"estimated for {machine.cpu_cores} CPU cores",
-    )
+    return tokens * per_token / speed + fixed, f"estimated for {machine.cpu_cores} CPU cores"

@@ -13,6 +13,9 @@ from workbench.settings import Settings, child_environment, ensure_dir
 # session of its own, in which the child also outlives the terminal.
 NEW_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
+# glibc moves this threshold up to 32 MB by itself and then keeps freed tensors; a fixed one hands them back.
+FREQUENT_RETURN = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
+
 
 def start_child(
     arguments: Sequence[str],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,16 @@ from workbench.data.conversations import read_conversations
 from workbench.data.split import split_rows
 from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
-from workbench.hardware import look
+from workbench.facts import DataFacts, Machine
+from workbench.hardware import describe_machine, look
+from workbench.measurements import Measurement, MeasurementStore
 from workbench.models.catalogue import ModelSource, find_model
 from workbench.models.store import ModelStore, check_model_folder
-from workbench.models.tokens import read_lengths, token_cache_path
-from workbench.plan import DataFacts, Machine, Plan, make_plan
+from workbench.models.tokens import read_lengths, read_supervised_lengths, token_cache_path
+from workbench.plan import Plan, make_plan
 from workbench.presets import find_recipe, methods
+from workbench.probing import test_drive
+from workbench.remedies import Remedy, find_remedies, find_shortage
 from workbench.runs.store import DataPart, DataReference, Run, RunStore
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
@@ -60,6 +65,7 @@ class Services:
     supervisor: Supervisor
     chat: ChatProcess
     tokenizer: TokenizerProcess
+    measurements: MeasurementStore
 
     @classmethod
     def for_workspace(cls, settings: Settings) -> Services:
@@ -73,6 +79,7 @@ class Services:
             supervisor=Supervisor(settings, runs),
             chat=ChatProcess(settings),
             tokenizer=TokenizerProcess(settings),
+            measurements=MeasurementStore(settings.home_dir / "measurements", describe_machine()),
         )
 
     def configure(
@@ -128,38 +135,81 @@ class Services:
         Raises:
             WorkbenchError: Settings that cannot work together, or not with this model.
         """
-        hardware = look(self.settings.home_dir)
         source = find_model(config.model, allow_folder=allow_folder)
         facts = self.models.facts(source)
         if conflicts := find_conflicts(config, facts):
             raise WorkbenchError(" ".join(conflicts))
-        return make_plan(
+        make = functools.partial(
+            make_plan,
             config,
-            [
-                DataFacts(
-                    info.row_count, info.mean_characters, weight, self.token_lengths(info, source)
-                )
-                for info, weight in data.parts
-            ],
+            [self._data_facts(info, weight, source) for info, weight in data.parts],
             facts,
             methods()[config.method],
-            Machine(hardware.cpu_cores, bool(hardware.gpus), self._measured_speed(config)),
+            self._machine(config),
             separate_validation_rows=data.validation.row_count if data.validation else None,
+            download_bytes=0 if self.models.is_here(source) else 2 * (facts.parameters or 0),
         )
+        plan = make()
+        measurement = self.measurements.find(plan.config, plan.work.hardest_tokens)
+        return make(measurement=measurement) if measurement else plan
 
-    def start(self, plan: Plan, data: DataChoice, name: str) -> Run:
+    def start(self, plan: Plan, data: DataChoice, name: str, *, force: bool = False) -> Run:
         """Create a run for a plan and start its process.
 
+        Args:
+            plan: What to do.
+            data: What to learn from.
+            name: What to call it; empty for the data's name.
+            force: Start although memory or disk are short.
+
         Raises:
-            WorkbenchError: Another run is training, or the disk is full.
+            WorkbenchError: Another run is training, or memory or disk cannot hold it.
         """
         self.supervisor.check_free()
+        if not force and (shortage := find_shortage(plan)):
+            raise shortage
         run = self.create_run(plan, data, name)
-        self.supervisor.start(run)
+        self.supervisor.start(run, hand_memory_back=plan.hands_memory_back)
         return run
 
-    def create_run(self, plan: Plan, data: DataChoice, name: str) -> Run:
-        """Write the run directory of a plan.
+    def test_drive(
+        self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False
+    ) -> Measurement:
+        """Do two real steps on the longest examples in a process of its own; later plans use the result.
+
+        Raises:
+            WorkbenchError: A run is training, the model is not here yet, or the test drive failed.
+        """
+        self.supervisor.check_free()
+        source = find_model(config.model, allow_folder=allow_folder)
+        if not self.models.is_here(source):
+            raise WorkbenchError(
+                f"{source.label} is not on this computer yet, so there is nothing to drive.",
+                "It is downloaded when training starts.",
+            )
+        for info, _ in data.parts:
+            self.count_tokens(info, source)
+        self.chat.close()
+        self.tokenizer.close()
+        plan = self.plan(config, data, allow_folder=allow_folder)
+        probes = RunStore(self.settings, self.settings.home_dir / "probes")
+        run = self.create_run(plan, data, "test drive", probes)
+        measurement = test_drive(run, self.settings, hand_memory_back=plan.hands_memory_back)
+        self.measurements.keep(plan.config, plan.work.hardest_tokens, measurement)
+        return measurement
+
+    def remedies(
+        self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False
+    ) -> list[Remedy]:
+        """Return what would make a run fit into memory, the least harmful first."""
+        return find_remedies(
+            config, lambda changed: self.plan(changed, data, allow_folder=allow_folder)
+        )
+
+    def create_run(
+        self, plan: Plan, data: DataChoice, name: str, store: RunStore | None = None
+    ) -> Run:
+        """Write the run directory of a plan, among the runs or in another store.
 
         Raises:
             WorkbenchError: The disk is full.
@@ -175,7 +225,9 @@ class Services:
             else None,
             general_check=self._part(self.datasets.info(GENERAL_CHECK), 1.0),
         )
-        return self.runs.create(config, reference, name or data.name, plan.reasons, plan.seconds)
+        return (store or self.runs).create(
+            config, reference, name or data.name, plan.reasons, plan.seconds
+        )
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Remove a dataset, unless a run needs it.
@@ -243,6 +295,26 @@ class Services:
     def _part(self, info: DatasetInfo, weight: float) -> DataPart:
         path = str(self.datasets.path(info.id))
         return DataPart(info.id, info.name, path, info.sha256, info.row_count, weight)
+
+    def _data_facts(self, info: DatasetInfo, weight: float, source: ModelSource) -> DataFacts:
+        lengths = supervised = None
+        if self.models.is_here(source):
+            model_dir = self.models.directory(source)
+            cache = token_cache_path(self.datasets.path(info.id), model_dir)
+            lengths, supervised = read_lengths(cache), read_supervised_lengths(cache)
+        return DataFacts(info.row_count, info.mean_characters, weight, lengths, supervised)
+
+    def _machine(self, config: TrainingConfig) -> Machine:
+        hardware = look(self.settings.home_dir)
+        gpu = hardware.gpus[0] if hardware.gpus else None
+        return Machine(
+            cpu_cores=hardware.cpu_cores,
+            device="cuda" if gpu else "cpu",
+            device_name=gpu.name if gpu else f"this computer ({hardware.cpu_cores} CPU cores)",
+            free_memory_bytes=gpu.free_bytes if gpu else hardware.free_memory_bytes,
+            free_disk_bytes=hardware.free_disk_bytes,
+            measured_tokens_per_second=self._measured_speed(config),
+        )
 
     def _measured_speed(self, config: TrainingConfig) -> float | None:
         """Return tokens per second of the newest finished run with this model and method here."""

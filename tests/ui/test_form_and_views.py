@@ -5,7 +5,6 @@ import pytest
 
 from workbench.config import build_config, setting_fields
 from workbench.downloads import FetchProgress
-from workbench.presets import methods
 from workbench.runs.events import (
     DownloadEvent,
     EvaluationEvent,
@@ -165,7 +164,7 @@ def test_a_system_prompt_is_labelled_in_the_preview():
 def test_the_plan_says_why(services):
     config = services.configure(None, {})
     made = services.plan(config, services.choose_data({"sample-identity": 1}))
-    text = plan_details(made, methods()["lora"])
+    text = plan_details(made)
     assert "because" in text
     assert "examples" in text
 

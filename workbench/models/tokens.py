@@ -84,6 +84,16 @@ def read_lengths(path: Path) -> NDArray[np.int64] | None:
     return None if arrays is None else np.diff(arrays["ends"], prepend=0)
 
 
+def read_supervised_lengths(path: Path) -> NDArray[np.int64] | None:
+    """Return how many tokens of every example the loss counts, or ``None`` when the cache has none."""
+    arrays = _load(path, "ends", "supervised")
+    if arrays is None:
+        return None
+    counted = np.concatenate([[0], np.cumsum(arrays["supervised"], dtype=np.int64)])
+    lengths: NDArray[np.int64] = np.diff(counted[arrays["ends"]], prepend=0)
+    return lengths
+
+
 def token_report(lengths: NDArray[np.int64], limit_tokens: int) -> TokenReport:
     """Summarize lengths.
 

@@ -115,8 +115,8 @@ class Run:
 class RunStore:
     """The runs of one workspace."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.root_dir = settings.runs_dir
+    def __init__(self, settings: Settings, root_dir: Path | None = None) -> None:
+        self.root_dir = root_dir or settings.runs_dir
 
     def create(
         self,

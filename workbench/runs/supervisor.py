@@ -14,7 +14,7 @@ import psutil
 from filelock import FileLock
 
 from workbench.errors import WorkbenchError
-from workbench.processes import start_child
+from workbench.processes import FREQUENT_RETURN, start_child
 from workbench.runs.events import read_events
 from workbench.runs.status import RunSnapshot, derive_status
 from workbench.runs.store import Run, RunStore, read_json, write_json
@@ -41,8 +41,12 @@ class Supervisor:
         self._trainer = trainer
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, run: Run) -> None:
+    def start(self, run: Run, *, hand_memory_back: bool = False) -> None:
         """Start the run's process. One run trains at a time.
+
+        Args:
+            run: Which.
+            hand_memory_back: Its allocator returns freed memory at once, which is slower.
 
         Raises:
             WorkbenchError: Another run is training, or this one was started before.
@@ -52,7 +56,8 @@ class Supervisor:
             if run.process_path.exists():
                 raise WorkbenchError(f"{run.name} was started already.", "Start a new run.")
             arguments = [*self._trainer, str(run.directory)]
-            child = start_child(arguments, self._settings, run.log_path)
+            environment = FREQUENT_RETURN if hand_memory_back else {}
+            child = start_child(arguments, self._settings, run.log_path, environment=environment)
             self._children[run.id] = child
             created = psutil.Process(child.pid).create_time()
             write_json(run.process_path, {"pid": child.pid, "create_time": created})

@@ -33,6 +33,8 @@ from workbench.training.reporter import Reporter
 from workbench.training.trainer import ExampleList, WorkbenchTrainer, mean_loss, supervised_logits
 
 Emit = Callable[[Event], None]
+# Every position has logits when the base model is looked at; a training step must stay the largest thing.
+LOOKING_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def assemble(
         )
     cut = functools.partial(
         micro_batches,
-        token_budget=config.micro_batch_tokens,
+        token_budget=config.token_budget,
         padded=padded,
         pad_id=tokenizer.pad_token_id or 0,
     )
@@ -78,11 +80,13 @@ def assemble(
     general = _general_skills(run, data, model, cut, compute)
     total_steps = config.total_steps(len(data.train))
     model = make_trainable(model, config, total_steps)
+    if config.activation_checkpointing == "on":
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     saving = prepare_saving(model, config, run.directory / "initial")
     callbacks = [reporter, RankAllocation()] if config.method == "adalora" else [reporter]
     trainer = WorkbenchTrainer(
         compute=compute,
-        token_budget=config.micro_batch_tokens,
+        token_budget=config.token_budget,
         padded=padded,
         on_step=reporter.on_step_computed,
         model=model,
@@ -113,6 +117,7 @@ def _general_skills(
         return None
     model.eval()
     look = functools.partial(supervised_logits, model, compute=compute)
+    cut = functools.partial(cut, token_budget=min(LOOKING_TOKENS, run.config.token_budget))
     skills = GeneralSkills(data.general, cut, look, run.config.seed)
     return skills, run.config.general_rows_per_step(len(data.train))
 

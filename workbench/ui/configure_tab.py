@@ -1,14 +1,17 @@
-"""Configure tab: model, method and settings on the left; on the right the plan, always up to date."""
+"""Configure tab: model, method and settings; beside them the plan, always up to date."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from workbench.config import STARTER_MODEL, build_config
+from workbench.compatibility import unavailable_methods
+from workbench.config import STARTER_MODEL, TrainingConfig, build_config
+from workbench.data.store import GENERAL
 from workbench.errors import WorkbenchError
 from workbench.models.catalogue import catalogue, find_model
 from workbench.plan import Plan
@@ -17,17 +20,23 @@ from workbench.services import DataChoice, Services
 from workbench.ui.data_mix import read_choice
 from workbench.ui.form import (
     automatic_fields,
-    automatic_text,
+    automatic_update,
     build_field,
     field_names,
     form_values,
+    is_switch,
     read_form,
 )
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
-from workbench.ui.views import plain, plan_details
+from workbench.ui.plan_panel import build_plan_panel, drive
+from workbench.ui.views import plain
 from workbench.words import describe_bytes
 
 NO_PRESET = "defaults"
+AUTOMATIC_WORDS = (
+    "Fields that say *auto* are chosen for you; the plan says why. Empty a field to go back."
+)
+GROUPS = ("Recommended", "Relatives of LoRA", "Whole model", "Small additions")
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,20 @@ class ConfigureTab:
         Raises:
             WorkbenchError: A setting or a dataset cannot be used.
         """
-        count = len(self.components) - len(self.settings)
-        config = services.configure(None, read_form(self.names, values[count:]))
-        data = read_choice(services, values[:count])
-        return services.plan(config, data), data
+        data = read_choice(services, values[: self._data_count])
+        return services.plan(self.config(services, values), data), data
+
+    def config(self, services: Services, values: Sequence[Any]) -> TrainingConfig:
+        """Read the settings alone.
+
+        Raises:
+            WorkbenchError: A setting cannot be used.
+        """
+        return services.configure(None, read_form(self.names, values[self._data_count :]))
+
+    @property
+    def _data_count(self) -> int:
+        return len(self.components) - len(self.settings)
 
     def component(self, name: str) -> Any:
         """Return the component of one setting."""
@@ -64,59 +83,50 @@ def build_configure_tab(
     services: Services, page: gr.Blocks, opened: gr.Tab, data: list[Any]
 ) -> ConfigureTab:
     """Lay the tab out and wire it."""
-    offered_methods = methods()
     with gr.Row():
         with gr.Column(scale=5, min_width=420):
-            preset = gr.Dropdown(
-                [("Defaults (fit most data)", NO_PRESET), *_preset_choices()],
-                value=NO_PRESET,
-                label="Start from",
-                info="Fills in the settings below for a purpose; change anything afterwards.",
-                elem_id="configure-preset",
-            )
-            model = gr.Dropdown(
-                _model_choices(),
-                value=STARTER_MODEL,
-                label="Model",
-                info="Choose one, or type the name of any chat model on huggingface.co, as owner/name.",
-                allow_custom_value=True,
-                elem_id="configure-model",
-            )
-            model_help = gr.Markdown(_model_words(STARTER_MODEL), elem_classes="wb-help")
-            method = gr.Radio(
-                [(preset.label, name) for name, preset in offered_methods.items()],
-                value="lora",
-                label="Method",
-                info="How the model's weights are changed.",
-                elem_id="configure-method",
-            )
-            method_help = gr.Markdown(_method_words("lora"), elem_classes="wb-help")
+            preset, model, model_help, method, method_help = _build_choices()
             fields: dict[str, Any] = {}
+            switches = [name for name in field_names("basic") if is_switch(name)]
             with gr.Row():
                 for name in field_names("basic"):
-                    fields[name] = build_field(name)
+                    if name not in switches:
+                        fields[name] = build_field(name)
+            for name in switches:  # a sentence beside a box needs the whole width
+                fields[name] = build_field(name)
+            with gr.Row():
+                gr.Markdown(AUTOMATIC_WORDS, elem_classes="wb-help")
+                reset = gr.Button(
+                    "Back to automatic",
+                    size="sm",
+                    scale=0,
+                    min_width=160,
+                    elem_id="configure-reset",
+                )
             with gr.Accordion("Advanced", open=False), gr.Row():
                 for name in field_names("advanced"):
                     fields[name] = build_field(name)
         with gr.Column(scale=3, min_width=280, elem_classes="wb-plan"):
-            plan_view = gr.Markdown(elem_id="configure-plan")
+            panel = build_plan_panel()
 
     names = ["model", "method", *fields]
     settings = [model, method, *fields.values()]
     tab = ConfigureTab(names, settings, [*data, *settings])
-
     automatic = automatic_fields(list(fields))
+    general = fields["general_data"]
 
     def update_plan(*values: Any) -> list[Any]:
         try:
-            plan, _ = tab.read(services, values)
+            plan, chosen = tab.read(services, values)
+            remedies = (
+                services.remedies(tab.config(services, values), chosen)
+                if plan.fit == "will not fit"
+                else []
+            )
         except WorkbenchError as error:
-            return [
-                f"### This needs a change\n\n{plain(str(error))}",
-                *[gr.skip()] * len(automatic),
-            ]
-        placeholders = [gr.update(placeholder=automatic_text(n, plan.config)) for n in automatic]
-        return [plan_details(plan, offered_methods[plan.config.method]), *placeholders]
+            return [*panel.show_problem(error), *[gr.skip()] * len(automatic)]
+        hints = [automatic_update(name, plan.config) for name in automatic]
+        return [*panel.show(plan, chosen, remedies), *hints]
 
     @user_errors
     def count_tokens(*values: Any) -> None:
@@ -133,8 +143,8 @@ def build_configure_tab(
         config = build_config({} if name == NO_PRESET else find_recipe(name).config)
         return form_values(config, names)
 
-    def describe_model(model_id: str | None) -> str:
-        return _model_words(model_id or "")
+    def describe_model(model_id: str | None) -> list[Any]:
+        return [_model_words(model_id or ""), gr.update(choices=method_choices(services, model_id))]
 
     def describe_method(method_id: str) -> list[Any]:
         config = build_config({"method": method_id})
@@ -143,15 +153,83 @@ def build_configure_tab(
             *(gr.update(visible=config.uses(name)) for name in fields),
         ]
 
+    def apply_remedy(remedies: list[dict[str, Any]], number: int) -> list[Any]:
+        changes = remedies[number]
+        return [changes.get(name, gr.skip()) for name in names]
+
+    @user_errors
+    def test_drive(*values: Any) -> Iterator[list[Any]]:
+        _, chosen = tab.read(services, values)
+        yield from drive(services, tab.config(services, values), chosen)
+
     preset.change(apply_preset, preset, settings, **PRIVATE)
-    model.change(describe_model, model, model_help, **QUIET)
+    model.change(describe_model, model, [model_help, method], **QUIET)
     method.change(describe_method, method, [method_help, *fields.values()], **QUIET)
+    reset.click(lambda: [""] * len(automatic), None, [fields[n] for n in automatic], **PRIVATE)
+    for number, button in enumerate(panel.buttons):
+        apply = functools.partial(apply_remedy, number=number)
+        button.click(apply, panel.remedies, settings, **PRIVATE)
+    opened.select(lambda: gr.update(choices=_general_choices(services)), None, general, **QUIET)
     changes = [page.load, *(component.change for component in tab.components)]
-    planned = [plan_view, *(fields[name] for name in automatic)]
+    planned = [*panel.outputs, *(fields[name] for name in automatic)]
     gr.on(changes, update_plan, tab.components, planned, **FOLLOW)
     counted = gr.on([opened.select, model.change], count_tokens, tab.components, None, **FOLLOW)
     counted.then(update_plan, tab.components, planned, **FOLLOW)
+    driving = panel.drive.click(
+        test_drive, tab.components, [panel.drive, panel.driven], concurrency_limit=1, **PRIVATE
+    )
+    driving.then(update_plan, tab.components, planned, **FOLLOW)
     return tab
+
+
+def _build_choices() -> tuple[Any, Any, Any, Any, Any]:
+    preset = gr.Dropdown(
+        [("Defaults (fit most data)", NO_PRESET), *_preset_choices()],
+        value=NO_PRESET,
+        label="Start from",
+        info="Fills in the settings below for a purpose; change anything afterwards.",
+        elem_id="configure-preset",
+    )
+    model = gr.Dropdown(
+        _model_choices(),
+        value=STARTER_MODEL,
+        label="Model",
+        info="Choose one, or type the name of any chat model on huggingface.co, as owner/name.",
+        allow_custom_value=True,
+        elem_id="configure-model",
+    )
+    model_help = gr.Markdown(_model_words(STARTER_MODEL), elem_classes="wb-help")
+    method = gr.Dropdown(
+        method_choices(None, STARTER_MODEL),
+        value="lora",
+        label="Method",
+        info="How the model's weights are changed. LoRA is right for almost everything.",
+        elem_id="configure-method",
+    )
+    method_help = gr.Markdown(_method_words("lora"), elem_classes="wb-help")
+    return preset, model, model_help, method, method_help
+
+
+def method_choices(services: Services | None, model_id: str | None) -> list[tuple[str, str]]:
+    """Return the methods by group; those that cannot train the model say so, and come last."""
+    reasons: dict[str, str] = {}
+    if services:
+        try:
+            reasons = unavailable_methods(services.models.facts(find_model(model_id or "")))
+        except WorkbenchError:
+            reasons = {}  # the plan says what is wrong with the model
+    offered = sorted(
+        methods().items(), key=lambda item: (item[0] in reasons, GROUPS.index(item[1].group))
+    )
+    return [
+        (f"{m.label} (not for this model)" if name in reasons else f"{m.label}: {m.summary}", name)
+        for name, m in offered
+    ]
+
+
+def _general_choices(services: Services) -> list[tuple[str, str]]:
+    own = [("The workbench's own questions", GENERAL)]
+    return own + [(info.name, info.id) for info in services.datasets.uploads() if info.is_usable]
 
 
 def _preset_choices() -> list[tuple[str, str]]:
@@ -172,4 +250,4 @@ def _model_words(model_id: str) -> str:
 
 def _method_words(method_id: str) -> str:
     method = methods()[method_id]
-    return f"{plain(method.summary)} **When:** {plain(method.when)} **Cost:** {plain(method.cost)}"
+    return f"**When:** {plain(method.when)} **Cost:** {plain(method.cost)}"

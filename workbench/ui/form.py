@@ -14,6 +14,7 @@ from workbench.config import (
     is_automatic_allowed,
     setting_fields,
 )
+from workbench.data.store import GENERAL
 
 # These two have richer widgets of their own in the Configure tab.
 SEPARATE = frozenset({"model", "method"})
@@ -34,15 +35,27 @@ def build_field(name: str) -> gr.components.Component:
         "value": field.default,
         "elem_id": f"configure-{name.replace('_', '-')}",
         "min_width": 200,
+        "visible": TrainingConfig().uses(name),
     }
     options = choices(name)
+    if options and is_automatic_allowed(name):
+        return gr.Dropdown([(automatic_text(name, None), ""), *options], **common | {"value": ""})
     if options:
         return gr.Dropdown(options, **common)
+    if is_switch(name):
+        return gr.Checkbox(**common)
+    if name == "general_data":  # the Configure tab lists the person's own datasets, too
+        return gr.Dropdown([("The workbench's own questions", GENERAL)], **common)
     if field.annotation is str:
         return gr.Textbox(max_lines=1, **common)
     if is_automatic_allowed(name):  # a number field cannot be empty, a text field can
         return gr.Textbox(max_lines=1, placeholder=automatic_text(name, None), **common)
     return gr.Number(**common)
+
+
+def is_switch(name: str) -> bool:
+    """Say whether a setting is on or off."""
+    return TrainingConfig.model_fields[name].annotation is bool
 
 
 def automatic_fields(names: Sequence[str]) -> list[str]:
@@ -55,7 +68,17 @@ def automatic_text(name: str, chosen: TrainingConfig | None) -> str:
     if name == "max_steps":
         return "no limit"
     value = getattr(chosen, name) if chosen else None
-    return "automatic" if value is None else f"automatic: {value:g}"
+    if value is None:
+        return "auto"
+    return f"auto: {value if isinstance(value, str) else format(value, 'g')}"
+
+
+def automatic_update(name: str, chosen: TrainingConfig) -> Any:
+    """Return the update that makes a field say what was chosen automatically."""
+    text = automatic_text(name, chosen)
+    if choices(name):
+        return gr.update(choices=[(text, ""), *choices(name)])
+    return gr.update(placeholder=text)
 
 
 def read_form(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
@@ -68,4 +91,8 @@ def read_form(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
 
 def form_values(config: TrainingConfig, names: Sequence[str]) -> list[Any]:
     """Return what the fields show for a configuration."""
-    return [getattr(config, name) for name in names]
+    values = [getattr(config, name) for name in names]
+    return [
+        "" if value is None and choices(name) else value
+        for name, value in zip(names, values, strict=True)
+    ]

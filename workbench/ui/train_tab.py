@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.errors import WorkbenchError
+from workbench.remedies import find_shortage
 from workbench.runs.store import Run
 from workbench.services import Services
 from workbench.ui.charts import loss_figure
@@ -41,6 +42,11 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         kill = gr.Button(
             "Stop now, discard", variant="stop", scale=1, visible=False, elem_id="train-kill"
         )
+    force = gr.Checkbox(
+        label="Start anyway, although memory or disk are short",
+        visible=False,
+        elem_id="train-force",
+    )
     status = gr.HTML(run_status(None, None), elem_id="train-status")
     chart = gr.Plot(show_label=False, visible=False, elem_id="train-chart")
     with gr.Accordion("Technical log", open=False):
@@ -49,11 +55,11 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     drawn = gr.State("")  # what the chart shows: run and number of points
 
     @user_errors
-    def start_run(run_name: str, *values: Any) -> Any:
+    def start_run(run_name: str, forced: bool, *values: Any) -> Any:
         plan, data = configure.read(services, values)
         services.chat.close()  # its memory is needed now
         services.tokenizer.close()
-        run = services.start(plan, data, run_name or "")
+        run = services.start(plan, data, run_name or "", force=forced)
         return gr.Dropdown(run_choices(services), value=run.id)
 
     def reopen() -> Any:
@@ -70,12 +76,14 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         if run_id:
             services.supervisor.kill(services.runs.get(run_id))
 
-    def promise_plan(*values: Any) -> str:
+    def promise_plan(*values: Any) -> list[Any]:
         try:
             plan, _ = configure.read(services, values)
         except WorkbenchError as error:
-            return f"**Not ready:** {plain(str(error))}"
-        return f"{plan_sentence(plan)} You may close this page meanwhile."
+            return [f"**Not ready:** {plain(str(error))}", gr.Checkbox(visible=False)]
+        shortage = find_shortage(plan)
+        words = plain(shortage.message) if shortage else "You may close this page meanwhile."
+        return [f"{plan_sentence(plan)} {words}", gr.Checkbox(visible=shortage is not None)]
 
     @user_errors
     def refresh(run_id: str | None, already_drawn: str) -> list[Any]:
@@ -95,7 +103,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     view = [status, chart, start, stop, kill, log, drawn]
     start.click(
         start_run,
-        [name, *configure.components],
+        [name, force, *configure.components],
         run_choice,
         concurrency_limit=1,
         **PRIVATE,
@@ -105,7 +113,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     timer.tick(refresh, [run_choice, drawn], view, **QUIET)
     run_choice.change(refresh, [run_choice, drawn], view, **QUIET)
     changes = [page.load, *(component.change for component in configure.components)]
-    gr.on(changes, promise_plan, configure.components, promise, **FOLLOW)
+    gr.on(changes, promise_plan, configure.components, [promise, force], **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
 
 

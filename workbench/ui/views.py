@@ -13,7 +13,6 @@ from workbench.config import TrainingConfig, field_extra
 from workbench.data.formats import Message
 from workbench.downloads import FetchProgress
 from workbench.plan import Plan
-from workbench.presets import MethodPreset
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
 from workbench.words import describe_bytes, describe_clock, describe_duration
@@ -74,22 +73,53 @@ def plan_sentence(plan: Plan) -> str:
     )
 
 
-def plan_details(plan: Plan, method: MethodPreset) -> str:
+def plan_details(plan: Plan) -> str:
     """Say what will happen and why, as Markdown."""
-    config = plan.config
+    config, work = plan.config, plan.work
     lines = [
         f"### The plan\n\n{plan_sentence(plan)}",
-        f"- **{plan.train_rows:,} examples** to learn from, **{plan.validation_rows:,}** held back to check",
-        f"- **{plan.total_tokens:,} tokens** to read{_length_words(plan)}",
-        f"- **{plain(method.label)}**: {plain(method.cost)}",
+        f"- **{work.train_rows:,} examples** to learn from, **{work.validation_rows:,}** held back to check",
+        f"- **{work.total_tokens:,} tokens** to read{_length_words(plan)}",
     ]
     lines += [
         f"- {_setting_words(config, name)}, because {plain(reason)}"
         for name, reason in plan.reasons.items()
-        if name in ("epochs", "learning_rate", "batch_size")
+        if name in ("epochs", "learning_rate", "batch_size", "activation_checkpointing")
         and not (name == "epochs" and config.max_steps)  # the steps decide then
+        and not (name == "activation_checkpointing" and config.activation_checkpointing == "off")
     ]
+    lines += [f"- **Note:** {plain(warning)}" for warning in plan.warnings]
     return "\n".join([lines[0], "", *lines[1:]])
+
+
+FIT_WORDS = {
+    "fits": "It fits.",
+    "tight": "It is tight: close other programs.",
+    "will not fit": "It will not fit.",
+    "unknown": "",
+}
+
+
+def plan_needs(plan: Plan) -> str:
+    """Draw memory and disk against what there is, as HTML."""
+    machine = plan.machine
+    if plan.peak_memory_bytes is None:
+        return '<p class="wb-help">What memory it needs is known once the model is here.</p>'
+    how = "measured" if plan.measurement else "estimated"
+    needs = [_need("Memory", plan.peak_memory_bytes, machine.free_memory_bytes, how, plan.fit)]
+    if plan.disk_bytes is not None:
+        fit = "will not fit" if plan.disk_is_short else "fits"
+        needs.append(_need("Disk", plan.disk_bytes, machine.free_disk_bytes, "at most", fit))
+    return f'<div class="wb-needs">{"".join(needs)}<p>{FIT_WORDS[plan.fit]}</p></div>'
+
+
+def _need(label: str, needed: int, free: int | None, how: str, fit: str) -> str:
+    share = min(100.0, 100 * needed / free) if free else 0.0
+    of = f" of {describe_bytes(free)} free" if free is not None else ""
+    return (
+        f'<div class="wb-need wb-{fit.replace(" ", "-")}">{label}: <b>{describe_bytes(needed)}</b>'
+        f'{of} ({how})<div class="wb-bar"><div style="width:{share:.0f}%"></div></div></div>'
+    )
 
 
 def _length_words(plan: Plan) -> str:
@@ -233,4 +263,5 @@ def _rows_by_dataset(snapshot: RunSnapshot) -> str:
 def _setting_words(config: TrainingConfig, name: str) -> str:
     value, unit = getattr(config, name), field_extra(name)["unit"]
     label = TrainingConfig.model_fields[name].title
-    return f"{label} **{value:g}**{f' {unit}' if unit else ''}"
+    shown = value if isinstance(value, str) else f"{value:g}"
+    return f"{label} **{shown}**{f' {unit}' if unit else ''}"

@@ -1,0 +1,66 @@
+from dataclasses import replace
+
+import pytest
+
+from workbench.config import build_config
+from workbench.facts import DataFacts, Machine
+from workbench.models.catalogue import ModelFacts, catalogue
+from workbench.plan import make_plan
+from workbench.presets import methods
+from workbench.remedies import find_remedies, find_shortage
+
+GB = 1_000_000_000
+
+
+def plan_on(free_gb, config, free_disk_gb=1000):
+    entry = catalogue()[config.model]
+    machine = Machine(
+        2, free_memory_bytes=round(free_gb * GB), free_disk_bytes=round(free_disk_gb * GB)
+    )
+    facts = ModelFacts(entry.parameters, entry.architecture)
+    return make_plan(config, [DataFacts(1000, 2000.0)], facts, methods()[config.method], machine)
+
+
+@pytest.mark.parametrize(("free_gb", "fit"), [(100, "fits"), (0.1, "will not fit")])
+def test_what_is_needed_is_held_against_what_is_free(free_gb, fit):
+    assert plan_on(free_gb, build_config({})).fit == fit
+
+
+def test_what_is_not_known_is_not_promised():
+    machine = Machine(2)
+    config = build_config({})
+    made = make_plan(config, [DataFacts(10, 10.0)], ModelFacts(), methods()["lora"], machine)
+    assert made.fit == "unknown"
+    assert made.peak_memory_bytes is None
+    assert find_shortage(made) is None
+
+
+def test_pieces_shrink_and_layers_are_computed_twice_before_it_gives_up():
+    roomy, short = plan_on(100, build_config({})), plan_on(2, build_config({}))
+    assert roomy.config.micro_batch_tokens == 2048
+    assert roomy.config.activation_checkpointing == "off"
+    assert short.config.micro_batch_tokens < 2048
+    assert short.fit == "fits"
+    assert "does not fit" in short.reasons["micro_batch_tokens"]
+    assert plan_on(1.5, build_config({})).config.activation_checkpointing == "on"
+
+
+def test_a_run_that_does_not_fit_is_refused_with_what_would_help():
+    config = build_config({"method": "full", "model": "qwen2.5-7b-instruct"})
+    shortage = find_shortage(plan_on(16, config))
+    assert "16.0 GB free" in shortage.message
+    labels = [r.label for r in find_remedies(config, lambda changed: plan_on(16, changed))]
+    assert "Squeeze the model to 4 bits (QLoRA)" in labels
+    assert "Train an adapter instead (LoRA)" not in labels
+    assert any("Qwen2.5 0.5B" in label for label in labels)
+
+
+def test_a_full_disk_is_a_shortage():
+    made = plan_on(100, build_config({"method": "full"}), free_disk_gb=0.5)
+    assert "0.5" in find_shortage(made).message or "500 MB" in find_shortage(made).message
+    assert find_shortage(replace(made, disk_bytes=None)) is None
+
+
+def test_memory_is_handed_back_only_where_there_is_not_plenty():
+    assert not plan_on(100, build_config({})).hands_memory_back
+    assert plan_on(4, build_config({})).hands_memory_back

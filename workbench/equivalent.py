@@ -1,0 +1,50 @@
+"""The same run from the command line, or as YAML: what the page shows for copying."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from workbench.config import TrainingConfig, setting_fields
+from workbench.plan import Plan
+
+
+def chosen_settings(config: TrainingConfig, reasons: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a person set: neither automatic nor the default."""
+    return {
+        name: getattr(config, name)
+        for name, field in setting_fields().items()
+        if name not in reasons and getattr(config, name) not in (None, field.default)
+    }
+
+
+def as_yaml(plan: Plan) -> str:
+    """Return the settings that differ from the defaults, as ``--config`` reads them."""
+    chosen = chosen_settings(plan.config, plan.reasons)
+    named = {"model": plan.config.model, "method": plan.config.method}
+    return yaml.safe_dump(named | chosen, sort_keys=False, allow_unicode=True)
+
+
+def as_command(plan: Plan, data: Any) -> str:
+    """Return the command that starts the same run.
+
+    Args:
+        plan: What to do.
+        data: The ``DataChoice``; datasets go by their names.
+    """
+    chosen = chosen_settings(plan.config, plan.reasons)
+    words = ["workbench", "train"]
+    for info, weight in data.parts:
+        name = info.id if info.id.startswith("sample-") else info.name
+        words += ["--data", name if weight == 1 else f"{name}:{weight:g}"]
+    if data.validation:
+        words += ["--validation", data.validation.name]
+    for option in ("model", "method"):
+        if option in chosen:
+            words += [f"--{option}", str(chosen.pop(option))]
+    if chosen:
+        words += ["--set", *(f"{name}={value}" for name, value in chosen.items())]
+    return shlex.join(words)

@@ -1,0 +1,101 @@
+"""What a plan is made from: the data and the computer, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# English text has about 4.2 characters a token with a 49k vocabulary (measured on the samples with
+# the starter model), other scripts fewer; the chat template adds about 31 tokens to a conversation.
+CHARACTERS_PER_TOKEN = 4.2
+TEMPLATE_TOKENS = 31
+SUPERVISED_SHARE = 0.75  # of all tokens, where not counted; Alpaca data has 0.6 to 0.8
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the plan needs to know of a dataset.
+
+    Attributes:
+        row_count: Usable rows.
+        mean_characters: Of a row, all messages together.
+        weight: How often an epoch sees each row.
+        token_lengths: int64 (rows,), each row's length in tokens of the model; ``None`` when not
+            counted yet.
+        supervised_lengths: int64 (rows,), how many of them the loss counts; ``None`` likewise.
+    """
+
+    row_count: int
+    mean_characters: float
+    weight: float = 1.0
+    token_lengths: NDArray[np.int64] | None = None
+    supervised_lengths: NDArray[np.int64] | None = None
+
+    def kept_lengths(self, longest_tokens: int, too_long: str) -> NDArray[np.int64]:
+        """Return the length in tokens of every row that is kept at a maximum length."""
+        if self.token_lengths is None:
+            mean_tokens = round(self.mean_characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS)
+            return np.full(self.row_count, min(longest_tokens, mean_tokens))
+        lengths = np.minimum(self.token_lengths, longest_tokens)
+        return lengths[self.token_lengths <= longest_tokens] if too_long == "drop" else lengths
+
+    @property
+    def supervised_share(self) -> float:
+        """The share of tokens that the loss counts."""
+        if self.token_lengths is None or self.supervised_lengths is None:
+            return SUPERVISED_SHARE
+        return float(self.supervised_lengths.sum() / max(1, self.token_lengths.sum()))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the plan needs to know of the computer.
+
+    Attributes:
+        cpu_cores: Physical cores.
+        device: Where it will compute.
+        device_name: What the page calls it.
+        free_memory_bytes: Of the computer or the graphics card; ``None`` when not known.
+        free_disk_bytes: Where the workspace is; ``None`` when not known.
+        measured_tokens_per_second: From the last run here with the same model and method.
+    """
+
+    cpu_cores: int
+    device: Literal["cpu", "cuda"] = "cpu"
+    device_name: str = "CPU"
+    free_memory_bytes: int | None = None
+    free_disk_bytes: int | None = None
+    measured_tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is computed, once every setting has a value.
+
+    Attributes:
+        train_rows: Rows the model learns from in an epoch.
+        validation_rows: Rows held back.
+        row_tokens: Mean tokens of a row.
+        hardest_tokens: Tokens of the hardest step: the longest rows together, with padding.
+        longest_row_tokens: Tokens of the longest row.
+        supervised_share: The share of tokens that the loss counts.
+        total_steps: Optimizer steps.
+        tokens_per_step: Tokens a step reads, general examples among them.
+    """
+
+    train_rows: int
+    validation_rows: int
+    row_tokens: float
+    hardest_tokens: int
+    longest_row_tokens: int
+    supervised_share: float
+    total_steps: int
+    tokens_per_step: float
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens the model reads while training."""
+        return round(self.total_steps * self.tokens_per_step)

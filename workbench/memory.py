@@ -1,0 +1,222 @@
+"""How much memory training needs at most, by part: pure arithmetic over the model's sizes.
+
+On a CPU it is the growth of the process over what it had before the model was loaded; on a graphics card
+what is allocated there. Formulas count what PyTorch keeps for the backward pass of a Llama-like layer
+(norms, attention, gated feed-forward); the constants that were fitted say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from workbench.config import TrainingConfig
+from workbench.models.catalogue import ModelFacts
+from workbench.presets import MethodPreset
+
+# Bytes of a weight that does not learn. NF4 with double quantization has 4.127 bits (arXiv 2305.14314);
+# embeddings and head are never squeezed.
+NF4_BYTES, INT8_BYTES = 0.516, 1.0
+GRADIENT_BYTES = 4  # what learns is fp32 everywhere
+ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.06
+# GaLore keeps Adam's notes of projected matrices, APOLLO of smaller ones: share of Adam's, about rank / width.
+LOW_RANK_OPTIMIZERS = ("galore", "apollo")
+# Bytes at every supervised position and word of the vocabulary: logits, their log-softmax and its gradient.
+HEAD_BYTES = {"fp32": 12, "bf16": 14}
+SUPERVISED_SHARE = 0.75  # of all tokens, where not counted; Alpaca data has 0.6 to 0.8
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a transformer that decide its memory."""
+
+    layers: int
+    width: int
+    inner: int
+    query: int
+    key_value: int
+    vocabulary: int
+    tied: bool
+
+    @classmethod
+    def of(cls, architecture: Mapping[str, Any]) -> Shape | None:
+        """Read them from a ``config.json``; ``None`` where it does not say."""
+        text = architecture.get("text_config", architecture)
+        try:
+            heads = text["num_attention_heads"]
+            head = text.get("head_dim") or text["hidden_size"] // heads
+            return cls(
+                layers=text["num_hidden_layers"],
+                width=text["hidden_size"],
+                inner=text["intermediate_size"],
+                query=heads * head,
+                key_value=(text.get("num_key_value_heads") or heads) * head,
+                vocabulary=text["vocab_size"],
+                tied=bool(text.get("tie_word_embeddings", False)),
+            )
+        except KeyError:
+            return None
+
+    @property
+    def linear_sizes(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of the linear layers in one layer of the model."""
+        return [
+            (self.width, self.query),
+            (self.width, self.key_value),
+            (self.width, self.key_value),
+            (self.query, self.width),
+            (self.width, self.inner),
+            (self.width, self.inner),
+            (self.inner, self.width),
+        ]
+
+    @property
+    def layer_weights(self) -> int:
+        """Weights of the linear layers in one layer."""
+        return sum(inputs * outputs for inputs, outputs in self.linear_sizes)
+
+    @property
+    def embedding_weights(self) -> int:
+        """Weights of the embeddings and, where it has its own, the head."""
+        return self.vocabulary * self.width * (1 if self.tied else 2)
+
+    @property
+    def weights(self) -> int:
+        """All weights, without the few of norms and biases."""
+        return self.layers * self.layer_weights + self.embedding_weights
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of memory by part; the peak is their sum.
+
+    Attributes:
+        weights: The model as it is loaded.
+        learning: Weights that learn in addition, gradients, and the optimizer's notes.
+        activations: What a micro-batch leaves for the backward pass.
+        head: Logits of a micro-batch.
+        workspace: Temporary copies.
+    """
+
+    weights: int
+    learning: int
+    activations: int
+    head: int
+    workspace: int
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.weights + self.learning + self.activations + self.head + self.workspace
+
+
+def estimate_memory(
+    config: TrainingConfig,
+    model: ModelFacts,
+    method: MethodPreset,
+    *,
+    micro_batch_tokens: int,
+    supervised_tokens: int,
+    device: Literal["cpu", "cuda"],
+    precision: Literal["fp32", "bf16"],
+    checkpointing: bool,
+) -> Memory | None:
+    """Estimate the peak; ``None`` where the model's sizes are not known.
+
+    Args:
+        config: The settings.
+        model: The model.
+        method: Its method.
+        micro_batch_tokens: Tokens in the largest micro-batch, padding included where there is any.
+        supervised_tokens: How many of them have logits.
+        device: Where it computes.
+        precision: The number format of activations.
+        checkpointing: Activations of a layer are computed again instead of kept.
+    """
+    shape = Shape.of(model.architecture)
+    if shape is None:
+        return None
+    number = 4 if precision == "fp32" else 2
+    per_token = _activation_bytes(shape, config, method, number)
+    layer_activations = micro_batch_tokens * per_token
+    kept = micro_batch_tokens * shape.width * number  # with checkpointing, only what enters a layer
+    activations = (
+        shape.layers * kept + layer_activations
+        if checkpointing
+        else shape.layers * layer_activations
+    )
+    return Memory(
+        weights=round(_weight_bytes(shape, method, device, number)),
+        learning=round(_learning_bytes(shape, config, method)),
+        activations=round(activations),
+        head=supervised_tokens * shape.vocabulary * HEAD_BYTES[precision],
+        workspace=round(_workspace_bytes(shape, method, device, micro_batch_tokens, number)),
+    )
+
+
+def trained_weights(shape: Shape, config: TrainingConfig) -> float:
+    """Return how many weights learn."""
+    sums = sum(inputs + outputs for inputs, outputs in shape.linear_sizes)
+    tokens = config.virtual_tokens or 0
+    lora = shape.layers * config.lora_rank * sums
+    special: dict[str, float] = {
+        "full": shape.weights,
+        "galore": shape.weights,
+        "apollo": shape.weights,
+        "freeze": min(shape.layers, config.trained_layers or 0) * shape.layer_weights,
+        "adalora": 1.5 * lora,
+        "oft": shape.layers
+        * sum(inputs for inputs, _ in shape.linear_sizes)
+        * (config.oft_block_size - 1)
+        / 2,
+        "ia3": shape.layers * (2 * shape.key_value + shape.inner),
+        "adapter": shape.layers * tokens * shape.width,
+        "prefix": 2 * shape.layers * tokens * shape.key_value,
+        "ptuning": tokens * shape.width + 3 * shape.width**2,
+        "prompt": tokens * shape.width,
+    }
+    return special.get(config.method, lora)
+
+
+def _weight_bytes(shape: Shape, method: MethodPreset, device: str, number: int) -> float:
+    frozen = number if device == "cuda" and method.saves == "adapter" else 4
+    linear = shape.layers * shape.layer_weights
+    per_linear = {"plain": frozen, "nf4": NF4_BYTES, "int8": INT8_BYTES}[method.base]
+    return per_linear * linear + frozen * shape.embedding_weights
+
+
+def _learning_bytes(shape: Shape, config: TrainingConfig, method: MethodPreset) -> float:
+    count = trained_weights(shape, config)
+    optimizer: float = ADAM_BYTES
+    if config.uses("optimizer") and config.optimizer == "adamw-8bit":
+        optimizer = ADAM_8BIT_BYTES
+    if config.method in LOW_RANK_OPTIMIZERS:
+        optimizer *= min(1.0, (config.projection_rank or 0) / shape.width)
+    added = 4 if method.saves == "adapter" else 0
+    return count * (added + GRADIENT_BYTES + optimizer)
+
+
+def _activation_bytes(
+    shape: Shape, config: TrainingConfig, method: MethodPreset, number: int
+) -> float:
+    """Return what one token leaves in one layer.
+
+    Two norms keep their input in fp32 and its normalized form; the linear layers their inputs (query, key and
+    value share one, gate and up another); attention its query, key, value and result; the feed-forward gate,
+    its activation and up.
+    """
+    norms = 2 * (4 + number) * shape.width
+    inputs = number * (2 * shape.width + shape.query + shape.inner)
+    attention = number * 2 * (shape.query + shape.key_value)
+    gate = number * 3 * shape.inner
+    adapter = 4 * config.lora_rank * 7 if method.saves == "adapter" else 0
+    return norms + inputs + attention + gate + adapter
+
+
+def _workspace_bytes(
+    shape: Shape, method: MethodPreset, device: str, tokens: int, number: int
+) -> float:
+    """Return temporary copies: gradients on their way through a layer, and weights unpacked for it."""
+    backward = number * tokens * (6 * shape.inner + 6 * shape.width)
+    unpacked = 0 if method.base == "plain" else number * 2 * shape.width * shape.inner
+    return backward + unpacked
