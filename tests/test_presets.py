@@ -1,8 +1,10 @@
 import pytest
 
-from workbench.config import STARTER_MODEL
+from workbench.config import STARTER_MODEL, TrainingConfig, build_config
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import CatalogueEntry, catalogue
+from workbench.facts import DataFacts, Machine
+from workbench.models.catalogue import CatalogueEntry, ModelFacts, catalogue
+from workbench.plan import make_plan
 from workbench.presets import find_recipe, load_presets, methods, recipes
 from workbench.settings import PRESETS_DIR
 
@@ -37,3 +39,34 @@ def test_a_broken_preset_names_the_file(tmp_path, text, words):
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(WorkbenchError, match="classify-text"):
         find_recipe("nope")
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_can_be_planned_and_every_value_differs_from_the_default_and_says_why(
+    name, services
+):
+    recipe = find_recipe(name)
+    config = services.configure(name, {})
+    plan = services.plan(config, services.choose_data({"sample-reviews": 1.0}))
+    assert plan.total_steps > 0
+    for setting, override in recipe.config.items():
+        assert getattr(plan.config, setting) == override.value
+        assert override.value != getattr(TrainingConfig(), setting), setting
+        assert len(override.why) > 20
+
+
+def test_what_a_person_sets_wins_over_the_recipe(services):
+    assert services.configure("extract-json", {"epochs": 1}).epochs == 1
+
+
+@pytest.mark.parametrize(("name", "card_bytes"), [("gpu-8gb", 8e9), ("gpu-24gb", 24e9)])
+def test_a_recipe_for_a_card_fits_on_it(name, card_bytes):
+    config = build_config(find_recipe(name).settings)
+    entry = catalogue()[config.model]
+    facts = ModelFacts(entry.parameters, entry.architecture)
+    machine = Machine(8, device="cuda", free_memory_bytes=round(0.95 * card_bytes))
+    rows = DataFacts(5000, 1500.0)
+    assert make_plan(config, [rows], facts, methods()[config.method], machine).fit in (
+        "fits",
+        "tight",
+    )

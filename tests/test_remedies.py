@@ -52,7 +52,7 @@ def test_a_run_that_does_not_fit_is_refused_with_what_would_help():
     labels = [r.label for r in find_remedies(config, lambda changed: plan_on(16, changed))]
     assert "Squeeze the model to 4 bits (QLoRA)" in labels
     assert "Train an adapter instead (LoRA)" not in labels
-    assert any("Qwen2.5 0.5B" in label for label in labels)
+    assert any(label.startswith("Take ") for label in labels)
 
 
 def test_a_full_disk_is_a_shortage():

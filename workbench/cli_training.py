@@ -117,6 +117,7 @@ def plan_document(plan: Plan, data: DataChoice) -> dict[str, Any]:
         "tokens": plan.work.total_tokens,
         "supervised_tokens": round(plan.work.total_tokens * plan.work.supervised_share),
         "seconds": plan.seconds,
+        "seconds_per_step": plan.step_seconds,
         "seconds_source": plan.seconds_source,
         "peak_memory_bytes": plan.peak_memory_bytes,
         "free_memory_bytes": plan.machine.free_memory_bytes,

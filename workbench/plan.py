@@ -47,6 +47,7 @@ class Plan:
         reasons: Why each automatic setting has its value, by name.
         work: Rows, tokens and steps.
         seconds: From Start to the tuned model, without a download; ``None`` when not known.
+        step_seconds: Of one step, or ``None``.
         seconds_source: Where ``seconds`` comes from, in words.
         too_long_rows: Rows longer than the maximum length; ``None`` when not counted yet.
         memory: What needs memory, by part; ``None`` when the model's sizes are not known.
@@ -62,6 +63,7 @@ class Plan:
     reasons: dict[str, str]
     work: Workload
     seconds: float | None
+    step_seconds: float | None
     seconds_source: str
     too_long_rows: int | None
     memory: Memory | None
@@ -121,12 +123,13 @@ def make_plan(
     memory = _fit_into_memory(choices, work, model, method, machine)
     estimated = memory.peak_bytes if memory else None
     peak = measurement.peak_memory_bytes if measurement else estimated
-    seconds, source = _seconds(method, work, model, machine, measurement)
+    seconds, step_seconds, source = _seconds(method, work, model, machine, measurement)
     return Plan(
         config=choices.config,
         reasons=choices.reasons,
         work=work,
         seconds=seconds,
+        step_seconds=step_seconds,
         seconds_source=source,
         too_long_rows=_too_long_rows(choices.config.limit_tokens, data),
         memory=memory,
@@ -215,21 +218,27 @@ def _seconds(
     model: ModelFacts,
     machine: Machine,
     measurement: Measurement | None,
+) -> tuple[float | None, float | None, str]:
+    """Return all seconds, those of a step, and where they come from."""
+    speed, source = _tokens_per_second(method, model, machine, measurement)
+    if speed is None:
+        return None, None, source
+    fixed = STARTING_SECONDS + (measurement.loading_seconds if measurement else LOADING_SECONDS)
+    checked = (1 + EVALUATIONS_PER_RUN) * work.validation_rows * work.row_tokens * FORWARD_SHARE
+    return fixed + (work.total_tokens + checked) / speed, work.tokens_per_step / speed, source
+
+
+def _tokens_per_second(
+    method: MethodPreset, model: ModelFacts, machine: Machine, measurement: Measurement | None
 ) -> tuple[float | None, str]:
-    evaluations = 1 + EVALUATIONS_PER_RUN
-    checked = evaluations * work.validation_rows * work.row_tokens * FORWARD_SHARE
-    tokens = work.total_tokens + checked
-    fixed = STARTING_SECONDS + LOADING_SECONDS
     if measurement:
-        fixed = round(STARTING_SECONDS + measurement.loading_seconds)
-        return tokens / measurement.tokens_per_second + fixed, "measured in a test drive"
+        return measurement.tokens_per_second, "measured in a test drive"
     if machine.measured_tokens_per_second:
-        seconds = tokens / machine.measured_tokens_per_second
-        return seconds + fixed, "from your last run with this model and method"
+        return machine.measured_tokens_per_second, "from your last run with this model and method"
     if machine.device == "cuda" or model.parameters is None:
         return None, "not known before a test drive or the first run with this model"
     per_token: float = OPERATIONS_PER_WEIGHT[method.saves] * model.parameters
     if method.base != "plain":
         per_token *= UNPACKING_CPU_SLOWDOWN
-    speed = CPU_OPERATIONS_PER_SECOND * machine.cpu_cores
-    return tokens * per_token / speed + fixed, f"estimated for {machine.cpu_cores} CPU cores"
+    speed = CPU_OPERATIONS_PER_SECOND * machine.cpu_cores / per_token
+    return speed, f"estimated for {machine.cpu_cores} CPU cores"

@@ -19,6 +19,15 @@ from workbench.settings import PRESETS_DIR
 Preset = TypeVar("Preset", bound=BaseModel)
 
 
+class Override(BaseModel):
+    """One setting of a recipe, with its why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: Any
+    why: str
+
+
 class Recipe(BaseModel):
     """A starting point named for an intent; ``config`` holds only what differs from the defaults."""
 
@@ -27,13 +36,18 @@ class Recipe(BaseModel):
     label: str
     summary: str
     why: str
-    config: dict[str, Any] = {}
+    config: dict[str, Override] = {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The values alone."""
+        return {name: override.value for name, override in self.config.items()}
 
     @field_validator("config")
     @classmethod
-    def _must_be_settings(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def _must_be_settings(cls, config: dict[str, Override]) -> dict[str, Override]:
         try:
-            build_config(config)
+            build_config({name: override.value for name, override in config.items()})
         except WorkbenchError as error:
             raise ValueError(str(error)) from error
         return config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from workbench.config import TrainingConfig
@@ -14,6 +15,7 @@ from workbench.presets import methods
 from workbench.words import describe_bytes
 
 SHORTER_LENGTHS = (512, 256)
+MOST_MODELS = 2
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def find_remedies(
         except WorkbenchError:
             return False  # it cannot be combined with the rest
 
-    return [remedy for remedy in _candidates(config) if helps(remedy)]
+    found = [remedy for remedy in _candidates(config) if helps(remedy)]
+    smaller = (remedy for remedy in _smaller_models(config) if helps(remedy))
+    return found + list(islice(smaller, MOST_MODELS))
 
 
 def _candidates(config: TrainingConfig) -> list[Remedy]:
@@ -82,11 +86,11 @@ def _candidates(config: TrainingConfig) -> list[Remedy]:
         found.append(Remedy("Train an adapter instead (LoRA)", {"method": "lora"}))
     if offered[config.method].base != "nf4":
         found.append(Remedy("Squeeze the model to 4 bits (QLoRA)", {"method": "qlora"}))
-    return found + _smaller_models(config)
+    return found
 
 
 def _smaller_models(config: TrainingConfig) -> list[Remedy]:
     entries = catalogue()
     size = entries[config.model].parameters if config.model in entries else float("inf")
     smaller = [(name, entry) for name, entry in entries.items() if entry.parameters < size]
-    return [Remedy(f"Take {entry.label}", {"model": name}) for name, entry in reversed(smaller)][:3]
+    return [Remedy(f"Take {entry.label}", {"model": name}) for name, entry in reversed(smaller)]

@@ -95,7 +95,7 @@ class Services:
         Raises:
             WorkbenchError: A preset, setting or model that does not exist or does not fit.
         """
-        config = build_config(find_recipe(recipe).config if recipe else {}, values)
+        config = build_config(find_recipe(recipe).settings if recipe else {}, values)
         source = find_model(config.model, allow_folder=allow_folder)
         if source.kind == "folder":
             check_model_folder(self.models.directory(source))
@@ -226,7 +226,12 @@ class Services:
             general_check=self._part(self.datasets.info(GENERAL_CHECK), 1.0),
         )
         return (store or self.runs).create(
-            config, reference, name or data.name, plan.reasons, plan.seconds
+            config,
+            reference,
+            name or data.name,
+            plan.reasons,
+            plan.seconds,
+            plan.step_seconds,
         )
 
     def delete_dataset(self, dataset_id: str) -> None:

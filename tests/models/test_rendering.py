@@ -1,9 +1,11 @@
 import pytest
 
-from tests.tiny_model import build_tiny_tokenizer
+from tests.tiny_model import build_tiny_model, build_tiny_tokenizer
 from workbench.errors import WorkbenchError
 from workbench.models.rendering import (
     IGNORED,
+    has_fallback_template,
+    load_tokenizer,
     prompt_ids,
     stop_ids,
     token_pieces,
@@ -129,3 +131,42 @@ def test_pieces_are_the_text_and_what_the_loss_counts(tokenizer):
     supervised = "".join(piece for piece, counts in pieces if counts)
     assert supervised == "Ich 你 é.<|im_end|>"
     assert "\U0001f600" in [piece for piece, _ in pieces]
+
+
+def test_a_base_model_is_written_to_in_a_plain_way_in_training_and_chat(tmp_path):
+    directory = build_tiny_model(tmp_path / "base")
+    for path in directory.glob("chat_template*"):
+        path.unlink()
+    tokenizer = load_tokenizer(directory)
+    assert has_fallback_template(tokenizer)
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    example = tokenize_example(tokenizer, messages)
+    assert tokenizer.decode(example.input_ids) == "User: Hi\nAssistant: Hello<|im_end|>"
+    prompt = prompt_ids(tokenizer, messages[:1])
+    assert tokenizer.decode(prompt) == "User: Hi\nAssistant:"
+    assert example.input_ids[: len(prompt)] == prompt
+    assert stop_ids(tokenizer) == [tokenizer.eos_token_id]
+
+
+THINKING_TEMPLATE = (  # a thinking model writes an empty thought before an answer that has none
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['role'] == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_a_thinking_model_is_asked_in_the_chat_as_it_was_trained():
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.chat_template = THINKING_TEMPLATE
+    messages = [
+        {"role": "user", "content": "1+1?"},
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": "And 2+2?"},
+        {"role": "assistant", "content": "4"},
+    ]
+    example = tokenize_example(tokenizer, messages)
+    prompt = prompt_ids(tokenizer, messages[:3])
+    assert example.input_ids[: len(prompt)] == prompt
+    learned = [label for label in example.labels if label != -100]
+    assert tokenizer.decode(learned) == "<think>\n\n</think>\n\n4<|im_end|>"

@@ -22,7 +22,7 @@ class CatalogueEntry(BaseModel):
     """One file of ``presets/models/``: a model a beginner can trust.
 
     ``parameters`` is a count, ``download_bytes`` and ``context_tokens`` say their unit. ``architecture``
-    has the sizes of the model's ``config.json`` under their names there.
+    has the sizes of the model's ``config.json`` under their names there. ``hardware`` is what training it wants.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +31,9 @@ class CatalogueEntry(BaseModel):
     summary: str
     repository: str
     licence: str
+    kind: Literal["chat", "thinking", "base"]
+    languages: str
+    hardware: str
     parameters: int
     architecture: dict[str, Any]
     context_tokens: int

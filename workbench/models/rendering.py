@@ -19,6 +19,13 @@ from workbench.errors import WorkbenchError
 
 IGNORED = -100  # the label that torch's cross_entropy does not count
 BATCH_EXAMPLES = 1_000
+# For base models, which have none: words that every vocabulary has, and the model's own end of text.
+FALLBACK_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] }}\n\n"
+    "{% elif message['role'] == 'user' %}User: {{ message['content'] }}\n"
+    "{% else %}Assistant: {{ message['content'] }}{{ eos_token }}\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,15 @@ def load_tokenizer(model_dir: Path) -> Any:
     """Load a model's tokenizer; no code from the model's folder is run."""
     from transformers import AutoTokenizer  # takes seconds, and brings torch along
 
-    return AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
+    if not tokenizer.chat_template and tokenizer.eos_token:
+        tokenizer.chat_template = FALLBACK_TEMPLATE
+    return tokenizer
+
+
+def has_fallback_template(tokenizer: Any) -> bool:
+    """Say whether the model itself knows no chat, so that it is written in our plain way."""
+    return bool(tokenizer.chat_template == FALLBACK_TEMPLATE)
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

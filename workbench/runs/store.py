@@ -79,7 +79,7 @@ class Run:
     """One training attempt on disk.
 
     ``reasons`` says for each automatic setting why it has its value; ``planned_seconds`` is what the
-    page promised, or ``None`` where it promised nothing.
+    page promised, ``planned_step_seconds`` for one step, or ``None`` where it promised nothing.
     """
 
     id: str
@@ -90,6 +90,7 @@ class Run:
     data: DataReference
     reasons: dict[str, str]
     planned_seconds: float | None
+    planned_step_seconds: float | None = None
 
     @property
     def events_path(self) -> Path:
@@ -125,6 +126,7 @@ class RunStore:
         name: str,
         reasons: dict[str, str],
         planned_seconds: float | None,
+        planned_step_seconds: float | None = None,
     ) -> Run:
         """Write a new run directory; it becomes visible only when complete.
 
@@ -139,6 +141,7 @@ class RunStore:
             "created": time.time(),
             "reasons": reasons,
             "planned_seconds": planned_seconds,
+            "planned_step_seconds": planned_step_seconds,
         }
         try:
             partial_dir.mkdir()

@@ -14,7 +14,7 @@ from workbench.downloads import FetchProgress
 from workbench.errors import StopRequested
 from workbench.hardware import cpu_cores
 from workbench.models.catalogue import find_model
-from workbench.models.rendering import load_tokenizer
+from workbench.models.rendering import has_fallback_template, load_tokenizer
 from workbench.models.store import ModelStore
 from workbench.runs.events import (
     DownloadEvent,
@@ -23,6 +23,7 @@ from workbench.runs.events import (
     Phase,
     PhaseEvent,
     StartEvent,
+    WarningEvent,
 )
 from workbench.runs.store import Run, write_json
 from workbench.settings import Settings
@@ -31,6 +32,10 @@ from workbench.training.data import PreparedData, prepare_data
 from workbench.training.loading import parameter_counts
 from workbench.training.reporter import Reporter
 
+NO_CHAT_TEMPLATE = (
+    "This is a base model: it was never taught to chat. Questions and answers are written to it as "
+    "User: and Assistant:, in training and in the playground."
+)
 StopRequestedCheck = Callable[[], bool]
 
 
@@ -66,10 +71,12 @@ def train(
 
     enter("preparing data")
     tokenizer = load_tokenizer(model_dir)
+    if has_fallback_template(tokenizer):
+        emit(WarningEvent(message=NO_CHAT_TEMPLATE))
     data = prepare_data(run, tokenizer, model_dir, emit)
 
     enter("loading")
-    reporter = Reporter(emit, stop_requested)
+    reporter = Reporter(emit, stop_requested, run.planned_step_seconds)
     assembly = assemble(run, data, tokenizer, model_dir, reporter, emit)
     _write_environment(run, assembly.compute.device, assembly.compute.precision)
     emit(_start_event(data, assembly))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from workbench.runs.events import CheckpointEvent, EvaluationEvent, Event, StepEvent
+from workbench.runs.events import CheckpointEvent, EvaluationEvent, Event, StepEvent, WarningEvent
+from workbench.words import describe_duration
+
+COMPARED_STEPS = 5
+MUCH_LONGER = 1.2
 
 
 class Reporter(TrainerCallback):
@@ -19,17 +24,27 @@ class Reporter(TrainerCallback):
     Args:
         emit: Where events go.
         stop_requested: Asked after every step.
+        planned_step_seconds: What the plan said of a step; told when it is much more in reality.
     """
 
-    def __init__(self, emit: Callable[[Event], None], stop_requested: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        emit: Callable[[Event], None],
+        stop_requested: Callable[[], bool],
+        planned_step_seconds: float | None = None,
+    ) -> None:
         self._emit = emit
         self._stop_requested = stop_requested
+        self._planned_step_seconds = planned_step_seconds
+        self._first_seconds: list[float] = []
         self._tokens, self._seconds = 0, 0.0
         self.was_stopped = False
 
     def on_step_computed(self, tokens: int, seconds: float) -> None:
         """Remember what the trainer says of the step that is about to be logged."""
         self._tokens, self._seconds = tokens, seconds
+        if len(self._first_seconds) < COMPARED_STEPS:
+            self._first_seconds.append(seconds)
 
     def on_log(
         self,
@@ -54,6 +69,8 @@ class Reporter(TrainerCallback):
                     memory_bytes=peak_memory_bytes(),
                 )
             )
+            if state.global_step == COMPARED_STEPS:
+                self._compare_with_plan(state.max_steps)
         elif "eval_loss" in logs:
             self._emit(
                 EvaluationEvent(
@@ -63,6 +80,17 @@ class Reporter(TrainerCallback):
                     by_dataset=logs["eval_by_dataset"],
                 )
             )
+
+    def _compare_with_plan(self, total_steps: int) -> None:
+        """Say it when steps take much longer than the plan promised."""
+        seconds, planned = statistics.median(self._first_seconds), self._planned_step_seconds
+        if planned and seconds > MUCH_LONGER * planned:
+            message = (
+                f"A step takes {seconds:.1f} s where {planned:.1f} s were planned, so all {total_steps:,} "
+                f"steps take about {describe_duration(seconds * total_steps)}. Other programs may be using "
+                "the computer."
+            )
+            self._emit(WarningEvent(message=message))
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

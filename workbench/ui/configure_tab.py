@@ -36,6 +36,10 @@ NO_PRESET = "defaults"
 AUTOMATIC_WORDS = (
     "Fields that say *auto* are chosen for you; the plan says why. Empty a field to go back."
 )
+GATED_WORDS = (
+    " **It is gated:** open huggingface.co/{}, accept the licence, make an access token in your "
+    "account's settings there, and start the workbench with HF\\_TOKEN set to it."
+)
 GROUPS = ("Recommended", "Relatives of LoRA", "Whole model", "Small additions")
 
 
@@ -140,7 +144,7 @@ def build_configure_tab(
 
     @user_errors
     def apply_preset(name: str) -> list[Any]:
-        config = build_config({} if name == NO_PRESET else find_recipe(name).config)
+        config = build_config({} if name == NO_PRESET else find_recipe(name).settings)
         return form_values(config, names)
 
     def describe_model(model_id: str | None) -> list[Any]:
@@ -237,15 +241,21 @@ def _preset_choices() -> list[tuple[str, str]]:
 
 
 def _model_choices() -> list[tuple[str, str]]:
-    return [(entry.label, model_id) for model_id, entry in catalogue().items()]
+    return [
+        (f"{entry.label} ({describe_bytes(entry.download_bytes)})", model_id)
+        for model_id, entry in catalogue().items()
+    ]
 
 
 def _model_words(model_id: str) -> str:
     entry = catalogue().get(model_id)
     if entry is None:
         return "It is downloaded from the Hugging Face Hub when training starts."
-    size = describe_bytes(entry.download_bytes)
-    return f"{plain(entry.summary)} {size} to download, licence {plain(entry.licence)}."
+    words = (
+        f"{plain(entry.summary)} {plain(entry.hardware)} {describe_bytes(entry.download_bytes)} to download; "
+        f"licence {plain(entry.licence)}; speaks {plain(entry.languages)}."
+    )
+    return words + (GATED_WORDS.format(plain(entry.repository)) if entry.gated else "")
 
 
 def _method_words(method_id: str) -> str:
