@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help run test lint format bench-data constraints clean
+.PHONY: help run test lint format bench-data bench-plan bench-rates constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what there is
@@ -27,6 +27,12 @@ format: $(INSTALLED)  ## Write the style
 
 bench-data: $(INSTALLED)  ## Measure how long checking and tokenizing data takes
 	$(BIN)/python -m tests.benchmarks.data_check
+
+bench-plan: $(INSTALLED)  ## Measure how right the plan's memory and time are
+	$(BIN)/python -m tests.benchmarks.plan_accuracy --runs
+
+bench-rates: $(INSTALLED)  ## Measure what a run teaches and what it breaks, by learning rate
+	$(BIN)/python -m tests.benchmarks.learning_rates
 
 constraints:  ## Try the newest releases: a fresh install, its versions into constraints.txt, the tests
 	rm -rf .venv-new

@@ -57,7 +57,11 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="check with the rows of this file; else some rows of the data are held back",
     )
-    verb.add_argument("--preset", metavar="NAME", help=f"a starting point: {', '.join(recipes())}")
+    verb.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"a starting point: {', '.join(recipes())}; mine:NAME for your own, run:ID for a past run's",
+    )
     verb.add_argument("--model", metavar="ID", help="a model's id, owner/name, or a folder")
     verb.add_argument("--method", metavar="NAME", help=", ".join(choices("method")))
     verb.add_argument(

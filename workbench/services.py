@@ -25,12 +25,13 @@ from workbench.models.catalogue import ModelSource, find_model
 from workbench.models.store import ModelStore, check_model_folder
 from workbench.models.tokens import read_lengths, read_supervised_lengths, token_cache_path
 from workbench.plan import Plan, make_plan
-from workbench.presets import find_recipe, methods
+from workbench.presets import methods
 from workbench.probing import test_drive
 from workbench.remedies import Remedy, find_remedies, find_shortage
 from workbench.runs.store import DataPart, DataReference, Run, RunStore
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
+from workbench.starting_points import StartingPoints
 from workbench.tokenizing import TokenizerProcess
 
 
@@ -66,6 +67,7 @@ class Services:
     chat: ChatProcess
     tokenizer: TokenizerProcess
     measurements: MeasurementStore
+    starting_points: StartingPoints
 
     @classmethod
     def for_workspace(cls, settings: Settings) -> Services:
@@ -79,6 +81,7 @@ class Services:
             supervisor=Supervisor(settings, runs),
             chat=ChatProcess(settings),
             tokenizer=TokenizerProcess(settings),
+            starting_points=StartingPoints(settings.home_dir / "presets", runs),
             measurements=MeasurementStore(settings.home_dir / "measurements", describe_machine()),
         )
 
@@ -88,14 +91,14 @@ class Services:
         """Merge a preset and what the person set, and check all of it.
 
         Args:
-            recipe: Name of a preset, or ``None`` for the defaults.
+            recipe: Id of a starting point, or ``None`` for the defaults.
             values: Settings by name; they win over the preset.
             allow_folder: The model may be a local folder (command line only).
 
         Raises:
             WorkbenchError: A preset, setting or model that does not exist or does not fit.
         """
-        config = build_config(find_recipe(recipe).settings if recipe else {}, values)
+        config = build_config(self.starting_points.settings(recipe) if recipe else {}, values)
         source = find_model(config.model, allow_folder=allow_folder)
         if source.kind == "folder":
             check_model_folder(self.models.directory(source))

@@ -15,7 +15,7 @@ from workbench.data.store import GENERAL
 from workbench.errors import WorkbenchError
 from workbench.models.catalogue import catalogue, find_model
 from workbench.plan import Plan
-from workbench.presets import find_recipe, methods, recipes
+from workbench.presets import methods
 from workbench.services import DataChoice, Services
 from workbench.ui.data_mix import read_choice
 from workbench.ui.form import (
@@ -89,7 +89,7 @@ def build_configure_tab(
     """Lay the tab out and wire it."""
     with gr.Row():
         with gr.Column(scale=5, min_width=420):
-            preset, model, model_help, method, method_help = _build_choices()
+            preset, model, model_help, method, method_help = _build_choices(services)
             fields: dict[str, Any] = {}
             switches = [name for name in field_names("basic") if is_switch(name)]
             with gr.Row():
@@ -110,6 +110,17 @@ def build_configure_tab(
             with gr.Accordion("Advanced", open=False), gr.Row():
                 for name in field_names("advanced"):
                     fields[name] = build_field(name)
+            with gr.Accordion("Keep these settings", open=False), gr.Row(equal_height=True):
+                label = gr.Textbox(
+                    label="Name of your preset",
+                    max_lines=1,
+                    max_length=60,
+                    elem_id="configure-label",
+                )
+                save = gr.Button("Save", scale=0, min_width=110, elem_id="configure-save")
+                delete = gr.Button(
+                    "Delete the one above", scale=0, min_width=180, elem_id="configure-delete"
+                )
         with gr.Column(scale=3, min_width=280, elem_classes="wb-plan"):
             panel = build_plan_panel()
 
@@ -144,7 +155,7 @@ def build_configure_tab(
 
     @user_errors
     def apply_preset(name: str) -> list[Any]:
-        config = build_config({} if name == NO_PRESET else find_recipe(name).settings)
+        config = build_config({} if name == NO_PRESET else services.starting_points.settings(name))
         return form_values(config, names)
 
     def describe_model(model_id: str | None) -> list[Any]:
@@ -162,6 +173,17 @@ def build_configure_tab(
         return [changes.get(name, gr.skip()) for name in names]
 
     @user_errors
+    def save_preset(name: str, *values: Any) -> list[Any]:
+        tab.config(services, values)  # say what is wrong with it, before it is kept
+        saved = services.starting_points.save(name, read_form(names, values[-len(names) :]))
+        return [gr.Dropdown(_preset_choices(services), value=saved.id), ""]
+
+    @user_errors
+    def delete_preset(point_id: str) -> Any:
+        services.starting_points.delete(point_id)
+        return gr.Dropdown(_preset_choices(services), value=NO_PRESET)
+
+    @user_errors
     def test_drive(*values: Any) -> Iterator[list[Any]]:
         _, chosen = tab.read(services, values)
         yield from drive(services, tab.config(services, values), chosen)
@@ -173,6 +195,9 @@ def build_configure_tab(
     for number, button in enumerate(panel.buttons):
         apply = functools.partial(apply_remedy, number=number)
         button.click(apply, panel.remedies, settings, **PRIVATE)
+    save.click(save_preset, [label, *tab.components], [preset, label], **PRIVATE)
+    delete.click(delete_preset, preset, preset, **PRIVATE)
+    opened.select(lambda: gr.update(choices=_preset_choices(services)), None, preset, **QUIET)
     opened.select(lambda: gr.update(choices=_general_choices(services)), None, general, **QUIET)
     changes = [page.load, *(component.change for component in tab.components)]
     planned = [*panel.outputs, *(fields[name] for name in automatic)]
@@ -186,9 +211,9 @@ def build_configure_tab(
     return tab
 
 
-def _build_choices() -> tuple[Any, Any, Any, Any, Any]:
+def _build_choices(services: Services) -> tuple[Any, Any, Any, Any, Any]:
     preset = gr.Dropdown(
-        [("Defaults (fit most data)", NO_PRESET), *_preset_choices()],
+        _preset_choices(services),
         value=NO_PRESET,
         label="Start from",
         info="Fills in the settings below for a purpose; change anything afterwards.",
@@ -236,8 +261,11 @@ def _general_choices(services: Services) -> list[tuple[str, str]]:
     return own + [(info.name, info.id) for info in services.datasets.uploads() if info.is_usable]
 
 
-def _preset_choices() -> list[tuple[str, str]]:
-    return [(f"{recipe.label}: {recipe.summary}", name) for name, recipe in recipes().items()]
+def _preset_choices(services: Services) -> list[tuple[str, str]]:
+    return [
+        ("Defaults (fit most data)", NO_PRESET),
+        *((point.label, point.id) for point in services.starting_points.all()),
+    ]
 
 
 def _model_choices() -> list[tuple[str, str]]:

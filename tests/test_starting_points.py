@@ -1,0 +1,65 @@
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.starting_points import StartingPoints
+
+
+@pytest.fixture
+def points(services):
+    return services.starting_points
+
+
+def test_a_preset_of_ones_own_comes_back_with_what_differs_from_the_defaults(points):
+    saved = points.save("  My  <b>style</b> ", {"epochs": "2", "lora_rank": 8, "batch_size": ""})
+    assert saved.id == "mine:my-b-style-b"
+    assert points.settings(saved.id) == {"epochs": 2.0, "lora_rank": 8}
+    assert saved in points.all()
+    points.delete(saved.id)
+    assert saved not in points.all()
+
+
+@pytest.mark.parametrize(
+    ("label", "values", "words"),
+    [
+        ("", {}, "needs a name"),
+        ("../..", {}, "needs a name"),
+        ("x", {"epochs": -1}, "epochs cannot be -1"),
+    ],
+)
+def test_what_cannot_be_saved_is_told(points, label, values, words):
+    with pytest.raises(WorkbenchError, match=words):
+        points.save(label, values)
+
+
+def test_a_name_is_taken_once(points):
+    points.save("Mine", {})
+    with pytest.raises(WorkbenchError, match="already"):
+        points.save("mine", {})
+
+
+@pytest.mark.parametrize("point_id", ["mine:nope", "mine:../../x", "run:nope", "nope"])
+def test_what_is_not_there_is_a_sentence(points, point_id):
+    with pytest.raises(WorkbenchError, match="There is no"):
+        points.settings(point_id)
+
+
+def test_a_broken_preset_is_named(points, services):
+    points.save("Good", {})
+    path = services.settings.home_dir / "presets" / "good.yaml"
+    path.write_text("label: x\nsettings: {colour: red}\n", encoding="utf-8")
+    assert "My preset: good (cannot be read)" in [point.label for point in points.all()]
+    with pytest.raises(WorkbenchError, match="good cannot be used"):
+        points.settings("mine:good")
+
+
+def test_a_past_run_gives_its_settings_and_automatic_ones_stay_automatic(services):
+    config = services.configure("extract-json", {"lora_rank": 8})
+    data = services.choose_data({"sample-identity": 1.0})
+    run = services.create_run(services.plan(config, data), data, "old")
+    settings = services.starting_points.settings(f"run:{run.id}")
+    assert settings["lora_rank"] == 8
+    assert settings["epochs"] == 4
+    assert "learning_rate" not in settings
+    again = services.plan(services.configure(f"run:{run.id}", {}), data)
+    assert again.config == run.config
+    assert isinstance(services.starting_points, StartingPoints)

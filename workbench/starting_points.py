@@ -1,0 +1,132 @@
+"""What a person can start from: shipped recipes, presets of their own, and the settings of past runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.config import build_config, setting_fields
+from workbench.errors import WorkbenchError
+from workbench.files import write_text_atomically
+from workbench.presets import find_recipe, recipes
+from workbench.runs.store import RunStore
+from workbench.settings import ensure_dir
+
+OWN, RUN = "mine:", "run:"
+NEWEST_RUNS = 10
+LABEL_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """One line of the list; ``id`` is a recipe's, ``mine:NAME`` or ``run:ID``."""
+
+    id: str
+    label: str
+
+
+class StartingPoints:
+    """The starting points of one workspace.
+
+    Args:
+        directory: Where the person's own presets lie.
+        runs: The runs whose settings can be used again.
+    """
+
+    def __init__(self, directory: Path, runs: RunStore) -> None:
+        self._directory, self._runs = directory, runs
+
+    def all(self) -> list[StartingPoint]:
+        """Return the recipes, then the person's own presets, then the newest runs."""
+        shipped = [StartingPoint(i, f"{r.label}: {r.summary}") for i, r in recipes().items()]
+        own = [
+            StartingPoint(OWN + path.stem, f"My preset: {self._label(path)}")
+            for path in sorted(self._directory.glob("*.yaml"))
+        ]
+        newest = [self._runs.get(run_id) for run_id in self._runs.ids()[:NEWEST_RUNS]]
+        past = [StartingPoint(RUN + run.id, f"As in the run {run.name}") for run in newest]
+        return shipped + own + past
+
+    def settings(self, point_id: str) -> dict[str, Any]:
+        """Return the settings of a starting point; automatic ones are left out.
+
+        Raises:
+            WorkbenchError: There is none of that name.
+        """
+        if point_id.startswith(OWN):
+            return dict(self._read(self._path(point_id.removeprefix(OWN)))["settings"])
+        if point_id.startswith(RUN):
+            run = self._runs.get(point_id.removeprefix(RUN))
+            chosen = run.config.model_dump(exclude=set(run.reasons) | {"schema_version"})
+            return {name: value for name, value in chosen.items() if value is not None}
+        return find_recipe(point_id).settings
+
+    def save(self, label: str, values: Mapping[str, Any]) -> StartingPoint:
+        """Keep settings under a name.
+
+        Args:
+            label: What the person calls it.
+            values: The settings; those that are automatic or the default are left out.
+
+        Raises:
+            WorkbenchError: The name is empty or taken, or a setting cannot be used.
+        """
+        shown = " ".join(label.split())[:LABEL_CHARACTERS]
+        name = re.sub(r"[^a-z0-9]+", "-", shown.lower()).strip("-")
+        if not name:
+            raise WorkbenchError("The preset needs a name.", "Type one with letters or digits.")
+        path = self._path(name)
+        if path.exists():
+            raise WorkbenchError(
+                f"You have a preset called {shown} already.", "Choose another name."
+            )
+        config = build_config(values)
+        settings = {
+            key: getattr(config, key)
+            for key, field in setting_fields().items()
+            if getattr(config, key) != field.default
+        }
+        ensure_dir(self._directory)
+        text = yaml.safe_dump({"label": shown, "settings": settings}, allow_unicode=True)
+        write_text_atomically(path, text)
+        return StartingPoint(OWN + name, f"My preset: {shown}")
+
+    def delete(self, point_id: str) -> None:
+        """Remove one of the person's own presets.
+
+        Raises:
+            WorkbenchError: It is not one of those, or not there.
+        """
+        if not point_id.startswith(OWN):
+            raise WorkbenchError("Only presets of your own can be deleted.")
+        path = self._path(point_id.removeprefix(OWN))
+        self._read(path)
+        path.unlink()
+
+    def _label(self, path: Path) -> str:
+        try:
+            return str(self._read(path)["label"])
+        except WorkbenchError:
+            return f"{path.stem} (cannot be read)"  # choosing it says why
+
+    def _path(self, name: str) -> Path:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+            raise WorkbenchError(f"There is no preset {name!r}.")
+        return self._directory / f"{name}.yaml"
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            record = yaml.safe_load(path.read_text(encoding="utf-8"))
+            build_config(record["settings"])
+            return {"label": str(record["label"]), "settings": record["settings"]}
+        except FileNotFoundError as error:
+            raise WorkbenchError(f"There is no preset {path.stem!r}.") from error
+        except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError, WorkbenchError) as error:
+            raise WorkbenchError(
+                f"The preset {path.stem} cannot be used: {error}", f"Mend or delete {path}."
+            ) from error
