@@ -104,10 +104,9 @@ def _choose_schedule(
     choices: Choices, train_rows: int, model: ModelFacts, method: MethodPreset
 ) -> None:
     """Choose how long and how strongly it trains."""
-    kept = choices.config.keep_general
     choices.propose("batch_size", *defaults.batch_size(train_rows))
     choices.propose("epochs", *defaults.epochs(train_rows))
-    choices.propose("learning_rate", *defaults.learning_rate(model, method, keep_general=kept))
+    choices.propose("learning_rate", *defaults.learning_rate(model, method))
     steps = choices.config.total_steps(train_rows)
     choices.propose("warmup_ratio", *defaults.warmup_ratio(steps))
     choices.propose("eval_steps", *defaults.cadence(steps, defaults.EVALUATIONS_PER_RUN, "checks"))

@@ -34,6 +34,7 @@ def configure_tiny_run(page, steps=STEPS):
     open_tab(page, "2. Configure")
     fill(page, "#configure-model", "tests/tiny")
     fill(page, "#configure-learning-rate", "1e-2")
+    page.locator("#configure-keep-general input").uncheck()  # what it says before means nothing
     page.get_by_text("Advanced", exact=True).click()
     fill(page, "#configure-max-steps", str(steps))
     expect(page.locator("#configure-plan")).to_contain_text(f"{steps:,} steps")

@@ -91,8 +91,12 @@ def read_form(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
 
 def form_values(config: TrainingConfig, names: Sequence[str]) -> list[Any]:
     """Return what the fields show for a configuration."""
-    values = [getattr(config, name) for name in names]
-    return [
-        "" if value is None and choices(name) else value
-        for name, value in zip(names, values, strict=True)
-    ]
+    return [_shown(name, getattr(config, name)) for name in names]
+
+
+def _shown(name: str, value: Any) -> Any:
+    if value is None:
+        return "" if choices(name) else None
+    if is_automatic_allowed(name) and isinstance(value, float):  # a text field
+        return f"{value:g}"
+    return value

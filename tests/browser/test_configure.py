@@ -1,0 +1,83 @@
+"""Choosing on the page: what does not fit, what helps, and back to automatic."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+
+def choose(page, selector, text):
+    page.locator(f"{selector} input").click()
+    page.get_by_role("option").filter(has_text=text).first.click()
+
+
+def field(page, selector):
+    return page.locator(f"{selector} input, {selector} textarea").first
+
+
+@pytest.fixture
+def configure(page):
+    page.get_by_role("tab", name="2. Configure").click()
+    expect(page.locator("#configure-plan")).to_contain_text("steps")
+    return page
+
+
+def test_few_things_are_to_be_decided_before_advanced(configure):
+    shown = configure.locator("[id^=configure-]:visible").locator("input:visible, textarea:visible")
+    assert shown.count() <= 8
+    assert not configure.locator("#configure-virtual-tokens").is_visible()
+
+
+def test_what_does_not_fit_says_so_and_a_button_mends_it(configure, screenshot):
+    choose(configure, "#configure-model", "Qwen2.5 14B")
+    choose(configure, "#configure-method", "Full")
+    needs = configure.locator("#configure-needs")
+    expect(needs).to_contain_text(re.compile(r"2\d\d\.\d GB.*It will not fit"), timeout=30_000)
+    remedy = configure.locator("#configure-remedy-0")
+    expect(remedy).to_be_visible()
+    screenshot(configure, "2-configure-too-large")
+    configure.get_by_role("tab", name="3. Train").click()
+    expect(configure.locator("#train-force")).to_be_visible()
+    configure.get_by_role("tab", name="2. Configure").click()
+    configure.get_by_role("button", name="Take ").first.click()
+    expect(needs).not_to_contain_text("It will not fit", timeout=30_000)
+    expect(remedy).to_be_hidden()
+
+
+def test_a_method_that_cannot_train_the_model_says_why(configure):
+    choose(configure, "#configure-model", "Qwen2.5 1.5B")
+    choose(configure, "#configure-method", "Adaption prompt (not for this model)")
+    expect(configure.locator("#configure-plan")).to_contain_text("llama, mistral models only")
+
+
+def test_automatic_values_are_shown_and_come_back(configure):
+    rate = field(configure, "#configure-learning-rate")
+    placeholder = rate.get_attribute("placeholder")
+    assert placeholder.startswith("auto: ")
+    rate.fill("0.00005")
+    rate.press("Tab")
+    plan = configure.locator("#configure-plan")
+    expect(plan).not_to_contain_text("Learning rate")
+    configure.locator("#configure-reset").click()
+    expect(plan).to_contain_text("Learning rate")
+    expect(rate).to_have_value("")
+
+
+def test_settings_are_kept_under_a_name_and_used_again(configure):
+    field(configure, "#configure-epochs").fill("7")
+    field(configure, "#configure-epochs").press("Tab")
+    configure.get_by_text("Keep these settings").click()
+    field(configure, "#configure-label").fill("<b>Seven</b>")
+    configure.locator("#configure-save").click()
+    chosen = configure.locator("#configure-preset input")
+    expect(chosen).to_have_value("My preset: <b>Seven</b>")
+    choose(configure, "#configure-preset", "Defaults")
+    expect(field(configure, "#configure-epochs")).to_have_value("")
+    choose(configure, "#configure-preset", "My preset")
+    expect(field(configure, "#configure-epochs")).to_have_value("7")
+    configure.locator("#configure-delete").click()
+    expect(chosen).to_have_value("Defaults (fit most data)")
