@@ -48,13 +48,6 @@ def test_the_yaml_of_a_plan_gives_the_same_plan(plan, tmp_path):
     assert "--method rslora" in made["command"]
 
 
-def test_after_a_probe_the_numbers_are_measured(plan):
-    assert plan("--set", "batch_size=2")["measured"] is None
-    made = plan("--set", "batch_size=2", "--probe")
-    assert made["seconds_source"] == "measured in a test drive"
-    assert made["measured"]["peak_memory_bytes"] == made["peak_memory_bytes"]
-
-
 @pytest.mark.parametrize(
     ("extra", "words"),
     [

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from workbench.cli_runs import EXIT_CODES, outcome_line, print_run
-from workbench.config import choices
+from workbench.config import TrainingConfig, choices
 from workbench.data.store import SAMPLES
 from workbench.equivalent import as_command, as_yaml
 from workbench.errors import WorkbenchError
@@ -75,7 +75,10 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
 
 def run_train(services: Services, options: argparse.Namespace) -> int:
     """Start a run and, unless detached, wait for its end."""
-    plan, data = _plan_for(services, options)
+    config, data = _config_for(services, options), _data_for(services, options)
+    plan = services.plan(config, data, allow_folder=True)
+    if config.max_length is None:  # it depends on how long the rows are
+        plan = _plan_counted(services, config, data)
     if not options.json:
         print(plan_line(plan))
         for info, _ in data.parts:
@@ -92,13 +95,14 @@ def run_train(services: Services, options: argparse.Namespace) -> int:
 
 def run_plan(services: Services, options: argparse.Namespace) -> int:
     """Print what a run would do; with ``--probe`` after two real steps."""
-    plan, data = _plan_for(services, options)
+    config, data = _config_for(services, options), _data_for(services, options)
+    plan = _plan_counted(services, config, data)
     if options.probe:
-        services.test_drive(_config_for(services, options), data, allow_folder=True)
-        plan, data = _plan_for(services, options)
+        services.test_drive(config, data, allow_folder=True)
+        plan = services.plan(config, data, allow_folder=True)
     remedies = []
     if plan.fit == "will not fit":
-        remedies = services.remedies(_config_for(services, options), data, allow_folder=True)
+        remedies = services.remedies(config, data, allow_folder=True)
     if options.json:
         document = plan_document(plan, data)
         document["remedies"] = [asdict(remedy) for remedy in remedies]
@@ -162,19 +166,22 @@ def resources_line(plan: Plan) -> str:
     )
 
 
-def _plan_for(services: Services, options: argparse.Namespace) -> tuple[Plan, DataChoice]:
-    """Resolve the options into a plan; counts tokens where the model is here."""
-    config = _config_for(services, options)
-    validation_id = _dataset_id(services, options.validation) if options.validation else None
-    data = services.choose_data(_weighted_datasets(services, options.data), validation_id)
+def _plan_counted(services: Services, config: TrainingConfig, data: DataChoice) -> Plan:
+    """Count tokens where the model is here, and plan with them."""
+    services.plan(config, data, allow_folder=True)  # what cannot work is told before it counts
     source = find_model(config.model, allow_folder=True)
     for info, _ in data.parts:
         services.count_tokens(info, source)
     services.tokenizer.close()
-    return services.plan(config, data, allow_folder=True), data
+    return services.plan(config, data, allow_folder=True)
 
 
-def _config_for(services: Services, options: argparse.Namespace) -> Any:
+def _data_for(services: Services, options: argparse.Namespace) -> DataChoice:
+    validation_id = _dataset_id(services, options.validation) if options.validation else None
+    return services.choose_data(_weighted_datasets(services, options.data), validation_id)
+
+
+def _config_for(services: Services, options: argparse.Namespace) -> TrainingConfig:
     values = {**_settings_of_file(options.config), **_settings_from(options)}
     return services.configure(options.preset, values, allow_folder=True)
 
