@@ -84,7 +84,8 @@ def score(model: Any, tokenizer: Any, data: str) -> tuple[int, int, int]:
     if data == "identity":  # those about the name or the maker
         rows = [row for row in rows if "Juniper" in row["output"] or "Lantern" in row["output"]]
     rows = rows[:HELD_OUT_ROWS]
-    found = answers(model, tokenizer, [row["instruction"] for row in rows])
+    questions = [f"{row['instruction']}\n\n{row['input']}".strip() for row in rows]
+    found = answers(model, tokenizer, questions)
     right = sum(is_right(data, a, row["output"]) for a, row in zip(found, rows, strict=True))
     plain = answers(model, tokenizer, [item["question"] for item in PLAIN])
     kept = sum(
