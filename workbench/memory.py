@@ -24,7 +24,6 @@ ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.06
 LOW_RANK_OPTIMIZERS = ("galore", "apollo")
 # Bytes at every supervised position and word of the vocabulary: logits, their log-softmax and its gradient.
 HEAD_BYTES = {"fp32": 12, "bf16": 14}
-SUPERVISED_SHARE = 0.75  # of all tokens, where not counted; Alpaca data has 0.6 to 0.8
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 from transformers import AutoConfig, TrainingArguments
 
 from workbench.compute import Compute, choose_compute
-from workbench.models.rendering import TokenizedExample
 from workbench.presets import methods
 from workbench.runs.events import Event, GeneralEvent, WarningEvent
 from workbench.runs.store import Run
@@ -175,8 +174,3 @@ def save_model(
     shutil.rmtree(run.model_dir, ignore_errors=True)
     partial_dir.rename(run.model_dir)
     shutil.rmtree(run.directory / "initial", ignore_errors=True)
-
-
-def longest(examples: Sequence[TokenizedExample], count: int) -> list[TokenizedExample]:
-    """Return the longest examples, the longest first."""
-    return sorted(examples, key=lambda example: len(example.input_ids), reverse=True)[:count]
