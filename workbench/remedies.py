@@ -92,5 +92,9 @@ def _candidates(config: TrainingConfig) -> list[Remedy]:
 def _smaller_models(config: TrainingConfig) -> list[Remedy]:
     entries = catalogue()
     size = entries[config.model].parameters if config.model in entries else float("inf")
-    smaller = [(name, entry) for name, entry in entries.items() if entry.parameters < size]
+    smaller = [
+        (name, entry)
+        for name, entry in entries.items()
+        if entry.parameters < size and entry.kind != "base" and not entry.gated
+    ]
     return [Remedy(f"Take {entry.label}", {"model": name}) for name, entry in reversed(smaller)]
