@@ -36,7 +36,7 @@ def run_json(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])  # the others: training/test_methods.py
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
 def test_a_method_trains_saves_and_chats(train, services, capsys, method):
     code, out, _ = train("--method", method, "--set", *QUICK, "learning_rate=1e-2", "--json")
     assert code == 0
