@@ -11,7 +11,7 @@ model, and says why. A run's ``config.yaml`` holds the values chosen. (``max_ste
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -424,6 +424,15 @@ def setting_fields(group: str | None = None) -> dict[str, FieldInfo]:
         for name, field in TrainingConfig.model_fields.items()
         if isinstance(field.json_schema_extra, dict)
         and group in (None, field.json_schema_extra["group"])
+    }
+
+
+def chosen_settings(config: TrainingConfig, automatic: Container[str]) -> dict[str, Any]:
+    """Return the settings a person chose: not the default, and not among the ``automatic`` ones."""
+    return {
+        name: getattr(config, name)
+        for name, field in setting_fields().items()
+        if name not in automatic and getattr(config, name) not in (None, field.default)
     }
 
 

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from workbench.config import TrainingConfig, setting_fields
+from workbench.config import chosen_settings
 from workbench.plan import Plan
-
-
-def chosen_settings(config: TrainingConfig, reasons: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a person set: neither automatic nor the default."""
-    return {
-        name: getattr(config, name)
-        for name, field in setting_fields().items()
-        if name not in reasons and getattr(config, name) not in (None, field.default)
-    }
 
 
 def as_yaml(plan: Plan) -> str:

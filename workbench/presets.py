@@ -92,6 +92,7 @@ def load_presets(directory: Path, kind: type[Preset]) -> dict[str, Preset]:
     return {path.stem: _load(path, kind) for path in sorted(directory.glob("*.yaml"))}
 
 
+@cache
 def recipes() -> dict[str, Recipe]:
     """Return the recipes by id."""
     return load_presets(PRESETS_DIR / "recipes", Recipe)

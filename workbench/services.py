@@ -294,23 +294,22 @@ class Services:
 
     def token_lengths(self, info: DatasetInfo, source: ModelSource) -> NDArray[np.int64] | None:
         """Return the length of every row in tokens, or ``None`` when not counted yet."""
+        cache = self._token_cache(info, source)
+        return read_lengths(cache) if cache else None
+
+    def _token_cache(self, info: DatasetInfo, source: ModelSource) -> Path | None:
         if not self.models.is_here(source):
             return None
-        return read_lengths(
-            token_cache_path(self.datasets.path(info.id), self.models.directory(source))
-        )
+        return token_cache_path(self.datasets.path(info.id), self.models.directory(source))
 
     def _part(self, info: DatasetInfo, weight: float) -> DataPart:
         path = str(self.datasets.path(info.id))
         return DataPart(info.id, info.name, path, info.sha256, info.row_count, weight)
 
     def _data_facts(self, info: DatasetInfo, weight: float, source: ModelSource) -> DataFacts:
-        lengths = supervised = None
-        if self.models.is_here(source):
-            model_dir = self.models.directory(source)
-            cache = token_cache_path(self.datasets.path(info.id), model_dir)
-            lengths, supervised = read_lengths(cache), read_supervised_lengths(cache)
-        return DataFacts(info.row_count, info.mean_characters, weight, lengths, supervised)
+        cache = self._token_cache(info, source)
+        counted = (read_lengths(cache), read_supervised_lengths(cache)) if cache else (None, None)
+        return DataFacts(info.row_count, info.mean_characters, weight, *counted)
 
     def _machine(self, config: TrainingConfig) -> Machine:
         hardware = look(self.settings.home_dir)

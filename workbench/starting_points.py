@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from workbench.config import build_config, setting_fields
+from workbench.config import build_config, chosen_settings
 from workbench.errors import WorkbenchError
 from workbench.files import write_text_atomically
 from workbench.presets import find_recipe, recipes
@@ -62,8 +62,7 @@ class StartingPoints:
             return dict(self._read(self._path(point_id.removeprefix(OWN)))["settings"])
         if point_id.startswith(RUN):
             run = self._runs.get(point_id.removeprefix(RUN))
-            chosen = run.config.model_dump(exclude=set(run.reasons) | {"schema_version"})
-            return {name: value for name, value in chosen.items() if value is not None}
+            return chosen_settings(run.config, run.reasons)
         return find_recipe(point_id).settings
 
     def save(self, label: str, values: Mapping[str, Any]) -> StartingPoint:
@@ -85,12 +84,7 @@ class StartingPoints:
             raise WorkbenchError(
                 f"You have a preset called {shown} already.", "Choose another name."
             )
-        config = build_config(values)
-        settings = {
-            key: getattr(config, key)
-            for key, field in setting_fields().items()
-            if getattr(config, key) != field.default
-        }
+        settings = chosen_settings(build_config(values), ())
         ensure_dir(self._directory)
         text = yaml.safe_dump({"label": shown, "settings": settings}, allow_unicode=True)
         write_text_atomically(path, text)

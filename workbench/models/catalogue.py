@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,6 +94,7 @@ class ModelFacts:
         return tokens
 
 
+@cache
 def catalogue() -> dict[str, CatalogueEntry]:
     """Return the offered models by id, the smallest first."""
     entries = load_presets(PRESETS_DIR / "models", CatalogueEntry)

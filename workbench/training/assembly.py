@@ -89,7 +89,7 @@ def assemble(
         padded=padded,
         on_step=reporter.on_step_computed,
         model=model,
-        args=training_arguments(run, total_steps, compute.device, data.validation_rows > 0),
+        args=_training_arguments(run, total_steps, compute.device, data.validation_rows > 0),
         train_dataset=ExampleList(data.train),
         validation={part.name: part.validation for part in data.parts},
         general=general,
@@ -121,7 +121,7 @@ def _general_skills(
     return skills, run.config.general_rows_per_step(len(data.train))
 
 
-def training_arguments(
+def _training_arguments(
     run: Run, total_steps: int, device: str, validates: bool
 ) -> TrainingArguments:
     """Translate our settings into Trainer's. A batch is a whole step, so nothing accumulates."""

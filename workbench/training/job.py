@@ -67,7 +67,7 @@ def train(
     set_seed(run.config.seed)
 
     enter("downloading")
-    model_dir = fetch_model(run, settings, emit, stop_requested)
+    model_dir = _fetch_model(run, settings, emit, stop_requested)
 
     enter("preparing data")
     tokenizer = load_tokenizer(model_dir)
@@ -117,7 +117,7 @@ def _start_event(data: PreparedData, assembly: Assembly) -> StartEvent:
     )
 
 
-def fetch_model(
+def _fetch_model(
     run: Run, settings: Settings, emit: Emit, stop_requested: StopRequestedCheck
 ) -> Path:
     """Return the model's folder; tells how far the download is."""

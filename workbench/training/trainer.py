@@ -138,12 +138,14 @@ class WorkbenchTrainer(Trainer):
         ``eval_by_dataset`` has the same for each dataset where there are several.
         """
         started = time.perf_counter()
-        self.model.eval()
-        sums = {name: self._evaluate_sum(examples) for name, examples in self._validation.items()}
-        counts = {name: supervised_tokens(examples) for name, examples in self._validation.items()}
-        by_dataset = {name: sums[name] / counts[name] for name in sums}
+        totals = {
+            name: total_loss(self.model, self._micro_batches(examples), self._compute)
+            for name, examples in self._validation.items()
+        }
+        by_dataset = {name: total / count for name, (total, count) in totals.items()}
+        sums, counts = zip(*totals.values(), strict=True)
         metrics: dict[str, Any] = {
-            "eval_loss": sum(sums.values()) / sum(counts.values()),
+            "eval_loss": sum(sums) / sum(counts),
             "eval_by_dataset": by_dataset if len(by_dataset) > 1 else {},
             "eval_runtime": time.perf_counter() - started,
         }
@@ -152,11 +154,6 @@ class WorkbenchTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-    def _evaluate_sum(self, examples: Sequence[TokenizedExample]) -> float:
-        with torch.no_grad():
-            batches = self._micro_batches(examples)
-            return sum(summed_loss(self.model, batch, self._compute).item() for batch in batches)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save as Trainer does, without the pickle of its arguments: config.yaml has them all."""
@@ -201,9 +198,17 @@ def positions_in_front(model: torch.nn.Module) -> int:
 
 def mean_loss(model: torch.nn.Module, batches: Iterable[MicroBatch], compute: Compute) -> float:
     """Return the mean loss over all supervised tokens, with the model in evaluation mode."""
+    total, count = total_loss(model, batches, compute)
+    return total / count
+
+
+def total_loss(
+    model: torch.nn.Module, batches: Iterable[MicroBatch], compute: Compute
+) -> tuple[float, int]:
+    """Return the sum of all token losses and how many there are, with the model in evaluation mode."""
     model.eval()
     with torch.no_grad():
         counted = [
             (summed_loss(model, batch, compute).item(), len(batch.targets)) for batch in batches
         ]
-    return sum(loss for loss, _ in counted) / sum(count for _, count in counted)
+    return sum(loss for loss, _ in counted), sum(count for _, count in counted)

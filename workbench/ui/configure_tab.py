@@ -159,7 +159,10 @@ def build_configure_tab(
         return form_values(config, names)
 
     def describe_model(model_id: str | None) -> list[Any]:
-        return [_model_words(model_id or ""), gr.update(choices=method_choices(services, model_id))]
+        return [
+            _model_words(model_id or ""),
+            gr.update(choices=_method_choices(services, model_id)),
+        ]
 
     def describe_method(method_id: str) -> list[Any]:
         config = build_config({"method": method_id})
@@ -229,7 +232,7 @@ def _build_choices(services: Services) -> tuple[Any, Any, Any, Any, Any]:
     )
     model_help = gr.Markdown(_model_words(STARTER_MODEL), elem_classes="wb-help")
     method = gr.Dropdown(
-        method_choices(None, STARTER_MODEL),
+        _method_choices(None, STARTER_MODEL),
         value="lora",
         label="Method",
         info="How the model's weights are changed. LoRA is right for almost everything.",
@@ -239,7 +242,7 @@ def _build_choices(services: Services) -> tuple[Any, Any, Any, Any, Any]:
     return preset, model, model_help, method, method_help
 
 
-def method_choices(services: Services | None, model_id: str | None) -> list[tuple[str, str]]:
+def _method_choices(services: Services | None, model_id: str | None) -> list[tuple[str, str]]:
     """Return the methods by group; those that cannot train the model say so, and come last."""
     reasons: dict[str, str] = {}
     if services:

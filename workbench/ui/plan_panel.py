@@ -32,6 +32,7 @@ class PlanPanel:
         buttons: One for each change that would make it fit.
         remedies: The changes behind the buttons, as ``gr.State``.
         drive: The button of the test drive.
+        driven: How the test drive goes, in words.
         command: The same run from the command line.
         yaml: Its settings.
     """
