@@ -44,6 +44,21 @@ GROUPS = ("Recommended", "Relatives of LoRA", "Whole model", "Small additions")
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a run would read the examples.
+
+    Attributes:
+        model: The model's id.
+        limit_tokens: The longest example, in tokens.
+        too_long: What happens to longer ones, as in ``TrainingConfig.too_long``.
+    """
+
+    model: str
+    limit_tokens: int
+    too_long: str
+
+
+@dataclass(frozen=True)
 class ConfigureTab:
     """What other tabs need: the components that decide what will happen, and how to read their values.
 
@@ -51,11 +66,13 @@ class ConfigureTab:
         names: The settings.
         settings: Their components, in the same order.
         components: Those of the data, then those of the settings.
+        reading: A ``gr.State`` with the ``Reading`` of the last plan, or ``None`` when there is no plan.
     """
 
     names: list[str]
     settings: list[Any]
     components: list[Any]
+    reading: gr.State
 
     def read(self, services: Services, values: Sequence[Any]) -> tuple[Plan, DataChoice]:
         """Work out the plan for what the components say.
@@ -77,10 +94,6 @@ class ConfigureTab:
     @property
     def _data_count(self) -> int:
         return len(self.components) - len(self.settings)
-
-    def component(self, name: str) -> Any:
-        """Return the component of one setting."""
-        return self.settings[self.names.index(name)]
 
 
 def build_configure_tab(
@@ -126,7 +139,7 @@ def build_configure_tab(
 
     names = ["model", "method", *fields]
     settings = [model, method, *fields.values()]
-    tab = ConfigureTab(names, settings, [*data, *settings])
+    tab = ConfigureTab(names, settings, [*data, *settings], gr.State())
     automatic = automatic_fields(list(fields))
     general = fields["general_data"]
 
@@ -139,9 +152,11 @@ def build_configure_tab(
                 else []
             )
         except WorkbenchError as error:
-            return [*panel.show_problem(error), *[gr.skip()] * len(automatic)]
-        hints = [automatic_update(name, plan.config) for name in automatic]
-        return [*panel.show(plan, chosen, remedies), *hints]
+            return [*panel.show_problem(error), None, *[gr.skip()] * len(automatic)]
+        config = plan.config
+        reading = Reading(config.model, config.limit_tokens, config.too_long)
+        hints = [automatic_update(name, config) for name in automatic]
+        return [*panel.show(plan, chosen, remedies), reading, *hints]
 
     @user_errors
     def count_tokens(*values: Any) -> None:
@@ -191,20 +206,29 @@ def build_configure_tab(
         _, chosen = tab.read(services, values)
         yield from drive(services, tab.config(services, values), chosen)
 
-    preset.change(apply_preset, preset, settings, **PRIVATE)
+    filled = [preset.change(apply_preset, preset, settings, **PRIVATE)]
     model.change(describe_model, model, [model_help, method], **QUIET)
     method.change(describe_method, method, [method_help, *fields.values()], **QUIET)
-    reset.click(lambda: [""] * len(automatic), None, [fields[n] for n in automatic], **PRIVATE)
+    emptied = [fields[name] for name in automatic]
+    filled.append(reset.click(lambda: [""] * len(automatic), None, emptied, **PRIVATE))
     for number, button in enumerate(panel.buttons):
         apply = functools.partial(apply_remedy, number=number)
-        button.click(apply, panel.remedies, settings, **PRIVATE)
+        filled.append(button.click(apply, panel.remedies, settings, **PRIVATE))
     save.click(save_preset, [label, *tab.components], [preset, label], **PRIVATE)
     delete.click(delete_preset, preset, preset, **PRIVATE)
     opened.select(lambda: gr.update(choices=_preset_choices(services)), None, preset, **QUIET)
     opened.select(lambda: gr.update(choices=_general_choices(services)), None, general, **QUIET)
-    changes = [page.load, *(component.change for component in tab.components)]
-    planned = [*panel.outputs, *(fields[name] for name in automatic)]
+    # The plan writes into the fields what it chose. So it listens to what a person enters and to what
+    # fills the form, not to the fields' ``change``: that also follows what it writes, without end.
+    changes = [
+        page.load,
+        *(component.change for component in [*data, model, method]),
+        *(field.input for field in fields.values()),
+    ]
+    planned = [*panel.outputs, tab.reading, *(fields[name] for name in automatic)]
     gr.on(changes, update_plan, tab.components, planned, **FOLLOW)
+    for filling in filled:
+        filling.then(update_plan, tab.components, planned, **FOLLOW)
     counted = gr.on([opened.select, model.change], count_tokens, tab.components, None, **FOLLOW)
     counted.then(update_plan, tab.components, planned, **FOLLOW)
     driving = panel.drive.click(

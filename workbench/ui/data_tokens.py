@@ -12,13 +12,14 @@ from workbench.models.catalogue import ModelSource, find_model
 from workbench.models.tokens import histogram, token_report
 from workbench.services import Services
 from workbench.ui.charts import length_figure
-from workbench.ui.configure_tab import ConfigureTab
+from workbench.ui.configure_tab import ConfigureTab, Reading
 from workbench.ui.data_rows import RowsView
 from workbench.ui.data_views import fate_words, length_words
 from workbench.ui.guard import FOLLOW, user_errors
 from workbench.ui.views import plain
 
 COUNTED, READ = "The model learns to write this", "The model only reads this"
+NO_PLAN = "The settings in step 2 cannot be used yet. The plan there says why."
 COLORS = {COUNTED: "#7fd1a2", READ: "#d5d9e2"}
 
 
@@ -41,8 +42,10 @@ def build_tokens_view(
         )
     is_open = gr.State(False)
 
-    def chosen_model(model_id: str) -> ModelSource:
-        source = find_model(model_id)
+    def chosen_model(reading: Reading | None) -> ModelSource:
+        if reading is None:
+            raise WorkbenchError(NO_PLAN)
+        source = find_model(reading.model)
         if not services.models.is_here(source):
             raise WorkbenchError(
                 f"{source.label} is not on this computer yet, so its tokens cannot be counted.",
@@ -51,58 +54,45 @@ def build_tokens_view(
         return source
 
     @user_errors
-    def count(opened: bool, dataset_id: str, *values: Any) -> Iterator[list[Any]]:
+    def count(opened: bool, reading: Reading | None, dataset_id: str) -> Iterator[list[Any]]:
         info = services.datasets.info(dataset_id)
         if not opened or not info.row_count:
             return
         try:
-            source = chosen_model(values[model_at])
+            source = chosen_model(reading)
             if services.token_lengths(info, source) is None:
                 yield [f"Counting the tokens of {info.row_count:,} examples …", gr.skip()]
                 services.count_tokens(info, source)
             counts = services.token_lengths(info, source)
-            assert counts is not None
-            limit = configure.read(services, values)[0].config.limit_tokens
         except WorkbenchError as error:
             yield [plain(str(error)), gr.Plot(visible=False)]
             return
+        assert counts is not None
+        assert reading is not None
+        limit = reading.limit_tokens
         report = token_report(counts, limit)
         figure = length_figure(histogram(counts), limit)
         yield [length_words(report, len(counts), limit), gr.Plot(figure, visible=True)]
 
     @user_errors
-    def preview(opened: bool, dataset_id: str, position: int, *values: Any) -> list[Any]:
+    def preview(opened: bool, reading: Reading | None, dataset_id: str, position: int) -> list[Any]:
         found = services.datasets.rows(dataset_id, position, 1)
         if not opened or not found:
             return [gr.skip(), gr.HighlightedText(visible=False)]
         try:
-            model_dir = services.models.directory(chosen_model(values[model_at]))
-            config = configure.read(services, values)[0].config
+            model_dir = services.models.directory(chosen_model(reading))
+            assert reading is not None
             shown = services.tokenizer.preview(
-                model_dir, found[0].messages, config.limit_tokens, config.too_long
+                model_dir, found[0].messages, reading.limit_tokens, reading.too_long
             )
         except WorkbenchError as error:
             return [plain(str(error)), gr.HighlightedText(visible=False)]
         marked = [(text, COUNTED if counts else READ) for text, counts in shown.pieces]
         return [fate_words(found[0].row, shown), gr.HighlightedText(marked, visible=True)]
 
-    model, limit = configure.component("model"), configure.component("max_length")
-    too_long = configure.component("too_long")
-    model_at = configure.components.index(model)
     box.expand(lambda: True, None, is_open, **FOLLOW)
     box.collapse(lambda: False, None, is_open, **FOLLOW)
-    shown = [is_open, rows.dataset, model, limit]
-    gr.on(
-        [part.change for part in shown],
-        count,
-        [is_open, rows.dataset, *configure.components],
-        [lengths, chart],
-        **FOLLOW,
-    )
-    gr.on(
-        [part.change for part in [*shown, rows.position, too_long]],
-        preview,
-        [is_open, rows.dataset, rows.position, *configure.components],
-        [fate, pieces],
-        **FOLLOW,
-    )
+    decides = [is_open, configure.reading, rows.dataset]
+    gr.on([part.change for part in decides], count, decides, [lengths, chart], **FOLLOW)
+    decides = [*decides, rows.position]
+    gr.on([part.change for part in decides], preview, decides, [fate, pieces], **FOLLOW)
