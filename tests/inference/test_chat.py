@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from workbench.errors import WorkbenchError
+from workbench.inference.__main__ import listen
 from workbench.models.rendering import load_tokenizer, prompt_ids
 from workbench.services import Services
 from workbench.settings import Settings
@@ -119,3 +121,11 @@ def test_the_chat_waits_while_a_run_trains(services, run):
     with pytest.raises(WorkbenchError, match="still training"):
         services.open_chat(run)
     services.supervisor.kill(busy)
+
+
+def test_who_is_told_the_port_can_connect_at_once():
+    with (
+        listen() as listener,
+        socket.create_connection(listener.getsockname(), timeout=5) as client,
+    ):
+        assert client.getpeername() == listener.getsockname()

@@ -40,10 +40,17 @@ def main(run_dir: Path) -> None:
         )
         print(json.dumps({"error": message}), flush=True)
         return
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with listen() as listener:
         print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
         uvicorn.Server(uvicorn.Config(server, log_level="warning")).run(sockets=[listener])
+
+
+def listen() -> socket.socket:
+    """Return a socket on a free port of loopback that takes connections already, before a server reads them."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    return listener
 
 
 def _exit_with_parent() -> None:
