@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -20,7 +21,8 @@ class Hub:
 
     ``gated`` names repositories that want a licence accepted; ``refuses_tokens`` answers as to a wrong one;
     ``drop_after_bytes`` cuts the connection of a download once, as a bad network does; ``requested`` lists
-    the files asked for, ``resumed_at_bytes`` where downloads were taken up again.
+    the files asked for, ``resumed_at_bytes`` where downloads were taken up again. A gated one is given to who
+    has ``token``. Of the files in ``held`` only the first half is sent, until they are released.
     """
 
     def __init__(self) -> None:
@@ -33,6 +35,8 @@ class Hub:
         self.requested: list[str] = []
         self.resumed_at_bytes: list[int] = []
         self.endpoint = ""
+        self.token = ""
+        self.held: set[str] = set()
 
     def add_folder(self, name: str, folder: Path) -> None:
         self.repositories[name] = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -73,7 +77,8 @@ class Hub:
             return _send(request, 401, b"{}", send_body, reason)
         if files is None:
             return _send(request, 404, b"{}", send_body, {"X-Error-Code": "RepoNotFound"})
-        if name in self.gated and not is_api:
+        allowed = request.headers.get("Authorization") == f"Bearer {self.token}"
+        if name in self.gated and not is_api and not allowed:
             return _send(request, 403, b"{}", send_body, {"X-Error-Code": "GatedRepo"})
         if not is_api:
             revision, path = parts[verbs[0] + 1], "/".join(parts[verbs[0] + 2 :])
@@ -101,6 +106,15 @@ class Hub:
             self.resumed_at_bytes.append(start)
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         cut = self.drop_after_bytes if send_body and name.endswith(CUT) else None
+        if send_body and name in self.held:
+            half = len(data) // 2
+            _send(request, 200, data[:half], send_body, headers, length=len(data))
+            request.wfile.flush()
+            while name in self.held:
+                time.sleep(0.05)
+            with suppress(BrokenPipeError):  # who asked has gone
+                request.wfile.write(data[half:])
+            return None
         if cut is None:
             return _send(request, 206 if start else 200, data[start:], send_body, headers)
         self.drop_after_bytes = None

@@ -16,6 +16,7 @@ from workbench import __version__
 from workbench.chat import ChatProcess, ModelName
 from workbench.cli_data import add_data_verbs
 from workbench.cli_hub import add_hub_verb
+from workbench.cli_models import add_models_verb
 from workbench.cli_runs import outcome_line, print_run, summary
 from workbench.cli_training import add_training_verbs
 from workbench.data.formats import Message
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_training_verbs(verbs)
     add_data_verbs(verbs)
     add_hub_verb(verbs)
+    add_models_verb(verbs)
 
     runs = verbs.add_parser("runs", help="list the runs, the newest first")
     runs.add_argument("--json", action="store_true", help="print one JSON document")

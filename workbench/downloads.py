@@ -26,7 +26,7 @@ class FetchProgress:
         message: A sentence for the person, for ``failed`` above all.
     """
 
-    state: Literal["downloading", "converting", "done", "failed"]
+    state: Literal["downloading", "converting", "done", "failed", "cancelled"]
     done_bytes: int = 0
     total_bytes: int = 0
     message: str = ""
@@ -80,11 +80,12 @@ class FolderWatch:
 
     def _watch(self) -> None:
         while not self._finished.wait(1.0):
-            done = min(_folder_bytes(self._directory), self._total_bytes)
+            done = min(folder_bytes(self._directory), self._total_bytes)
             self._report(FetchProgress("downloading", done, self._total_bytes))
 
 
-def _folder_bytes(directory: Path) -> int:
+def folder_bytes(directory: Path) -> int:
+    """Return the size of all files in a folder, which may be filled meanwhile."""
     total = 0
     for path in directory.rglob("*"):
         with suppress(FileNotFoundError):  # renamed while we look

@@ -52,7 +52,12 @@ def explained(repository: str, kind: RepositoryKind) -> Iterator[None]:
         page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repository}"
         raise WorkbenchError(
             f"{repository} is gated: its owner wants you to accept the licence first.",
-            f"Open {page}, accept, then start the workbench with HF_TOKEN set to your access token.",
+            f"Open {page}, accept, and make an access token in your account's settings there. "
+            + (
+                "Type it in under Models on this computer, or start the workbench with HF_TOKEN set to it."
+                if kind == "model"
+                else "Then start the workbench with HF_TOKEN set to it."
+            ),
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise WorkbenchError(
@@ -70,7 +75,7 @@ def explained(repository: str, kind: RepositoryKind) -> Iterator[None]:
         if isinstance(error, errors.HfHubHTTPError) and error.response.status_code == 401:
             raise WorkbenchError(
                 f"The Hugging Face Hub refused your access token when asked for {repository}.",
-                "Correct HF_TOKEN, or unset it: most repositories need none.",
+                "Correct it (HF_TOKEN, or what you typed in), or use none: most repositories need none.",
             ) from error
         raise WorkbenchError(
             f"{repository} could not be downloaded from the Hugging Face Hub.", CONNECTION_HINT

@@ -255,6 +255,32 @@ class Services:
                 )
         self.datasets.delete(dataset_id)
 
+    def cancel_download(self, source: ModelSource) -> None:
+        """End a model's download in the background; a later one fetches the rest.
+
+        Raises:
+            WorkbenchError: It is a run that downloads it.
+        """
+        active = self.supervisor.active_run()
+        if active and active.config.model == source.id:
+            raise WorkbenchError(f'The run "{active.name}" needs it.', "Stop the run instead.")
+        self.models.cancel(source)
+
+    def delete_model(self, source: ModelSource) -> None:
+        """Remove a model from this disk, unless a run or a download needs it.
+
+        Raises:
+            WorkbenchError: It is in use, or not here.
+        """
+        active = self.supervisor.active_run()
+        if active and active.config.model == source.id:
+            raise WorkbenchError(
+                f'"{active.name}" is training it.', "Delete it when that has ended."
+            )
+        self.chat.close()
+        self.tokenizer.close()
+        self.models.delete(source)
+
     def open_chat(self, run: Run) -> None:
         """Load a run's models to chat with, unless a run is training and needs the computer.
 

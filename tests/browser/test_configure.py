@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tests.fake_hub import Hub
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 
@@ -81,3 +83,43 @@ def test_settings_are_kept_under_a_name_and_used_again(configure):
     expect(field(configure, "#configure-epochs")).to_have_value("7")
     configure.locator("#configure-delete").click()
     expect(chosen).to_have_value("Defaults (fit most data)")
+
+
+def test_a_model_is_looked_up_downloaded_cancelled_and_deleted(
+    monkeypatch, request, tiny_model_dir, screenshot
+):
+    hub = Hub()
+    hub.add_folder("someone/tiny-chat", tiny_model_dir)
+    hub.tags, hub.gated, hub.token = ["license:mit"], {"someone/tiny-chat"}, "hf_secret"
+    with hub.serve():
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        page = request.getfixturevalue("own_page")
+        page.get_by_role("tab", name="2. Configure").click()
+        name = page.locator("#configure-model input")
+        name.fill("someone/tiny-chat")
+        name.press("Enter")
+        page.get_by_text("Models on this computer", exact=True).click()
+        note, bar = page.locator("#models-note"), page.locator("#models-progress")
+        expect(note).to_contain_text("not on this computer yet", timeout=30_000)
+        page.locator("#models-check").click()
+        expect(note).to_contain_text("licence: mit. It is gated", timeout=30_000)
+        download = page.locator("#models-download")
+        download.click()
+        expect(bar).to_contain_text("Type it in under Models on this computer", timeout=60_000)
+        field(page, "#models-token").fill("hf_secret")
+        hub.held = {"model.safetensors"}
+        download.click()
+        expect(bar).to_contain_text("Fetching someone/tiny-chat", timeout=60_000)
+        screenshot(page, "2-configure-download")
+        page.locator("#models-cancel").click()
+        expect(bar).to_contain_text("was cancelled", timeout=30_000)
+        hub.held.clear()
+        download.click()
+        expect(note).to_contain_text("someone/tiny-chat is on this computer", timeout=60_000)
+        expect(bar).to_be_hidden()
+        expect(page.locator("#configure-needs")).to_contain_text("GB", timeout=30_000)
+        choose(page, "#models-stored", "someone/tiny-chat")
+        page.locator("#models-delete").click()
+        expect(note).to_contain_text("not on this computer yet", timeout=30_000)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.fake_hub import Hub
 from workbench.models.catalogue import find_model
+from workbench.models.hub import look_up
 from workbench.models.store import ModelStore
 
 NAME = "someone/tiny-chat"
@@ -25,11 +27,12 @@ def hub(tiny_model_dir):
 
 @pytest.fixture
 def fetch(settings, hub):
-    def run(name=NAME, endpoint=None):
+    def run(name=NAME, endpoint=None, **more):
         environment = os.environ | {
             "HF_ENDPOINT": endpoint or hub.endpoint,
             "HF_HUB_DISABLE_XET": "1",
             "NO_PROXY": "127.0.0.1",
+            **more,
         }
         command = [sys.executable, "-m", "workbench.models", name]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -100,3 +103,62 @@ def test_no_network_is_a_sentence(fetch, store):
     assert result.returncode == 1
     assert "Check the network connection" in result.stderr
     assert store.progress(find_model(NAME)).state == "failed"
+
+
+@pytest.fixture
+def online(hub, monkeypatch):
+    for name, value in (
+        ("HF_ENDPOINT", hub.endpoint),
+        ("HF_HUB_DISABLE_XET", "1"),
+        ("NO_PROXY", "127.0.0.1"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+    return hub
+
+
+def wait_for(condition, seconds=40):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_size_and_licence_are_known_before_the_download(online):
+    online.tags, online.gated = ["text-generation", "license:mit"], {NAME}
+    online.repositories[NAME]["pytorch_model.bin"] = b"x" * 10_000_000
+    found = look_up(NAME)
+    files = online.repositories[NAME]
+    wanted = sum(len(data) for name, data in files.items() if not name.endswith(".bin"))
+    assert (found.download_bytes, found.licence, found.gated) == (wanted, "mit", True)
+
+
+def test_a_download_is_cancelled_and_goes_on_later(online, store, settings):
+    # huggingface_hub writes 10 MiB at a time, and keeps whole files
+    online.repositories[NAME]["more.safetensors"] = bytes(30 * 2**20)
+    source = find_model(NAME)
+    online.held = {"more.safetensors"}
+    child = store.fetch_in_background(source)
+    wait_for(lambda: store.progress(source).done_bytes > 10 * 2**20)
+    store.cancel(source)
+    assert child.wait(timeout=30) == 1
+    assert store.progress(source).state == "cancelled"
+    assert [(model.source, model.is_whole) for model in store.installed()] == [(source, False)]
+    assert list(settings.models_dir.rglob("*.incomplete"))
+    online.held.clear()
+    assert store.fetch_in_background(source).wait(timeout=60) == 0
+    assert store.is_here(source)
+    assert online.requested.count("more.safetensors") == 2
+    assert online.requested.count("model.safetensors") == 1  # it was complete
+    assert not list(settings.models_dir.rglob("*.incomplete"))
+
+
+def test_a_typed_token_opens_a_gated_model_and_is_not_kept(online, store, settings):
+    online.gated, online.token = {NAME}, "hf_very_secret"
+    source = find_model(NAME)
+    assert store.fetch_in_background(source, "hf_wrong").wait(timeout=60) == 1
+    assert "is gated" in store.progress(source).message
+    assert store.fetch_in_background(source, online.token).wait(timeout=60) == 0
+    assert store.is_here(source)
+    for path in settings.home_dir.rglob("*"):
+        assert not path.is_file() or b"hf_" not in path.read_bytes(), path

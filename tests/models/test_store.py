@@ -1,7 +1,9 @@
+import os
 import threading
 
 import pytest
 
+from workbench.downloads import FetchProgress, write_progress
 from workbench.errors import WorkbenchError
 from workbench.models import store as store_module
 from workbench.models.catalogue import find_model, model_facts
@@ -86,3 +88,40 @@ def test_a_failed_fetch_says_why_and_the_next_one_tries_again(settings, monkeypa
     monkeypatch.setattr(store_module, "fetch_from_hub", works)
     store.ensure(source, lambda progress: None)
     assert store.is_here(source)
+
+
+def test_what_is_on_the_disk_is_listed_and_deleted(settings, fetches):
+    store, source = ModelStore(settings), find_model("Owner/Name")
+    assert store.installed() == []
+    store.ensure(source, lambda progress: None)
+    [stored] = store.installed()
+    assert find_model(stored.source.id).slug == source.slug
+    assert stored.is_whole
+    assert stored.size_bytes > 1000
+    store.delete(stored.source)
+    assert not store.is_here(source)
+    assert store.installed() == []
+    with pytest.raises(WorkbenchError, match="not among"):
+        store.delete(source)
+
+
+def test_a_model_that_is_being_downloaded_is_not_deleted(settings, fetches):
+    store, source = ModelStore(settings), find_model("owner/name")
+    thread = threading.Thread(target=store.ensure, args=(source, lambda progress: None))
+    thread.start()
+    while not fetches:
+        thread.join(0.01)
+    with pytest.raises(WorkbenchError, match="being downloaded"):
+        store.delete(source)
+    thread.join()
+    assert store.is_here(source)
+
+
+def test_a_download_whose_process_died_is_not_shown_for_ever(settings):
+    store, source = ModelStore(settings), find_model("owner/name")
+    path = settings.models_dir / "owner--name.progress.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_progress(path, FetchProgress("downloading", 5, 10))
+    assert store.progress(source).state == "downloading"
+    os.utime(path, (1, 1))
+    assert store.progress(source) == FetchProgress("failed", 5, 10, "The download was interrupted.")

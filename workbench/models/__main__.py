@@ -1,9 +1,14 @@
-"""Fetch one model ahead of time: ``python -m workbench.models MODEL_ID``. Progress goes to a file."""
+"""Fetch one model ahead of time: ``python -m workbench.models MODEL_ID``. Progress goes to a file.
+
+An access token comes as ``HF_TOKEN``.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 
+from workbench.downloads import FetchProgress
 from workbench.errors import WorkbenchError
 from workbench.models.catalogue import find_model
 from workbench.models.store import ModelStore
@@ -12,10 +17,17 @@ from workbench.settings import Settings
 
 def main() -> int:
     """Return 0 when the model is here, 1 when it could not be fetched."""
+    store, source = ModelStore(Settings.from_environment()), find_model(sys.argv[1])
+
+    def leave_when_cancelled(progress: FetchProgress) -> None:
+        if store.is_cancelled(source):
+            store.note_cancelled(source, progress)
+            os._exit(
+                1
+            )  # we are in a thread that watches; the download itself cannot be interrupted
+
     try:
-        ModelStore(Settings.from_environment()).ensure(
-            find_model(sys.argv[1]), lambda progress: None
-        )
+        store.ensure(source, leave_when_cancelled)
     except WorkbenchError as error:
         print(error, file=sys.stderr)
         return 1

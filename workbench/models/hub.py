@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -21,29 +22,62 @@ ALLOWED_FILES = [
 ]
 
 
+@dataclass(frozen=True)
+class HubModel:
+    """What the Hub says of a model before anything of it is downloaded.
+
+    Attributes:
+        revision: The commit that would be downloaded.
+        download_bytes: The size of the files that would be.
+        licence: Its short name, or empty where the owner gives none.
+        gated: Whether the owner wants the licence accepted first.
+    """
+
+    revision: str
+    download_bytes: int
+    licence: str
+    gated: bool
+
+
 def fetch_from_hub(repository: str, directory: Path, report: Report) -> None:
-    """Download one repository into ``directory``; an interrupted download continues there.
+    """Download one repository into ``directory``; of an interrupted download the whole files are kept.
 
     Raises:
         WorkbenchError: No such model, gated, no safetensors, no room, or no network.
     """
     from huggingface_hub import snapshot_download
 
-    revision, total_bytes = _check_before_download(repository, directory)
+    for path in directory.glob(
+        ".cache/**/*.incomplete"
+    ):  # huggingface_hub never takes them up again
+        path.unlink()
+    found = look_up(repository)
+    total_bytes = found.download_bytes
+    check_free_space(
+        repository, total_bytes, directory, "Free some space or choose a smaller model."
+    )
     report(FetchProgress("downloading", 0, total_bytes))
     with FolderWatch(directory, total_bytes, report), explained(repository, "model"):
         snapshot_download(
-            repository, revision=revision, allow_patterns=ALLOWED_FILES, local_dir=directory
+            repository, revision=found.revision, allow_patterns=ALLOWED_FILES, local_dir=directory
         )
     shutil.rmtree(directory / ".cache", ignore_errors=True)
 
 
-def _check_before_download(repository: str, directory: Path) -> tuple[str, int]:
-    """Return the commit to download and its size in bytes."""
+def look_up(repository: str, token: str = "") -> HubModel:
+    """Ask the Hub about a model.
+
+    Args:
+        repository: ``owner/name``.
+        token: Access token; empty for the one in ``HF_TOKEN``, if any.
+
+    Raises:
+        WorkbenchError: No such model, no safetensors, or no network.
+    """
     from huggingface_hub import HfApi
 
     with explained(repository, "model"):
-        info = HfApi().model_info(repository, files_metadata=True, timeout=20)
+        info = HfApi(token=token or None).model_info(repository, files_metadata=True, timeout=20)
     files = {file.rfilename: file.size or 0 for file in info.siblings or []}
     if not any(name.endswith(".safetensors") for name in files):
         raise WorkbenchError(
@@ -51,8 +85,12 @@ def _check_before_download(repository: str, directory: Path) -> tuple[str, int]:
             "Choose a model with .safetensors files.",
         )
     wanted = [name for name in files if any(fnmatch(name, rule) for rule in ALLOWED_FILES)]
-    total_bytes = sum(files[name] for name in wanted)
-    check_free_space(
-        repository, total_bytes, directory, "Free some space or choose a smaller model."
+    licences = [
+        tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")
+    ]
+    return HubModel(
+        info.sha or "main",
+        sum(files[name] for name in wanted),
+        licences[0] if licences else "",
+        bool(info.gated),
     )
-    return info.sha or "main", total_bytes

@@ -8,19 +8,45 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from workbench.downloads import FetchProgress, Report, read_progress, write_progress
+from workbench.downloads import (
+    FetchProgress,
+    Report,
+    folder_bytes,
+    read_progress,
+    write_progress,
+)
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import ModelFacts, ModelSource, model_facts
+from workbench.models.catalogue import ModelFacts, ModelSource, catalogue, find_model, model_facts
 from workbench.models.hub import fetch_from_hub
 from workbench.models.starter import fetch_starter
 from workbench.processes import start_child
 from workbench.settings import Settings, ensure_dir
+
+UNFINISHED = ".partial"
+SILENT_SECONDS = 30  # a fetch writes its progress every second, once Python has started
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model that takes space on this disk.
+
+    Attributes:
+        source: Which.
+        size_bytes: Of its files.
+        is_whole: False while it is being downloaded, and when that was interrupted.
+    """
+
+    source: ModelSource
+    size_bytes: int
+    is_whole: bool
 
 
 class ModelStore:
@@ -43,7 +69,51 @@ class ModelStore:
 
     def progress(self, source: ModelSource) -> FetchProgress | None:
         """Return how far a fetch is that another process does, or how it ended."""
-        return read_progress(self._path(source, ".progress.json"))
+        path = self._path(source, ".progress.json")
+        progress = read_progress(path)
+        if progress and progress.state in ("downloading", "converting"):
+            silent = time.time() - path.stat().st_mtime
+            if silent > SILENT_SECONDS and self._is_unlocked(source):
+                return replace(progress, state="failed", message="The download was interrupted.")
+        return progress
+
+    def installed(self) -> list[StoredModel]:
+        """Return the models on this disk, the largest first."""
+        found = []
+        for folder in self._settings.models_dir.glob("*"):
+            source = _source_of_folder(folder.name.removesuffix(UNFINISHED))
+            if source and folder.is_dir():
+                is_whole = not folder.name.endswith(UNFINISHED)
+                found.append(StoredModel(source, folder_bytes(folder), is_whole))
+        return sorted(found, key=lambda model: -model.size_bytes)
+
+    def delete(self, source: ModelSource) -> None:
+        """Remove a model from this disk, with what an interrupted download left of it.
+
+        Raises:
+            WorkbenchError: It is not here, or is being downloaded.
+        """
+        folders = [self._path(source, ""), self._path(source, UNFINISHED)]
+        if source.kind == "folder" or not any(folder.exists() for folder in folders):
+            raise WorkbenchError(f"{source.label} is not among the workbench's models.")
+        if not self._is_unlocked(source):
+            raise WorkbenchError(f"{source.label} is being downloaded.", "Cancel that first.")
+        for folder in folders:
+            if folder.exists():  # renamed first: a half-deleted model must not look whole
+                shutil.rmtree(folder.rename(folder.with_name(f".deleted-{time.time_ns()}")))
+        self._path(source, ".progress.json").unlink(missing_ok=True)
+
+    def cancel(self, source: ModelSource) -> None:
+        """Ask the process that fetches a model in the background to end; a later one fetches the rest."""
+        self._path(source, ".cancel").touch()
+
+    def is_cancelled(self, source: ModelSource) -> bool:
+        """Say whether ``cancel`` was called since the fetch began."""
+        return self._path(source, ".cancel").exists()
+
+    def note_cancelled(self, source: ModelSource, progress: FetchProgress) -> None:
+        """Write down that the fetch ended because somebody wanted it to."""
+        write_progress(self._path(source, ".progress.json"), replace(progress, state="cancelled"))
 
     def ensure(self, source: ModelSource, report: Report) -> Path:
         """Return the model's folder, fetching it first when it is not here.
@@ -63,18 +133,28 @@ class ModelStore:
         check_model_folder(self.directory(source))
         return self.directory(source)
 
-    def fetch_in_background(self, source: ModelSource) -> subprocess.Popen[bytes] | None:
-        """Start a process that fetches the model, unless it is here; never blocks."""
+    def fetch_in_background(
+        self, source: ModelSource, token: str = ""
+    ) -> subprocess.Popen[bytes] | None:
+        """Start a process that fetches the model, unless it is here; never blocks.
+
+        Args:
+            source: Which model.
+            token: Access token for a gated model; only the process's environment holds it.
+        """
         if self.is_here(source):
             return None
         ensure_dir(self._settings.models_dir)
+        self._path(source, ".cancel").unlink(missing_ok=True)
         write_progress(self._path(source, ".progress.json"), FetchProgress("downloading"))
         log_path = self._settings.logs_dir / "fetch.log"
-        return start_child(["-m", "workbench.models", source.id], self._settings, log_path)
+        environment = {"HF_TOKEN": token} if token else {}
+        arguments = ["-m", "workbench.models", source.id]
+        return start_child(arguments, self._settings, log_path, environment=environment)
 
     def _fetch(self, source: ModelSource, report: Report) -> None:
         partial_dir, progress_path = (
-            self._path(source, ".partial"),
+            self._path(source, UNFINISHED),
             self._path(source, ".progress.json"),
         )
 
@@ -116,8 +196,21 @@ class ModelStore:
         finally:
             lock.release()
 
+    def _is_unlocked(self, source: ModelSource) -> bool:
+        lock = FileLock(self._path(source, ".lock"))
+        with suppress(Timeout), lock.acquire(timeout=0):
+            return True
+        return False
+
     def _path(self, source: ModelSource, suffix: str) -> Path:
         return self._settings.models_dir / (source.slug + suffix)
+
+
+def _source_of_folder(name: str) -> ModelSource | None:
+    """Undo ``ModelSource.slug``; ``None`` for a folder that is no model of ours."""
+    with suppress(WorkbenchError):
+        return find_model(name if name in catalogue() else name.replace("--", "/"))
+    return None
 
 
 def check_model_folder(directory: Path) -> None:

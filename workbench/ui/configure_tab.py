@@ -28,6 +28,7 @@ from workbench.ui.form import (
     read_form,
 )
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.models_view import build_models_view
 from workbench.ui.plan_panel import build_plan_panel, drive
 from workbench.ui.views import plain
 from workbench.words import describe_bytes
@@ -38,7 +39,7 @@ AUTOMATIC_WORDS = (
 )
 GATED_WORDS = (
     " **It is gated:** open huggingface.co/{}, accept the licence, make an access token in your "
-    "account's settings there, and start the workbench with HF\\_TOKEN set to it."
+    "account's settings there, and type it in below, under *Models on this computer*."
 )
 GROUPS = ("Recommended", "Relatives of LoRA", "Whole model", "Small additions")
 
@@ -102,7 +103,7 @@ def build_configure_tab(
     """Lay the tab out and wire it."""
     with gr.Row():
         with gr.Column(scale=5, min_width=420):
-            preset, model, model_help, method, method_help = _build_choices(services)
+            preset, model, model_help, here, method, method_help = _build_choices(services, page)
             fields: dict[str, Any] = {}
             switches = [name for name in field_names("basic") if is_switch(name)]
             with gr.Row():
@@ -222,7 +223,7 @@ def build_configure_tab(
     # fills the form, not to the fields' ``change``: that also follows what it writes, without end.
     changes = [
         page.load,
-        *(component.change for component in [*data, model, method]),
+        *(component.change for component in [*data, model, here, method]),
         *(field.input for field in fields.values()),
     ]
     planned = [*panel.outputs, tab.reading, *(fields[name] for name in automatic)]
@@ -238,7 +239,7 @@ def build_configure_tab(
     return tab
 
 
-def _build_choices(services: Services) -> tuple[Any, Any, Any, Any, Any]:
+def _build_choices(services: Services, page: gr.Blocks) -> tuple[Any, ...]:
     preset = gr.Dropdown(
         _preset_choices(services),
         value=NO_PRESET,
@@ -255,6 +256,7 @@ def _build_choices(services: Services) -> tuple[Any, Any, Any, Any, Any]:
         elem_id="configure-model",
     )
     model_help = gr.Markdown(_model_words(STARTER_MODEL), elem_classes="wb-help")
+    here = build_models_view(services, page, model)
     method = gr.Dropdown(
         _method_choices(None, STARTER_MODEL),
         value="lora",
@@ -263,7 +265,7 @@ def _build_choices(services: Services) -> tuple[Any, Any, Any, Any, Any]:
         elem_id="configure-method",
     )
     method_help = gr.Markdown(_method_words("lora"), elem_classes="wb-help")
-    return preset, model, model_help, method, method_help
+    return preset, model, model_help, here, method, method_help
 
 
 def _method_choices(services: Services | None, model_id: str | None) -> list[tuple[str, str]]:
@@ -305,7 +307,10 @@ def _model_choices() -> list[tuple[str, str]]:
 def _model_words(model_id: str) -> str:
     entry = catalogue().get(model_id)
     if entry is None:
-        return "It is downloaded from the Hugging Face Hub when training starts."
+        return (
+            "It is downloaded from the Hugging Face Hub when training starts. Its size and licence: "
+            "below, under *Models on this computer*."
+        )
     words = (
         f"{plain(entry.summary)} {plain(entry.hardware)} {describe_bytes(entry.download_bytes)} to download; "
         f"licence {plain(entry.licence)}; speaks {plain(entry.languages)}."

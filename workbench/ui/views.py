@@ -163,7 +163,7 @@ def run_status(run: Run | None, snapshot: RunSnapshot | None) -> str:
 
 
 def fetch_banner(label: str, progress: FetchProgress | None, is_here: bool) -> str:
-    """Say how far the starter model is, as HTML; empty when there is nothing to say."""
+    """Say how far the download of a model is, as HTML; empty when there is nothing to say."""
     if is_here or progress is None or progress.state == "done":
         return ""
     if progress.state == "failed":
@@ -171,11 +171,16 @@ def fetch_banner(label: str, progress: FetchProgress | None, is_here: bool) -> s
             f'<div class="wb-banner wb-failed">{escape(label)} is not here yet. '
             f"{escape(progress.message)} Training tries again by itself.</div>"
         )
+    if progress.state == "cancelled":
+        return (
+            f'<div class="wb-banner">The download of {escape(label)} was cancelled. The files that '
+            "were complete are kept; Download fetches the others.</div>"
+        )
     if progress.state == "converting":
         words = f"{progress.message}, once"
     else:
-        total = describe_bytes(progress.total_bytes) if progress.total_bytes else "93 MB"
-        words = f"{describe_bytes(progress.done_bytes)} of {total}"
+        words = describe_bytes(progress.done_bytes)
+        words += f" of {describe_bytes(progress.total_bytes)}" if progress.total_bytes else ""
     share = progress.done_bytes / progress.total_bytes if progress.total_bytes else 0
     return (
         f'<div class="wb-banner">Fetching {escape(label)}: {escape(words)}. You can go on meanwhile.'

@@ -1,0 +1,42 @@
+"""``workbench models``: what is offered and what is here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from workbench.cli import main
+from workbench.config import STARTER_MODEL
+
+
+@pytest.fixture
+def here(settings, tiny_model_dir):
+    for name in (STARTER_MODEL, "someone--tiny", "owner--half.partial"):
+        shutil.copytree(tiny_model_dir, settings.models_dir / name)
+
+
+def rows(capsys, *arguments):
+    assert main(["models", "--json", *arguments]) == 0
+    return {row["id"]: row for row in json.loads(capsys.readouterr().out)}
+
+
+def test_offered_and_stored_models_are_listed(here, capsys):
+    listed = rows(capsys)
+    assert len(listed) >= 25 + 2
+    assert listed[STARTER_MODEL]["here"]
+    assert listed["someone/tiny"]["disk_bytes"] > 1000
+    assert listed["owner/half"]["disk_bytes"] > 1000
+    assert not listed["owner/half"]["here"]
+    assert listed["qwen2.5-0.5b-instruct"]["licence"] == "Apache-2.0"
+    assert main(["models"]) == 0
+    assert "(not whole)" in capsys.readouterr().out
+
+
+def test_one_is_deleted(here, capsys, settings):
+    assert "someone/tiny" not in rows(capsys, "--delete", "someone/tiny")
+    assert not (settings.models_dir / "someone--tiny").exists()
+    assert main(["models", "--delete", "someone/tiny"]) == 2
+    assert "not among the workbench's models" in capsys.readouterr().err
+    assert main(["models", "--delete", "../../etc"]) == 2

@@ -1,0 +1,135 @@
+"""Configure tab, below the model: what it costs to download, the download itself, and what is on this disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from workbench.errors import WorkbenchError
+from workbench.models.catalogue import ModelSource, find_model
+from workbench.models.hub import look_up
+from workbench.services import Services
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.views import fetch_banner, plain
+from workbench.words import describe_bytes
+
+TICK_SECONDS = 1.0
+ACTIVE = ("downloading", "converting")
+
+
+def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -> gr.State:
+    """Lay it out and wire it.
+
+    Returns:
+        Whether the chosen model is here.
+    """
+    with gr.Accordion("Models on this computer", open=False, elem_id="models"):
+        note = gr.Markdown(elem_id="models-note")
+        bar = gr.HTML(visible=False, elem_id="models-progress")
+        token = gr.Textbox(
+            label="Access token",
+            info="Only for a gated model. It goes to the download and is never written down.",
+            type="password",
+            max_lines=1,
+            elem_id="models-token",
+        )
+        with gr.Row():
+            check = gr.Button("Check size and licence", size="sm", elem_id="models-check")
+            download = gr.Button("Download", size="sm", elem_id="models-download")
+            cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="models-cancel")
+        with gr.Row(equal_height=True):
+            stored = gr.Dropdown(label="On this disk", scale=3, elem_id="models-stored")
+            delete = gr.Button("Delete", size="sm", scale=0, min_width=110, elem_id="models-delete")
+        timer = gr.Timer(TICK_SECONDS, active=False)
+    here = gr.State(False)
+
+    def show(model_id: str | None) -> list[Any]:
+        """Return what everything shows for the chosen model now."""
+        source = _source(model_id)
+        progress = services.models.progress(source) if source else None
+        is_here = bool(source and services.models.is_here(source))
+        is_active = bool(not is_here and progress and progress.state in ACTIVE)
+        banner = fetch_banner(source.label, progress, is_here) if source else ""
+        return [
+            is_here,
+            gr.skip() if is_active else describe(model_id),  # the size that was asked for stays
+            gr.HTML(banner, visible=bool(banner)),
+            gr.Button(interactive=bool(source) and not is_here and not is_active),
+            gr.Button(visible=is_active and source is not None and source.kind == "hub"),
+            gr.Dropdown(choices=_stored_choices(services)),
+            gr.Timer(active=is_active),
+        ]
+
+    def describe(model_id: str | None) -> str:
+        source = _source(model_id)
+        if source is None:
+            return "Choose a model above first."
+        if services.models.is_here(source):
+            return f"{plain(source.label)} is on this computer."
+        return f"{plain(source.label)} is not on this computer yet. Training downloads it; or do it here."
+
+    @user_errors
+    def check_model(model_id: str, typed: str) -> Iterator[str]:
+        source = find_model(model_id)
+        if source.kind != "hub":
+            yield describe(model_id)
+            return
+        yield f"Asking the Hugging Face Hub about {plain(source.label)} …"
+        try:
+            found = look_up(source.location, typed.strip())
+        except WorkbenchError as error:
+            yield plain(str(error))
+            return
+        free_bytes = shutil.disk_usage(services.settings.home_dir).free
+        words = (
+            f"{plain(source.label)}: {describe_bytes(found.download_bytes)} to download, "
+            f"{describe_bytes(free_bytes)} free on this disk; licence: "
+            f"{plain(found.licence) if found.licence else 'not given, ask its owner before you use it'}."
+        )
+        yield words + (" It is gated: it needs an access token." if found.gated else "")
+
+    @user_errors
+    def start_download(model_id: str, typed: str) -> None:
+        services.models.fetch_in_background(find_model(model_id), typed.strip())
+
+    @user_errors
+    def cancel_download(model_id: str) -> None:
+        services.cancel_download(find_model(model_id))
+
+    @user_errors
+    def delete_model(stored_id: str | None) -> Any:
+        if not stored_id:
+            raise WorkbenchError("No model is chosen.", "Choose one of those on this disk.")
+        services.delete_model(find_model(stored_id))
+        return gr.Dropdown(value=None)
+
+    shown = [here, note, bar, download, cancel, stored, timer]
+    gr.on([page.load, model.change, timer.tick], show, model, shown, **FOLLOW)
+    check.click(check_model, [model, token], note, **PRIVATE)
+    started = download.click(start_download, [model, token], None, **PRIVATE)
+    started.then(show, model, shown, **QUIET)
+    cancel.click(cancel_download, model, None, **PRIVATE)
+    deleted = delete.click(delete_model, stored, stored, **PRIVATE)
+    deleted.then(show, model, shown, **QUIET)
+    return here
+
+
+def _source(model_id: str | None) -> ModelSource | None:
+    try:
+        return find_model(model_id or "")
+    except WorkbenchError:  # half typed; the plan says what is wrong with it
+        return None
+
+
+def _stored_choices(services: Services) -> list[tuple[str, str]]:
+    return [
+        (
+            f"{model.source.label}, {describe_bytes(model.size_bytes)}"
+            + ("" if model.is_whole else " (not whole)"),
+            model.source.id,
+        )
+        for model in services.models.installed()
+    ]
