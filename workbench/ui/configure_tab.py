@@ -9,14 +9,20 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.compatibility import unavailable_methods
-from workbench.config import STARTER_MODEL, TrainingConfig, build_config
-from workbench.data.store import GENERAL
+from workbench.config import TrainingConfig, build_config
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import catalogue, find_model
+from workbench.models.catalogue import find_model
 from workbench.plan import Plan
-from workbench.presets import methods
 from workbench.services import DataChoice, Services
+from workbench.ui.configure_choices import (
+    NO_PRESET,
+    build_choices,
+    general_choices,
+    method_choices,
+    method_words,
+    model_words,
+    preset_choices,
+)
 from workbench.ui.data_mix import read_choice
 from workbench.ui.form import (
     automatic_fields,
@@ -28,20 +34,11 @@ from workbench.ui.form import (
     read_form,
 )
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
-from workbench.ui.models_view import build_models_view
 from workbench.ui.plan_panel import build_plan_panel, drive
-from workbench.ui.views import plain
-from workbench.words import describe_bytes
 
-NO_PRESET = "defaults"
 AUTOMATIC_WORDS = (
     "Fields that say *auto* are chosen for you; the plan says why. Empty a field to go back."
 )
-GATED_WORDS = (
-    " **It is gated:** open huggingface.co/{}, accept the licence, make an access token in your "
-    "account's settings there, and type it in below, under *Models on this computer*."
-)
-GROUPS = ("Recommended", "Relatives of LoRA", "Whole model", "Small additions")
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,8 @@ def build_configure_tab(
     """Lay the tab out and wire it."""
     with gr.Row():
         with gr.Column(scale=5, min_width=420):
-            preset, model, model_help, here, method, method_help = _build_choices(services, page)
+            choices = build_choices(services, page)
+            preset, model, method = choices.preset, choices.model, choices.method
             fields: dict[str, Any] = {}
             switches = [name for name in field_names("basic") if is_switch(name)]
             with gr.Row():
@@ -176,14 +174,14 @@ def build_configure_tab(
 
     def describe_model(model_id: str | None) -> list[Any]:
         return [
-            _model_words(model_id or ""),
-            gr.update(choices=_method_choices(services, model_id)),
+            model_words(model_id or ""),
+            gr.update(choices=method_choices(services, model_id)),
         ]
 
     def describe_method(method_id: str) -> list[Any]:
         config = build_config({"method": method_id})
         return [
-            _method_words(method_id),
+            method_words(method_id),
             *(gr.update(visible=config.uses(name)) for name in fields),
         ]
 
@@ -195,12 +193,12 @@ def build_configure_tab(
     def save_preset(name: str, *values: Any) -> list[Any]:
         tab.config(services, values)  # say what is wrong with it, before it is kept
         saved = services.starting_points.save(name, read_form(names, values[-len(names) :]))
-        return [gr.Dropdown(_preset_choices(services), value=saved.id), ""]
+        return [gr.Dropdown(preset_choices(services), value=saved.id), ""]
 
     @user_errors
     def delete_preset(point_id: str) -> Any:
         services.starting_points.delete(point_id)
-        return gr.Dropdown(_preset_choices(services), value=NO_PRESET)
+        return gr.Dropdown(preset_choices(services), value=NO_PRESET)
 
     @user_errors
     def test_drive(*values: Any) -> Iterator[list[Any]]:
@@ -208,8 +206,8 @@ def build_configure_tab(
         yield from drive(services, tab.config(services, values), chosen)
 
     filled = [preset.change(apply_preset, preset, settings, **PRIVATE)]
-    model.change(describe_model, model, [model_help, method], **QUIET)
-    method.change(describe_method, method, [method_help, *fields.values()], **QUIET)
+    model.change(describe_model, model, [choices.model_help, method], **QUIET)
+    method.change(describe_method, method, [choices.method_help, *fields.values()], **QUIET)
     emptied = [fields[name] for name in automatic]
     filled.append(reset.click(lambda: [""] * len(automatic), None, emptied, **PRIVATE))
     for number, button in enumerate(panel.buttons):
@@ -217,13 +215,13 @@ def build_configure_tab(
         filled.append(button.click(apply, panel.remedies, settings, **PRIVATE))
     save.click(save_preset, [label, *tab.components], [preset, label], **PRIVATE)
     delete.click(delete_preset, preset, preset, **PRIVATE)
-    opened.select(lambda: gr.update(choices=_preset_choices(services)), None, preset, **QUIET)
-    opened.select(lambda: gr.update(choices=_general_choices(services)), None, general, **QUIET)
+    opened.select(lambda: gr.update(choices=preset_choices(services)), None, preset, **QUIET)
+    opened.select(lambda: gr.update(choices=general_choices(services)), None, general, **QUIET)
     # The plan writes into the fields what it chose. So it listens to what a person enters and to what
     # fills the form, not to the fields' ``change``: that also follows what it writes, without end.
     changes = [
         page.load,
-        *(component.change for component in [*data, model, here, method]),
+        *(component.change for component in [*data, model, choices.here, method]),
         *(field.input for field in fields.values()),
     ]
     planned = [*panel.outputs, tab.reading, *(fields[name] for name in automatic)]
@@ -237,87 +235,3 @@ def build_configure_tab(
     )
     driving.then(update_plan, tab.components, planned, **FOLLOW)
     return tab
-
-
-def _build_choices(services: Services, page: gr.Blocks) -> tuple[Any, ...]:
-    preset = gr.Dropdown(
-        _preset_choices(services),
-        value=NO_PRESET,
-        label="Start from",
-        info="Fills in the settings below for a purpose; change anything afterwards.",
-        elem_id="configure-preset",
-    )
-    model = gr.Dropdown(
-        _model_choices(),
-        value=STARTER_MODEL,
-        label="Model",
-        info="Choose one, or type the name of any chat model on huggingface.co, as owner/name.",
-        allow_custom_value=True,
-        elem_id="configure-model",
-    )
-    model_help = gr.Markdown(_model_words(STARTER_MODEL), elem_classes="wb-help")
-    here = build_models_view(services, page, model)
-    method = gr.Dropdown(
-        _method_choices(None, STARTER_MODEL),
-        value="lora",
-        label="Method",
-        info="How the model's weights are changed. LoRA is right for almost everything.",
-        elem_id="configure-method",
-    )
-    method_help = gr.Markdown(_method_words("lora"), elem_classes="wb-help")
-    return preset, model, model_help, here, method, method_help
-
-
-def _method_choices(services: Services | None, model_id: str | None) -> list[tuple[str, str]]:
-    """Return the methods by group; those that cannot train the model say so, and come last."""
-    reasons: dict[str, str] = {}
-    if services:
-        try:
-            reasons = unavailable_methods(services.models.facts(find_model(model_id or "")))
-        except WorkbenchError:
-            reasons = {}  # the plan says what is wrong with the model
-    offered = sorted(
-        methods().items(), key=lambda item: (item[0] in reasons, GROUPS.index(item[1].group))
-    )
-    return [
-        (f"{m.label} (not for this model)" if name in reasons else f"{m.label}: {m.summary}", name)
-        for name, m in offered
-    ]
-
-
-def _general_choices(services: Services) -> list[tuple[str, str]]:
-    own = [("The workbench's own questions", GENERAL)]
-    return own + [(info.name, info.id) for info in services.datasets.uploads() if info.is_usable]
-
-
-def _preset_choices(services: Services) -> list[tuple[str, str]]:
-    return [
-        ("Defaults (fit most data)", NO_PRESET),
-        *((point.label, point.id) for point in services.starting_points.all()),
-    ]
-
-
-def _model_choices() -> list[tuple[str, str]]:
-    return [
-        (f"{entry.label} ({describe_bytes(entry.download_bytes)})", model_id)
-        for model_id, entry in catalogue().items()
-    ]
-
-
-def _model_words(model_id: str) -> str:
-    entry = catalogue().get(model_id)
-    if entry is None:
-        return (
-            "It is downloaded from the Hugging Face Hub when training starts. Its size and licence: "
-            "below, under *Models on this computer*."
-        )
-    words = (
-        f"{plain(entry.summary)} {plain(entry.hardware)} {describe_bytes(entry.download_bytes)} to download; "
-        f"licence {plain(entry.licence)}; speaks {plain(entry.languages)}."
-    )
-    return words + (GATED_WORDS.format(plain(entry.repository)) if entry.gated else "")
-
-
-def _method_words(method_id: str) -> str:
-    method = methods()[method_id]
-    return f"**When:** {plain(method.when)} **Cost:** {plain(method.cost)}"

@@ -1,0 +1,127 @@
+"""Configure tab, the choices that matter most: what to start from, the model and the method, with words on each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from workbench.compatibility import unavailable_methods
+from workbench.config import STARTER_MODEL
+from workbench.data.store import GENERAL
+from workbench.errors import WorkbenchError
+from workbench.models.catalogue import catalogue, find_model
+from workbench.presets import methods
+from workbench.services import Services
+from workbench.ui.models_view import build_models_view
+from workbench.ui.views import plain
+from workbench.words import describe_bytes
+
+NO_PRESET = "defaults"
+GATED_WORDS = (
+    " **It is gated:** open huggingface.co/{}, accept the licence, make an access token in your "
+    "account's settings there, and type it in below, under *Models on this computer*."
+)
+GROUPS = ("Recommended", "Relatives of LoRA", "Whole model", "Small additions")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The components; ``here`` holds whether the chosen model is on this computer."""
+
+    preset: gr.Dropdown
+    model: gr.Dropdown
+    model_help: gr.Markdown
+    here: gr.State
+    method: gr.Dropdown
+    method_help: gr.Markdown
+
+
+def build_choices(services: Services, page: gr.Blocks) -> Choices:
+    """Lay them out."""
+    preset = gr.Dropdown(
+        preset_choices(services),
+        value=NO_PRESET,
+        label="Start from",
+        info="Fills in the settings below for a purpose; change anything afterwards.",
+        elem_id="configure-preset",
+    )
+    model = gr.Dropdown(
+        model_choices(),
+        value=STARTER_MODEL,
+        label="Model",
+        info="Choose one, or type the name of any chat model on huggingface.co, as owner/name.",
+        allow_custom_value=True,
+        elem_id="configure-model",
+    )
+    model_help = gr.Markdown(model_words(STARTER_MODEL), elem_classes="wb-help")
+    here = build_models_view(services, page, model)
+    method = gr.Dropdown(
+        method_choices(None, STARTER_MODEL),
+        value="lora",
+        label="Method",
+        info="How the model's weights are changed. LoRA is right for almost everything.",
+        elem_id="configure-method",
+    )
+    method_help = gr.Markdown(method_words("lora"), elem_classes="wb-help")
+    return Choices(preset, model, model_help, here, method, method_help)
+
+
+def method_choices(services: Services | None, model_id: str | None) -> list[tuple[str, str]]:
+    """Return the methods by group; those that cannot train the model say so, and come last."""
+    reasons: dict[str, str] = {}
+    if services:
+        try:
+            reasons = unavailable_methods(services.models.facts(find_model(model_id or "")))
+        except WorkbenchError:
+            reasons = {}  # the plan says what is wrong with the model
+    offered = sorted(
+        methods().items(), key=lambda item: (item[0] in reasons, GROUPS.index(item[1].group))
+    )
+    return [
+        (f"{m.label} (not for this model)" if name in reasons else f"{m.label}: {m.summary}", name)
+        for name, m in offered
+    ]
+
+
+def general_choices(services: Services) -> list[tuple[str, str]]:
+    """Return what general skills can be kept with."""
+    own = [("The workbench's own questions", GENERAL)]
+    return own + [(info.name, info.id) for info in services.datasets.uploads() if info.is_usable]
+
+
+def preset_choices(services: Services) -> list[tuple[str, str]]:
+    """Return what to start from: the recipes, the person's own presets, past runs."""
+    return [
+        ("Defaults (fit most data)", NO_PRESET),
+        *((point.label, point.id) for point in services.starting_points.all()),
+    ]
+
+
+def model_choices() -> list[tuple[str, str]]:
+    """Return the offered models."""
+    return [
+        (f"{entry.label} ({describe_bytes(entry.download_bytes)})", model_id)
+        for model_id, entry in catalogue().items()
+    ]
+
+
+def model_words(model_id: str) -> str:
+    """Say what a model is good for, and what it costs to have."""
+    entry = catalogue().get(model_id)
+    if entry is None:
+        return (
+            "It is downloaded from the Hugging Face Hub when training starts. Its size and licence: "
+            "below, under *Models on this computer*."
+        )
+    words = (
+        f"{plain(entry.summary)} {plain(entry.hardware)} {describe_bytes(entry.download_bytes)} to download; "
+        f"licence {plain(entry.licence)}; speaks {plain(entry.languages)}."
+    )
+    return words + (GATED_WORDS.format(plain(entry.repository)) if entry.gated else "")
+
+
+def method_words(method_id: str) -> str:
+    """Say when a method is right, and what it costs."""
+    method = methods()[method_id]
+    return f"**When:** {plain(method.when)} **Cost:** {plain(method.cost)}"
