@@ -64,6 +64,17 @@ class Hub:
             server.shutdown()
             server.server_close()
 
+    def use(self, monkeypatch) -> None:
+        """Make this process and its children take this for the Hub."""
+        monkeypatch.setenv("HF_ENDPOINT", self.endpoint)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        template = (
+            "/{repo_id}/resolve/{revision}/{filename}"  # both were made from HF_ENDPOINT at import
+        )
+        for name, value in (("ENDPOINT", ""), ("HUGGINGFACE_CO_URL_TEMPLATE", template)):
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", self.endpoint + value)
+
     def _answer(self, request: BaseHTTPRequestHandler, *, send_body: bool) -> None:
         parts = [unquote(part) for part in urlparse(request.path).path.strip("/").split("/")]
         is_api = parts[0] == "api"

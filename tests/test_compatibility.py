@@ -2,7 +2,7 @@ import pytest
 
 from workbench.compatibility import find_conflicts, unavailable_methods
 from workbench.config import build_config
-from workbench.models.catalogue import ModelFacts
+from workbench.models.facts import ModelFacts
 from workbench.presets import methods
 
 LLAMA = ModelFacts(

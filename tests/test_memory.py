@@ -2,7 +2,8 @@ import pytest
 
 from workbench.config import build_config
 from workbench.memory import Shape, estimate_memory, trained_weights
-from workbench.models.catalogue import ModelFacts, catalogue
+from workbench.models.catalogue import catalogue
+from workbench.models.facts import ModelFacts
 from workbench.presets import methods
 
 STARTER = catalogue()["smollm2-135m-instruct"]

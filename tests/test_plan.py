@@ -3,7 +3,7 @@ import pytest
 
 from workbench.config import build_config, is_automatic_allowed, setting_fields
 from workbench.facts import DataFacts, Machine
-from workbench.models.catalogue import ModelFacts
+from workbench.models.facts import ModelFacts
 from workbench.plan import make_plan
 from workbench.presets import methods
 

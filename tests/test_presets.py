@@ -3,7 +3,8 @@ import pytest
 from workbench.config import STARTER_MODEL, TrainingConfig, build_config
 from workbench.errors import WorkbenchError
 from workbench.facts import DataFacts, Machine
-from workbench.models.catalogue import CatalogueEntry, ModelFacts, catalogue
+from workbench.models.catalogue import CatalogueEntry, catalogue
+from workbench.models.facts import ModelFacts
 from workbench.plan import make_plan
 from workbench.presets import find_recipe, load_presets, methods, recipes
 from workbench.settings import PRESETS_DIR

@@ -4,7 +4,8 @@ import pytest
 
 from workbench.config import build_config
 from workbench.facts import DataFacts, Machine
-from workbench.models.catalogue import ModelFacts, catalogue
+from workbench.models.catalogue import catalogue
+from workbench.models.facts import ModelFacts
 from workbench.plan import make_plan
 from workbench.presets import methods
 from workbench.remedies import find_remedies, find_shortage

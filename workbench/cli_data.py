@@ -15,8 +15,8 @@ from workbench.data.report import Report
 from workbench.data.store import SAMPLES
 from workbench.defaults import UNCOUNTED_LENGTH_TOKENS
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import find_model
 from workbench.models.rendering import load_tokenizer
+from workbench.models.sources import find_model
 from workbench.models.tokens import TokenCounter
 from workbench.services import Services
 from workbench.settings import SAMPLES_DIR

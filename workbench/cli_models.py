@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 from workbench.downloads import FetchProgress
-from workbench.models.catalogue import catalogue, find_model
+from workbench.models.catalogue import catalogue
+from workbench.models.sources import find_model
 from workbench.services import Services
 from workbench.words import describe_bytes
 
@@ -17,7 +18,11 @@ def add_models_verb(verbs: Any) -> None:
     """Describe the command to the parser."""
     models = verbs.add_parser("models", help="list, download or delete models")
     action = models.add_mutually_exclusive_group()
-    action.add_argument("--download", metavar="MODEL", help="an offered model, or owner/name")
+    action.add_argument(
+        "--download",
+        metavar="MODEL",
+        help="an offered model, owner/name, or modelscope:owner/name; GGUF as owner/name/file.gguf",
+    )
     action.add_argument("--delete", metavar="MODEL", help="remove a model from this disk")
     models.add_argument("--json", action="store_true", help="print one JSON document")
     models.set_defaults(run_command=run_models)
@@ -40,7 +45,8 @@ def run_models(services: Services, options: argparse.Namespace) -> int:
         }
         for model_id, entry in catalogue().items()
     ]
-    rows += [{"id": model_id} for model_id in stored if model_id not in catalogue()]
+    others = dict.fromkeys([*stored, *(source.id for source in services.models.own_models())])
+    rows += [{"id": model_id} for model_id in others if model_id not in catalogue()]
     for row in rows:
         model = stored.get(row["id"])
         row |= {

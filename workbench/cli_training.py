@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from workbench.config import TrainingConfig, choices
 from workbench.data.store import SAMPLES
 from workbench.equivalent import as_command, as_yaml
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import find_model
+from workbench.models.sources import ModelSource, find_model
 from workbench.plan import Plan
 from workbench.presets import recipes
 from workbench.progress import follow
@@ -62,7 +63,11 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"a starting point: {', '.join(recipes())}; mine:NAME for your own, run:ID for a past run's",
     )
-    verb.add_argument("--model", metavar="ID", help="a model's id, owner/name, or a folder")
+    verb.add_argument(
+        "--model",
+        metavar="ID",
+        help="a model's id, owner/name, modelscope:owner/name, local:name, or a folder",
+    )
     verb.add_argument("--method", metavar="NAME", help=", ".join(choices("method")))
     verb.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="any setting"
@@ -168,12 +173,22 @@ def resources_line(plan: Plan) -> str:
 
 def _plan_counted(services: Services, config: TrainingConfig, data: DataChoice) -> Plan:
     """Count tokens where the model is here, and plan with them."""
-    services.plan(config, data, allow_folder=True)  # what cannot work is told before it counts
     source = find_model(config.model, allow_folder=True)
+    _look_up(services, source)
+    services.plan(config, data, allow_folder=True)  # what cannot work is told before it counts
     for info, _ in data.parts:
         services.count_tokens(info, source)
     services.tokenizer.close()
     return services.plan(config, data, allow_folder=True)
+
+
+def _look_up(services: Services, source: ModelSource) -> None:
+    """Ask a hub for the sizes of a model that is neither offered nor here; the plan does without, too."""
+    if source.is_downloaded and not source.entry and not services.models.is_here(source):
+        try:
+            services.models.look_up(source)
+        except WorkbenchError as error:
+            print(f"Note: {error}", file=sys.stderr)
 
 
 def _data_for(services: Services, options: argparse.Namespace) -> DataChoice:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from workbench.config import TrainingConfig
-from workbench.models.catalogue import ModelFacts
+from workbench.models.facts import ModelFacts
 from workbench.presets import MethodPreset, methods
 
 FOUR_BIT_BLOCK = 32  # bitsandbytes 0.50 packs 4-bit weights on CPU in blocks of 32 outputs

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.models.catalogue import ModelFacts
+from workbench.models.facts import ModelFacts
 from workbench.presets import MethodPreset
 
 # Epochs by number of rows: few rows must be seen often, many rows need not be.

@@ -24,15 +24,16 @@ _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _FORBIDDEN = re.compile(r"\.\.|--|\.git$")
 
 
+def is_name(text: str) -> bool:
+    """Say whether ``text`` can be one part of a repository's name; such a text is no path."""
+    return bool(_NAME.fullmatch(text)) and not _FORBIDDEN.search(text)
+
+
 def is_repository_name(text: str, kind: RepositoryKind) -> bool:
     """Say whether ``text`` can name a repository: ``owner/name``; a dataset may have no owner."""
     names = text.split("/")
     counts = (2,) if kind == "model" else (1, 2)
-    return (
-        len(names) in counts
-        and all(_NAME.fullmatch(name) for name in names)
-        and not _FORBIDDEN.search(text)
-    )
+    return len(names) in counts and all(map(is_name, names))
 
 
 @contextmanager

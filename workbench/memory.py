@@ -7,12 +7,11 @@ what is allocated there. Formulas count what PyTorch keeps for the backward pass
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from workbench.config import TrainingConfig
-from workbench.models.catalogue import ModelFacts
+from workbench.models.facts import ModelFacts, Shape
 from workbench.presets import MethodPreset
 
 # Bytes of a weight that does not learn. NF4 with double quantization has 4.127 bits (arXiv 2305.14314);
@@ -24,66 +23,6 @@ ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.06
 LOW_RANK_OPTIMIZERS = ("galore", "apollo")
 # Bytes at every supervised position and word of the vocabulary: logits, their log-softmax and its gradient.
 HEAD_BYTES = {"fp32": 12, "bf16": 14}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a transformer that decide its memory."""
-
-    layers: int
-    width: int
-    inner: int
-    query: int
-    key_value: int
-    vocabulary: int
-    tied: bool
-
-    @classmethod
-    def of(cls, architecture: Mapping[str, Any]) -> Shape | None:
-        """Read them from a ``config.json``; ``None`` where it does not say."""
-        text = architecture.get("text_config", architecture)
-        try:
-            heads = text["num_attention_heads"]
-            head = text.get("head_dim") or text["hidden_size"] // heads
-            return cls(
-                layers=text["num_hidden_layers"],
-                width=text["hidden_size"],
-                inner=text["intermediate_size"],
-                query=heads * head,
-                key_value=(text.get("num_key_value_heads") or heads) * head,
-                vocabulary=text["vocab_size"],
-                tied=bool(text.get("tie_word_embeddings", False)),
-            )
-        except KeyError:
-            return None
-
-    @property
-    def linear_sizes(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of the linear layers in one layer of the model."""
-        return [
-            (self.width, self.query),
-            (self.width, self.key_value),
-            (self.width, self.key_value),
-            (self.query, self.width),
-            (self.width, self.inner),
-            (self.width, self.inner),
-            (self.inner, self.width),
-        ]
-
-    @property
-    def layer_weights(self) -> int:
-        """Weights of the linear layers in one layer."""
-        return sum(inputs * outputs for inputs, outputs in self.linear_sizes)
-
-    @property
-    def embedding_weights(self) -> int:
-        """Weights of the embeddings and, where it has its own, the head."""
-        return self.vocabulary * self.width * (1 if self.tied else 2)
-
-    @property
-    def weights(self) -> int:
-        """All weights, without the few of norms and biases."""
-        return self.layers * self.layer_weights + self.embedding_weights
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from workbench.config import TrainingConfig
 from workbench.defaults import EVALUATIONS_PER_RUN
 from workbench.facts import DataFacts, Machine, Workload
 from workbench.measurements import Measurement
-from workbench.memory import Memory, Shape, estimate_memory, trained_weights
-from workbench.models.catalogue import ModelFacts
+from workbench.memory import Memory, estimate_memory, trained_weights
+from workbench.models.facts import ModelFacts, Shape
 from workbench.presets import MethodPreset
 from workbench.settling import Choices, settle
 

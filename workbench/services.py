@@ -21,8 +21,8 @@ from workbench.errors import WorkbenchError
 from workbench.facts import DataFacts, Machine
 from workbench.hardware import describe_machine, look
 from workbench.measurements import Measurement, MeasurementStore
-from workbench.models.catalogue import ModelSource, find_model
-from workbench.models.store import ModelStore, check_model_folder
+from workbench.models.sources import ModelSource, find_model
+from workbench.models.store import ModelStore
 from workbench.models.tokens import read_lengths, read_supervised_lengths, token_cache_path
 from workbench.plan import Plan, make_plan
 from workbench.presets import methods
@@ -100,8 +100,7 @@ class Services:
         """
         config = build_config(self.starting_points.settings(recipe) if recipe else {}, values)
         source = find_model(config.model, allow_folder=allow_folder)
-        if source.kind == "folder":
-            check_model_folder(self.models.directory(source))
+        self.models.check(source)
         return config.model_copy(update={"model": source.id})
 
     def choose_data(
@@ -262,7 +261,7 @@ class Services:
             WorkbenchError: It is a run that downloads it.
         """
         active = self.supervisor.active_run()
-        if active and active.config.model == source.id:
+        if active and _source_of(active).slug == source.slug:
             raise WorkbenchError(f'The run "{active.name}" needs it.', "Stop the run instead.")
         self.models.cancel(source)
 
@@ -273,7 +272,7 @@ class Services:
             WorkbenchError: It is in use, or not here.
         """
         active = self.supervisor.active_run()
-        if active and active.config.model == source.id:
+        if active and _source_of(active).slug == source.slug:
             raise WorkbenchError(
                 f'"{active.name}" is training it.', "Delete it when that has ended."
             )
@@ -358,3 +357,7 @@ class Services:
                 if snapshot.state == "finished":
                     return snapshot.tokens_per_second
         return None
+
+
+def _source_of(run: Run) -> ModelSource:
+    return find_model(run.config.model, allow_folder=True)

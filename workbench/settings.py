@@ -44,6 +44,11 @@ class Settings:
         return self.home_dir / "models"
 
     @property
+    def local_models_dir(self) -> Path:
+        """Where a person puts models of their own: folders, or GGUF files."""
+        return self.home_dir / "local-models"
+
+    @property
     def datasets_dir(self) -> Path:
         return self.home_dir / "datasets"
 
@@ -116,6 +121,12 @@ def prepare_page_environment(settings: Settings) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(ensure_dir(settings.temporary_dir))
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def modelscope_access() -> tuple[str, str]:
+    """Return the address of ModelScope without a slash at its end, and the access token, empty for none."""
+    endpoint = os.environ.get("MODELSCOPE_ENDPOINT") or "https://modelscope.cn"
+    return endpoint.rstrip("/"), os.environ.get("MODELSCOPE_API_TOKEN", "")
 
 
 def child_environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ from workbench import defaults
 from workbench.config import TrainingConfig
 from workbench.data.split import held_back_rows, weighted_rows
 from workbench.facts import DataFacts, Workload
-from workbench.models.catalogue import ModelFacts
+from workbench.models.facts import ModelFacts
 from workbench.presets import MethodPreset
 
 GENERAL_TOKENS = 102  # of a general example; measured on the workbench's own with the starter model

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from workbench.config import STARTER_MODEL
-from workbench.models.catalogue import find_model
+from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.settings import SAMPLES_DIR, Settings
 

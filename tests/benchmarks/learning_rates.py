@@ -23,8 +23,8 @@ from transformers import set_seed
 from workbench.compute import Compute
 from workbench.config import STARTER_MODEL, build_config
 from workbench.hardware import cpu_cores
-from workbench.models.catalogue import find_model
 from workbench.models.rendering import load_tokenizer, prompt_ids, tokenize_example
+from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.runs.events import GeneralEvent
 from workbench.services import Services

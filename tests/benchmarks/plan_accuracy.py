@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from workbench.config import STARTER_MODEL, build_config
-from workbench.models.catalogue import find_model
+from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.plan import Plan
 from workbench.probing import test_drive

@@ -92,9 +92,7 @@ def test_a_model_is_looked_up_downloaded_cancelled_and_deleted(
     hub.add_folder("someone/tiny-chat", tiny_model_dir)
     hub.tags, hub.gated, hub.token = ["license:mit"], {"someone/tiny-chat"}, "hf_secret"
     with hub.serve():
-        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        hub.use(monkeypatch)
         page = request.getfixturevalue("own_page")
         page.get_by_role("tab", name="2. Configure").click()
         name = page.locator("#configure-model input")

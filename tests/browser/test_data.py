@@ -162,9 +162,7 @@ def test_a_dataset_of_the_hub_is_added_like_a_file(monkeypatch, request):
         "a.arrow": b"",
     }
     with hub.serve():
-        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        hub.use(monkeypatch)
         page = request.getfixturevalue("own_page")
         page.get_by_text("From the Hugging Face Hub").click()
         name = page.locator("#data-hub-name textarea, #data-hub-name input").first

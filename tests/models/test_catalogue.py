@@ -4,7 +4,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from workbench.config import STARTER_MODEL
 from workbench.hub import is_repository_name
-from workbench.models.catalogue import catalogue, find_model
+from workbench.models.catalogue import catalogue
+from workbench.models.sources import find_model
 
 
 def test_there_is_something_for_every_computer_and_language():

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from tests.fake_hub import Hub
-from workbench.models.catalogue import find_model
-from workbench.models.hub import look_up
+from workbench.models.hub import look_up_on_hub
+from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 
 NAME = "someone/tiny-chat"
@@ -107,13 +107,7 @@ def test_no_network_is_a_sentence(fetch, store):
 
 @pytest.fixture
 def online(hub, monkeypatch):
-    for name, value in (
-        ("HF_ENDPOINT", hub.endpoint),
-        ("HF_HUB_DISABLE_XET", "1"),
-        ("NO_PROXY", "127.0.0.1"),
-    ):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+    hub.use(monkeypatch)
     return hub
 
 
@@ -127,10 +121,20 @@ def wait_for(condition, seconds=40):
 def test_size_and_licence_are_known_before_the_download(online):
     online.tags, online.gated = ["text-generation", "license:mit"], {NAME}
     online.repositories[NAME]["pytorch_model.bin"] = b"x" * 10_000_000
-    found = look_up(NAME)
+    found = look_up_on_hub(NAME, "")
     files = online.repositories[NAME]
     wanted = sum(len(data) for name, data in files.items() if not name.endswith(".bin"))
     assert (found.download_bytes, found.licence, found.gated) == (wanted, "mit", True)
+    assert found.architecture == {}  # a gated one shows it to nobody yet
+
+
+def test_a_plan_knows_the_shape_before_the_download(online, store):
+    source = find_model(NAME)
+    assert store.facts(source).hidden_size is None
+    store.look_up(source)
+    assert store.facts(source).hidden_size == 64
+    assert 50_000 < store.facts(source).parameters < 250_000
+    assert not store.is_here(source)
 
 
 def test_a_download_is_cancelled_and_goes_on_later(online, store, settings):

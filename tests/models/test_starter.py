@@ -16,7 +16,7 @@ from workbench.config import STARTER_MODEL
 from workbench.downloads import FetchProgress
 from workbench.errors import WorkbenchError
 from workbench.models import starter
-from workbench.models.catalogue import find_model
+from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.settings import SAMPLES_DIR
 

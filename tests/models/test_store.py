@@ -6,17 +6,72 @@ import pytest
 from workbench.downloads import FetchProgress, write_progress
 from workbench.errors import WorkbenchError
 from workbench.models import store as store_module
-from workbench.models.catalogue import find_model, model_facts
+from workbench.models.facts import model_facts
+from workbench.models.sources import find_model, source_of_slug
 from workbench.models.store import ModelStore
 
 
 @pytest.mark.parametrize(
     "bad",
-    ["", "/etc", "../x", "a/b/c", "a/../b", "..", "owner/", "x/..", "C:\\x", "a b/c", "no-slash"],
+    [
+        *(
+            "",
+            "/etc",
+            "../x",
+            "a/b/c",
+            "a/../b",
+            "..",
+            "owner/",
+            "x/..",
+            "C:\\x",
+            "a b/c",
+            "no-slash",
+        ),
+        *(
+            "local:",
+            "local:..",
+            "local:a/b",
+            "local:/etc",
+            "local:a--b",
+            "modelscope:",
+            "modelscope:a/b/c",
+        ),
+        *(
+            "a/b/../c.gguf",
+            "a/b/c/d.gguf",
+            "modelscope:../b",
+            "https://huggingface.co/../etc",
+            "~/m",
+        ),
+    ],
 )
 def test_the_page_takes_ids_never_paths(bad):
     with pytest.raises(WorkbenchError, match="There is no model"):
         find_model(bad)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kind", "location", "file"),
+    [
+        ("owner/name", "hub", "owner/name", ""),
+        ("https://huggingface.co/owner/name/tree/main", "hub", "owner/name", ""),
+        (" https://huggingface.co/owner/name?x=1 ", "hub", "owner/name", ""),
+        ("owner/name/x-Q8_0.gguf", "hub", "owner/name", "x-Q8_0.gguf"),
+        ("modelscope:owner/name", "modelscope", "owner/name", ""),
+        ("https://www.modelscope.cn/models/owner/name/summary", "modelscope", "owner/name", ""),
+        ("modelscope:owner/name/x.GGUF", "modelscope", "owner/name", "x.GGUF"),
+        ("local:mine", "local", "mine", ""),
+        ("local:mine.gguf", "local", "mine.gguf", "mine.gguf"),
+    ],
+)
+def test_a_model_is_typed_in_many_ways(typed, kind, location, file):
+    source = find_model(typed)
+    assert (source.kind, source.location, source.file) == (kind, location, file)
+    assert find_model(source.id) == source
+    assert not set('/:\\<>"|?*') & set(source.slug)
+    again = source_of_slug(source.slug)
+    assert again is not None
+    assert again.slug == source.slug
 
 
 def test_a_folder_is_taken_on_the_command_line_only(tmp_path):
@@ -26,7 +81,8 @@ def test_a_folder_is_taken_on_the_command_line_only(tmp_path):
 
 
 def test_distinct_names_have_distinct_folders():
-    assert find_model("a/b-c").slug != find_model("a-b/c").slug
+    names = ["a/b-c", "a-b/c", "modelscope:a/b-c", "local:a", "a/b/c.gguf", "modelscope:a/b/c.gguf"]
+    assert len({find_model(name).slug for name in names}) == len(names)
     for name in ("a/b--c", "a--b/c"):  # the Hub has no such names, so "--" can stand for the slash
         with pytest.raises(WorkbenchError, match="no model"):
             find_model(name)
@@ -49,7 +105,7 @@ def fetches(monkeypatch, tiny_model_dir):
 
     calls = []
 
-    def fetch(repository, directory, report):
+    def fetch(repository, file, directory, report):
         calls.append(repository)
         time.sleep(0.5)
         shutil.copytree(tiny_model_dir, directory, dirs_exist_ok=True)
@@ -76,7 +132,7 @@ def test_a_failed_fetch_says_why_and_the_next_one_tries_again(settings, monkeypa
     source, store = find_model("owner/name"), ModelStore(settings)
     works = store_module.fetch_from_hub
 
-    def fail(repository, directory, report):
+    def fail(repository, file, directory, report):
         (directory / "half").write_text("x")
         raise OSError(28, "No space left on device")
 

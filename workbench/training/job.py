@@ -13,8 +13,8 @@ from transformers import set_seed
 from workbench.downloads import FetchProgress
 from workbench.errors import StopRequested
 from workbench.hardware import cpu_cores
-from workbench.models.catalogue import find_model
 from workbench.models.rendering import has_fallback_template, load_tokenizer
+from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.runs.events import (
     DownloadEvent,

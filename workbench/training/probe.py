@@ -19,8 +19,8 @@ from transformers import set_seed
 
 from workbench.hardware import cpu_cores
 from workbench.measurements import Measurement, ProbeFailure, write_outcome
-from workbench.models.catalogue import find_model
 from workbench.models.rendering import load_tokenizer
+from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.runs.events import StepEvent
 from workbench.runs.store import Run, open_run

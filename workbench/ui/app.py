@@ -11,7 +11,7 @@ import gradio as gr
 
 from workbench.config import STARTER_MODEL
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import find_model
+from workbench.models.sources import find_model
 from workbench.services import Services
 from workbench.settings import Settings
 from workbench.ui.configure_tab import build_configure_tab

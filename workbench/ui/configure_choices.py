@@ -10,7 +10,8 @@ from workbench.compatibility import unavailable_methods
 from workbench.config import STARTER_MODEL
 from workbench.data.store import GENERAL
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import catalogue, find_model
+from workbench.models.catalogue import catalogue
+from workbench.models.sources import find_model
 from workbench.presets import methods
 from workbench.services import Services
 from workbench.ui.models_view import build_models_view
@@ -27,12 +28,12 @@ GROUPS = ("Recommended", "Relatives of LoRA", "Whole model", "Small additions")
 
 @dataclass(frozen=True)
 class Choices:
-    """The components; ``here`` holds whether the chosen model is on this computer."""
+    """The components; ``known`` holds what is known of the chosen model (see ``models_view``)."""
 
     preset: gr.Dropdown
     model: gr.Dropdown
     model_help: gr.Markdown
-    here: gr.State
+    known: gr.State
     method: gr.Dropdown
     method_help: gr.Markdown
 
@@ -47,15 +48,16 @@ def build_choices(services: Services, page: gr.Blocks) -> Choices:
         elem_id="configure-preset",
     )
     model = gr.Dropdown(
-        model_choices(),
+        model_choices(services),
         value=STARTER_MODEL,
         label="Model",
-        info="Choose one, or type the name of any chat model on huggingface.co, as owner/name.",
+        info="Choose one, or type the name of any chat model on huggingface.co, as owner/name, or on "
+        "modelscope.cn, as modelscope:owner/name. The address of its page will do, too.",
         allow_custom_value=True,
         elem_id="configure-model",
     )
     model_help = gr.Markdown(model_words(STARTER_MODEL), elem_classes="wb-help")
-    here = build_models_view(services, page, model)
+    known = build_models_view(services, page, model)
     method = gr.Dropdown(
         method_choices(None, STARTER_MODEL),
         value="lora",
@@ -64,7 +66,7 @@ def build_choices(services: Services, page: gr.Blocks) -> Choices:
         elem_id="configure-method",
     )
     method_help = gr.Markdown(method_words("lora"), elem_classes="wb-help")
-    return Choices(preset, model, model_help, here, method, method_help)
+    return Choices(preset, model, model_help, known, method, method_help)
 
 
 def method_choices(services: Services | None, model_id: str | None) -> list[tuple[str, str]]:
@@ -98,9 +100,10 @@ def preset_choices(services: Services) -> list[tuple[str, str]]:
     ]
 
 
-def model_choices() -> list[tuple[str, str]]:
-    """Return the offered models."""
-    return [
+def model_choices(services: Services) -> list[tuple[str, str]]:
+    """Return the offered models, and before them the person's own."""
+    own = [(f"{source.label} (yours)", source.id) for source in services.models.own_models()]
+    return own + [
         (f"{entry.label} ({describe_bytes(entry.download_bytes)})", model_id)
         for model_id, entry in catalogue().items()
     ]
@@ -110,15 +113,32 @@ def model_words(model_id: str) -> str:
     """Say what a model is good for, and what it costs to have."""
     entry = catalogue().get(model_id)
     if entry is None:
-        return (
-            "It is downloaded from the Hugging Face Hub when training starts. Its size and licence: "
-            "below, under *Models on this computer*."
-        )
+        return _words_of_another(model_id)
     words = (
         f"{plain(entry.summary)} {plain(entry.hardware)} {describe_bytes(entry.download_bytes)} to download; "
         f"licence {plain(entry.licence)}; speaks {plain(entry.languages)}."
     )
     return words + (GATED_WORDS.format(plain(entry.repository)) if entry.gated else "")
+
+
+def _words_of_another(model_id: str) -> str:
+    """Say where a model comes from that is not among the offered ones."""
+    try:
+        source = find_model(model_id)
+    except WorkbenchError:
+        return ""  # the plan says what is wrong with it
+    if source.kind == "local":
+        return "It is one of yours, from local-models in the workspace."
+    hub = "ModelScope" if source.kind == "modelscope" else "the Hugging Face Hub"
+    squeezed = (
+        " GGUF weights are squeezed; training starts from what is left of them."
+        if source.file
+        else ""
+    )
+    return (
+        f"It is downloaded from {hub} when training starts. Its size and licence: below, under "
+        f"*Models on this computer*.{squeezed}"
+    )
 
 
 def method_words(method_id: str) -> str:

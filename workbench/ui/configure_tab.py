@@ -11,7 +11,7 @@ import gradio as gr
 
 from workbench.config import TrainingConfig, build_config
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import find_model
+from workbench.models.sources import find_model
 from workbench.plan import Plan
 from workbench.services import DataChoice, Services
 from workbench.ui.configure_choices import (
@@ -20,6 +20,7 @@ from workbench.ui.configure_choices import (
     general_choices,
     method_choices,
     method_words,
+    model_choices,
     model_words,
     preset_choices,
 )
@@ -216,12 +217,13 @@ def build_configure_tab(
     save.click(save_preset, [label, *tab.components], [preset, label], **PRIVATE)
     delete.click(delete_preset, preset, preset, **PRIVATE)
     opened.select(lambda: gr.update(choices=preset_choices(services)), None, preset, **QUIET)
+    opened.select(lambda: gr.update(choices=model_choices(services)), None, model, **QUIET)
     opened.select(lambda: gr.update(choices=general_choices(services)), None, general, **QUIET)
     # The plan writes into the fields what it chose. So it listens to what a person enters and to what
     # fills the form, not to the fields' ``change``: that also follows what it writes, without end.
     changes = [
         page.load,
-        *(component.change for component in [*data, model, choices.here, method]),
+        *(component.change for component in [*data, model, choices.known, method]),
         *(field.input for field in fields.values()),
     ]
     planned = [*panel.outputs, tab.reading, *(fields[name] for name in automatic)]

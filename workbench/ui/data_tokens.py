@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import ModelSource, find_model
+from workbench.models.sources import ModelSource, find_model
 from workbench.models.tokens import histogram, token_report
 from workbench.services import Services
 from workbench.ui.charts import length_figure

@@ -9,8 +9,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import ModelSource, find_model
-from workbench.models.hub import look_up
+from workbench.models.sources import ModelSource, find_model
 from workbench.services import Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.views import fetch_banner, plain
@@ -24,10 +23,15 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
     """Lay it out and wire it.
 
     Returns:
-        Whether the chosen model is here.
+        What is known of the chosen model: ``unknown``, ``looked up`` at its hub, or ``here``.
     """
     with gr.Accordion("Models on this computer", open=False, elem_id="models"):
         note = gr.Markdown(elem_id="models-note")
+        gr.Markdown(
+            "You have a model already? Put its folder, or its `.gguf` file, into "
+            f"`{services.settings.local_models_dir}`; it is then in the list above.",
+            elem_classes="wb-help",
+        )
         bar = gr.HTML(visible=False, elem_id="models-progress")
         token = gr.Textbox(
             label="Access token",
@@ -44,7 +48,7 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
             stored = gr.Dropdown(label="On this disk", scale=3, elem_id="models-stored")
             delete = gr.Button("Delete", size="sm", scale=0, min_width=110, elem_id="models-delete")
         timer = gr.Timer(TICK_SECONDS, active=False)
-    here = gr.State(False)
+    known = gr.State("unknown")
 
     def show(model_id: str | None) -> list[Any]:
         """Return what everything shows for the chosen model now."""
@@ -54,11 +58,11 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         is_active = bool(not is_here and progress and progress.state in ACTIVE)
         banner = fetch_banner(source.label, progress, is_here) if source else ""
         return [
-            is_here,
+            "here" if is_here else "unknown",
             gr.skip() if is_active else describe(model_id),  # the size that was asked for stays
             gr.HTML(banner, visible=bool(banner)),
             gr.Button(interactive=bool(source) and not is_here and not is_active),
-            gr.Button(visible=is_active and source is not None and source.kind == "hub"),
+            gr.Button(visible=is_active and source is not None and source.is_downloaded),
             gr.Dropdown(choices=_stored_choices(services)),
             gr.Timer(active=is_active),
         ]
@@ -69,19 +73,22 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
             return "Choose a model above first."
         if services.models.is_here(source):
             return f"{plain(source.label)} is on this computer."
+        if source.kind == "local":
+            return f"{plain(source.label)} is converted once, when training starts; or do it here."
         return f"{plain(source.label)} is not on this computer yet. Training downloads it; or do it here."
 
     @user_errors
-    def check_model(model_id: str, typed: str) -> Iterator[str]:
+    def check_model(model_id: str, typed: str) -> Iterator[list[Any]]:
         source = find_model(model_id)
-        if source.kind != "hub":
-            yield describe(model_id)
+        if not source.is_downloaded:
+            yield [describe(model_id), gr.skip()]
             return
-        yield f"Asking the Hugging Face Hub about {plain(source.label)} …"
+        where = "ModelScope" if source.kind == "modelscope" else "the Hugging Face Hub"
+        yield [f"Asking {where} about {plain(source.label)} …", gr.skip()]
         try:
-            found = look_up(source.location, typed.strip())
+            found = services.models.look_up(source, typed.strip())
         except WorkbenchError as error:
-            yield plain(str(error))
+            yield [plain(str(error)), gr.skip()]
             return
         free_bytes = shutil.disk_usage(services.settings.home_dir).free
         words = (
@@ -89,7 +96,8 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
             f"{describe_bytes(free_bytes)} free on this disk; licence: "
             f"{plain(found.licence) if found.licence else 'not given, ask its owner before you use it'}."
         )
-        yield words + (" It is gated: it needs an access token." if found.gated else "")
+        words += " It is gated: it needs an access token." if found.gated else ""
+        yield [words, gr.skip() if services.models.is_here(source) else "looked up"]
 
     @user_errors
     def start_download(model_id: str, typed: str) -> None:
@@ -106,15 +114,15 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         services.delete_model(find_model(stored_id))
         return gr.Dropdown(value=None)
 
-    shown = [here, note, bar, download, cancel, stored, timer]
+    shown = [known, note, bar, download, cancel, stored, timer]
     gr.on([page.load, model.change, timer.tick], show, model, shown, **FOLLOW)
-    check.click(check_model, [model, token], note, **PRIVATE)
+    check.click(check_model, [model, token], [note, known], **PRIVATE)
     started = download.click(start_download, [model, token], None, **PRIVATE)
     started.then(show, model, shown, **QUIET)
     cancel.click(cancel_download, model, None, **PRIVATE)
     deleted = delete.click(delete_model, stored, stored, **PRIVATE)
     deleted.then(show, model, shown, **QUIET)
-    return here
+    return known
 
 
 def _source(model_id: str | None) -> ModelSource | None:

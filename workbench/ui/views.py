@@ -104,7 +104,10 @@ def plan_needs(plan: Plan) -> str:
     """Draw memory and disk against what there is, as HTML."""
     machine = plan.machine
     if plan.peak_memory_bytes is None:
-        return '<p class="wb-help">What memory it needs is known once the model is here.</p>'
+        return (
+            '<p class="wb-help">What memory it needs is known once the model is here, or after '
+            "<i>Check size and licence</i> under <i>Models on this computer</i>.</p>"
+        )
     how = "measured" if plan.measurement else "estimated"
     needs = [_need("Memory", plan.peak_memory_bytes, machine.free_memory_bytes, how, plan.fit)]
     if plan.disk_bytes is not None:
