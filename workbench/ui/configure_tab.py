@@ -20,7 +20,6 @@ from workbench.ui.configure_choices import (
     general_choices,
     method_choices,
     method_words,
-    model_choices,
     model_words,
     preset_choices,
 )
@@ -34,7 +33,7 @@ from workbench.ui.form import (
     is_switch,
     read_form,
 )
-from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, follow, user_errors
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.plan_panel import build_plan_panel, drive
 
 AUTOMATIC_WORDS = (
@@ -217,8 +216,6 @@ def build_configure_tab(
     save.click(save_preset, [label, *tab.components], [preset, label], **PRIVATE)
     delete.click(delete_preset, preset, preset, **PRIVATE)
     opened.select(lambda: gr.update(choices=preset_choices(services)), None, preset, **QUIET)
-    # Not when the tab is opened: new choices undo what is typed meanwhile.
-    page.load(lambda: gr.update(choices=model_choices(services)), None, model, **QUIET)
     opened.select(lambda: gr.update(choices=general_choices(services)), None, general, **QUIET)
     # The plan writes into the fields what it chose. So it listens to what a person enters and to what
     # fills the form, not to the fields' ``change``: that also follows what it writes, without end.
@@ -227,11 +224,14 @@ def build_configure_tab(
         *(component.change for component in [*data, model, choices.known, method]),
         *(field.input for field in fields.values()),
     ]
+    planned = [*panel.outputs, tab.reading, *(fields[name] for name in automatic)]
+    gr.on(changes, update_plan, tab.components, planned, **FOLLOW)
+    for filling in filled:
+        filling.then(update_plan, tab.components, planned, **FOLLOW)
     counted = gr.on([opened.select, model.change], count_tokens, tab.components, None, **FOLLOW)
+    counted.then(update_plan, tab.components, planned, **FOLLOW)
     driving = panel.drive.click(
         test_drive, tab.components, [panel.drive, panel.driven], concurrency_limit=1, **PRIVATE
     )
-    planned = [*panel.outputs, tab.reading, *(fields[name] for name in automatic)]
-    after = [*filled, counted, driving]
-    follow(changes, update_plan, tab.components, planned, after)
+    driving.then(update_plan, tab.components, planned, **FOLLOW)
     return tab

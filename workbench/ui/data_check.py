@@ -15,7 +15,7 @@ from workbench.data.report import Report
 from workbench.data.store import SAMPLES
 from workbench.services import Services
 from workbench.ui.data_views import checking_html, report_html, shorten
-from workbench.ui.guard import PRIVATE, follow, user_errors
+from workbench.ui.guard import FOLLOW, PRIVATE, user_errors
 
 # Ticked from the start: they lose nothing a person would want to keep. Others may be meant as they are.
 SAFE_FIXES = ("convert", "cut-unanswered", "trim", "deduplicate", "drop-invalid")
@@ -117,7 +117,7 @@ def build_check_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) 
         yield gr.skip(), gr.Dropdown(dataset_choices(services), value=new.id)
 
     shown = [report_view, repair_box, fixes, form, first_rows, *columns, prefix]
-    follow([page.load, dataset.change], show, [dataset], shown)
+    gr.on([page.load, dataset.change], show, dataset, shown, **FOLLOW)
     changed = [report_view, dataset]
     repair.click(make_repaired, [dataset, fixes], changed, **PRIVATE)
     apply.click(read_again, [dataset, *columns, prefix], changed, **PRIVATE)

@@ -11,7 +11,7 @@ from workbench.data.split import weighted_rows
 from workbench.errors import WorkbenchError
 from workbench.services import DataChoice, Services
 from workbench.ui.data_check import dataset_choices
-from workbench.ui.guard import FOLLOW, follow, user_errors
+from workbench.ui.guard import FOLLOW, user_errors
 from workbench.ui.views import plain
 
 HELD_BACK = ""  # check with rows held back from the data
@@ -72,18 +72,18 @@ def build_mix_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) ->
             ),
         ]
 
-    def describe(*values: Any) -> list[str]:
+    def describe(*values: Any) -> str:
         try:
             choice = read_choice(services, values)
         except WorkbenchError as error:
-            return [plain(str(error))]
+            return plain(str(error))
         if len(choice.parts) < 2:
-            return [""]
+            return ""
         counts = [
             f"{weighted_rows(info.row_count, weight):,} of {plain(info.name)}"
             for info, weight in choice.parts
         ]
-        return [f"An epoch has {', '.join(counts)} (before rows are held back)."]
+        return f"An epoch has {', '.join(counts)} (before rows are held back)."
 
     inputs = [dataset, more, weights, validation]
     gr.on(
@@ -93,7 +93,7 @@ def build_mix_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) ->
         inputs[1:],
         **FOLLOW,
     )
-    follow([weights.change, validation.change], describe, inputs, [note])
+    gr.on([weights.change, validation.change], describe, inputs, note, **FOLLOW)
     return inputs
 
 

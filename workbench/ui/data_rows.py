@@ -10,7 +10,7 @@ import gradio as gr
 from workbench.data.conversations import find_stored_rows
 from workbench.services import Services
 from workbench.ui.data_views import rows_table
-from workbench.ui.guard import FOLLOW, QUIET, follow, user_errors
+from workbench.ui.guard import FOLLOW, QUIET, user_errors
 from workbench.ui.views import conversation_messages
 
 ROWS_PER_PAGE = 50
@@ -105,8 +105,10 @@ def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -
 
     shown = [controls, table, positions, conversation, chosen]
     inputs = [dataset, search, page_number]
-    begun = dataset.change(lambda: ("", 1), None, [search, page_number], **FOLLOW)
-    follow([page.load, search.submit, page_number.change], show, inputs, shown, [begun])
+    gr.on([page.load, search.submit, page_number.change], show, inputs, shown, **FOLLOW)
+    dataset.change(lambda: ("", 1), None, [search, page_number], **QUIET).then(
+        show, inputs, shown, **QUIET
+    )
     search.submit(lambda: 1, None, page_number, **QUIET)
     table.select(select, [dataset, positions], [conversation, chosen], **QUIET)
     return RowsView(dataset, chosen)

@@ -17,7 +17,7 @@ from workbench.ui.data_hub import build_hub_view
 from workbench.ui.data_mix import build_mix_view
 from workbench.ui.data_rows import RowsView, build_rows_view
 from workbench.ui.data_views import checking_html, report_html
-from workbench.ui.guard import PRIVATE, QUIET, follow, user_errors
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 
 FIRST_SAMPLE = next(iter(SAMPLES))
 STATE_KEY = "only-an-id"  # the browser keeps which dataset was chosen; that is no secret
@@ -147,7 +147,7 @@ def build_data_tab(services: Services, page: gr.Blocks) -> DataTab:
     upload.upload(lambda: None, None, upload, **PRIVATE)
     dataset.change(lambda dataset_id: dataset_id, dataset, remembered, **QUIET)
     described = [name, rename, download, delete, sure]
-    follow([page.load, dataset.change], describe, [dataset], described)
+    gr.on([page.load, dataset.change], describe, dataset, described, **FOLLOW)
     rename.click(give_name, [dataset, name], [dataset, check.report], **PRIVATE)
     delete.click(lambda: gr.Button(visible=True), None, sure, **QUIET)
     sure.click(remove, dataset, dataset, **PRIVATE)

@@ -15,7 +15,7 @@ from workbench.ui.charts import length_figure
 from workbench.ui.configure_tab import ConfigureTab, Reading
 from workbench.ui.data_rows import RowsView
 from workbench.ui.data_views import fate_words, length_words
-from workbench.ui.guard import FOLLOW, follow, user_errors
+from workbench.ui.guard import FOLLOW, user_errors
 from workbench.ui.views import plain
 
 COUNTED, READ = "The model learns to write this", "The model only reads this"
@@ -93,6 +93,6 @@ def build_tokens_view(
     box.expand(lambda: True, None, is_open, **FOLLOW)
     box.collapse(lambda: False, None, is_open, **FOLLOW)
     decides = [is_open, configure.reading, rows.dataset]
-    follow([part.change for part in decides], count, decides, [lengths, chart])
+    gr.on([part.change for part in decides], count, decides, [lengths, chart], **FOLLOW)
     decides = [*decides, rows.position]
-    follow([part.change for part in decides], preview, decides, [fate, pieces])
+    gr.on([part.change for part in decides], preview, decides, [fate, pieces], **FOLLOW)

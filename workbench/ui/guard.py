@@ -6,7 +6,7 @@ import functools
 import html
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,44 +23,6 @@ QUIET: dict[str, Any] = {**PRIVATE, "concurrency_limit": None}
 # same handler still works for an earlier one, such as the page's own loading.
 FOLLOW: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 NOTICE_SECONDS = 20
-
-
-def follow(
-    triggers: Sequence[Any],
-    handler: Callable[..., Any],
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
-    after: Sequence[Any] = (),
-) -> None:
-    """Show what the person's choices lead to, and never what older ones led to.
-
-    On a busy computer two answers of one handler can be under way, and that to the older question can come last.
-    So what was asked is kept beside the answer; when it is not what the components say now, it is asked again.
-
-    Args:
-        triggers: The events that ask.
-        handler: A function or a generator of the components' values; returns one value for each output.
-        inputs: The components that decide.
-        outputs: The components that show.
-        after: Other listeners whose end asks, too.
-    """
-    asked = gr.State("")
-
-    def answer(*values: Any) -> Iterator[list[Any]]:
-        question = repr(values)
-        found = handler(*values)
-        for shown in found if inspect.isgenerator(found) else [found]:
-            yield [*shown, question]
-
-    def answer_again(question: str, *values: Any) -> Iterator[list[Any]]:
-        if question != repr(values):
-            yield from answer(*values)
-
-    shown = [*outputs, asked]
-    listeners = [gr.on(list(triggers), answer, list(inputs), shown, **FOLLOW)]
-    listeners += [ended.then(answer, list(inputs), shown, **FOLLOW) for ended in after]
-    for listener in listeners:
-        listener.success(answer_again, [asked, *inputs], shown, **FOLLOW)
 
 
 def user_errors(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ import gradio as gr
 from workbench.errors import WorkbenchError
 from workbench.models.sources import ModelSource, find_model
 from workbench.services import Services
-from workbench.ui.guard import PRIVATE, QUIET, follow, user_errors
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.views import fetch_banner, plain
 from workbench.words import describe_bytes
 
@@ -29,7 +29,7 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         note = gr.Markdown(elem_id="models-note")
         gr.Markdown(
             "You have a model already? Put its folder, or its `.gguf` file, into "
-            f"`{services.settings.local_models_dir}`; it is in the list above when you reload this page.",
+            f"`{services.settings.local_models_dir}`; it is in the list above when the workbench starts again.",
             elem_classes="wb-help",
         )
         bar = gr.HTML(visible=False, elem_id="models-progress")
@@ -115,7 +115,7 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         return gr.Dropdown(value=None)
 
     shown = [known, note, bar, download, cancel, stored, timer]
-    follow([page.load, model.change, timer.tick], show, [model], shown)
+    gr.on([page.load, model.change, timer.tick], show, model, shown, **FOLLOW)
     check.click(check_model, [model, token], [note, known], **PRIVATE)
     started = download.click(start_download, [model, token], None, **PRIVATE)
     started.then(show, model, shown, **QUIET)

@@ -12,7 +12,7 @@ from workbench.chat import ModelName
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.services import Services
-from workbench.ui.guard import PRIVATE, QUIET, follow, user_errors
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.views import chat_text, run_label
 
 GENERAL_QUESTION = "What is the capital of France?"
@@ -136,7 +136,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     stop.click(lambda: "", None, note, cancels=asked, **QUIET)
     clear.click(lambda: ([], [], ""), None, [tuned, base, note], cancels=asked, **QUIET)
     described = [tuned, base, suggestions]
-    follow([page.load, run_choice.change], describe, [run_choice], described)
+    gr.on([page.load, run_choice.change], describe, run_choice, described, **FOLLOW)
     suggestions.click(lambda sample: sample[0], suggestions, question, **QUIET)
     tab.select(reopen, run_choice, run_choice, **QUIET)
 

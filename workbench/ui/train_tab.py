@@ -12,7 +12,7 @@ from workbench.runs.store import Run
 from workbench.services import Services
 from workbench.ui.charts import loss_figure
 from workbench.ui.configure_tab import ConfigureTab
-from workbench.ui.guard import PRIVATE, QUIET, follow, user_errors
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.views import plain, plan_sentence, run_label, run_status
 
 POLL_SECONDS = 1.0
@@ -113,7 +113,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     timer.tick(refresh, [run_choice, drawn], view, **QUIET)
     run_choice.change(refresh, [run_choice, drawn], view, **QUIET)
     changes = [page.load, *(component.change for component in configure.components)]
-    follow(changes, promise_plan, configure.components, [promise, force])
+    gr.on(changes, promise_plan, configure.components, [promise, force], **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
 
 
