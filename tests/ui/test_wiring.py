@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import gradio as gr
+import pytest
+
+from workbench.config import build_config
 from workbench.services import Services
 from workbench.settings import Settings
 from workbench.ui.app import build_app
+from workbench.ui.form import automatic_fields, automatic_update, build_field, field_names
+
+
+@pytest.fixture
+def page(tmp_path):
+    return build_app(Services.for_workspace(Settings(home_dir=tmp_path)))
 
 
 def changed_by_itself(functions):
@@ -15,7 +25,8 @@ def changed_by_itself(functions):
             for other, function in functions.items()
             for component, event in function.targets
             if event == "change"
-            and component in {output._id for output in functions[number].outputs}
+            and component
+            in {output._id for output in functions[number].outputs if not is_text(output)}
         }
         for number in functions
     }
@@ -27,8 +38,29 @@ def changed_by_itself(functions):
     return {functions[number].name for number in functions if number in reached[number]}
 
 
-def test_no_listener_sets_itself_off(tmp_path):
+def is_text(component):
+    """Say whether it is a Textbox, which compares texts before it says that one changed."""
+    return isinstance(component, gr.Textbox)
+
+
+def test_no_listener_sets_itself_off(page):
     # gradio sends `change` for some values that did not change, more often on a busy computer: a circle of
     # such events never ends.
-    page = build_app(Services.for_workspace(Settings(home_dir=tmp_path)))
     assert changed_by_itself(page.fns) == set()
+
+
+def test_the_plan_writes_no_text_into_text_fields():
+    with gr.Blocks():
+        texts = [n for n in automatic_fields(field_names()) if is_text(build_field(n))]
+    assert texts
+    for name in texts:
+        assert "value" not in automatic_update(name, build_config({}))
+
+
+def test_what_follows_a_choice_is_answered_in_order(page):
+    # Two answers under way at once may come in any order; then the page shows an older choice.
+    following = [
+        function for function in page.fns.values() if function.trigger_mode == "always_last"
+    ]
+    assert len(following) > 10
+    assert {function.concurrency_limit for function in following} <= {1, "default"}

@@ -206,8 +206,8 @@ def build_configure_tab(
         yield from drive(services, tab.config(services, values), chosen)
 
     filled = [preset.change(apply_preset, preset, settings, **PRIVATE)]
-    model.change(describe_model, model, [choices.model_help, method], **QUIET)
-    method.change(describe_method, method, [choices.method_help, *fields.values()], **QUIET)
+    model.change(describe_model, model, [choices.model_help, method], **FOLLOW)
+    method.change(describe_method, method, [choices.method_help, *fields.values()], **FOLLOW)
     emptied = [fields[name] for name in automatic]
     filled.append(reset.click(lambda: [""] * len(automatic), None, emptied, **PRIVATE))
     for number, button in enumerate(panel.buttons):
@@ -218,11 +218,13 @@ def build_configure_tab(
     opened.select(lambda: gr.update(choices=preset_choices(services)), None, preset, **QUIET)
     opened.select(lambda: gr.update(choices=general_choices(services)), None, general, **QUIET)
     # The plan writes into the fields what it chose. So it listens to what a person enters and to what
-    # fills the form, not to the fields' ``change``: that also follows what it writes, without end.
+    # fills the form, not to the fields' ``change``: that also follows what it writes, without end. Text
+    # fields are the exception: it writes only their placeholders, and their ``input`` follows keys only,
+    # neither what is pasted nor what is deleted.
     changes = [
         page.load,
         *(component.change for component in [*data, model, choices.known, method]),
-        *(field.input for field in fields.values()),
+        *(f.change if isinstance(f, gr.Textbox) else f.input for f in fields.values()),
     ]
     planned = [*panel.outputs, tab.reading, *(fields[name] for name in automatic)]
     gr.on(changes, update_plan, tab.components, planned, **FOLLOW)

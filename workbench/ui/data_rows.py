@@ -63,6 +63,7 @@ def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -
     )
     positions = gr.State([0])  # where the rows of the table stand among the usable rows
     chosen = gr.State(0)
+    of_dataset = gr.State(None)  # the dataset that the search and the page are of
 
     @user_errors
     def show(dataset_id: str, words: str, number: float | None) -> list[Any]:
@@ -94,6 +95,10 @@ def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -
             return [has_rows, filled, [0], gr.Chatbot([], visible=False), gr.skip()]
         return [has_rows, filled, places, _chat(rows[0]), places[0]]
 
+    def begin(dataset_id: str, last_id: str | None) -> list[Any]:
+        """Begin at the first row of another dataset; a busy page also says "changed" of the same one."""
+        return [gr.skip()] * 3 if dataset_id == last_id else ["", 1, dataset_id]
+
     @user_errors
     def select(dataset_id: str, places: list[int], event: gr.SelectData) -> list[Any]:
         number = int(event.row_value[0])  # not the position: the table may have been sorted
@@ -106,9 +111,10 @@ def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -
     shown = [controls, table, positions, conversation, chosen]
     inputs = [dataset, search, page_number]
     gr.on([page.load, search.submit, page_number.change], show, inputs, shown, **FOLLOW)
-    dataset.change(lambda: ("", 1), None, [search, page_number], **QUIET).then(
-        show, inputs, shown, **QUIET
+    begun = dataset.change(
+        begin, [dataset, of_dataset], [search, page_number, of_dataset], **FOLLOW
     )
+    begun.then(show, inputs, shown, **FOLLOW)
     search.submit(lambda: 1, None, page_number, **QUIET)
     table.select(select, [dataset, positions], [conversation, chosen], **QUIET)
     return RowsView(dataset, chosen)

@@ -142,14 +142,16 @@ def build_data_tab(services: Services, page: gr.Blocks) -> DataTab:
         gr.Info("The dataset is deleted. Models that learned from it stay.")
         return gr.Dropdown(dataset_choices(services), value=FIRST_SAMPLE)
 
-    upload.upload(add, [upload, dataset], [check.report, dataset], **PRIVATE)
+    # An upload comes after what the page begins with.
+    in_turn: dict[str, Any] = {**PRIVATE, "concurrency_id": "dataset"}
+    page.load(reopen, remembered, dataset, **in_turn)
+    upload.upload(add, [upload, dataset], [check.report, dataset], **in_turn)
     # Empty the drop zone either way: a refused file must not look accepted, and the next one fits.
     upload.upload(lambda: None, None, upload, **PRIVATE)
-    dataset.change(lambda dataset_id: dataset_id, dataset, remembered, **QUIET)
+    dataset.change(lambda dataset_id: dataset_id, dataset, remembered, **FOLLOW)
     described = [name, rename, download, delete, sure]
     gr.on([page.load, dataset.change], describe, dataset, described, **FOLLOW)
     rename.click(give_name, [dataset, name], [dataset, check.report], **PRIVATE)
     delete.click(lambda: gr.Button(visible=True), None, sure, **QUIET)
     sure.click(remove, dataset, dataset, **PRIVATE)
-    page.load(reopen, remembered, dataset, **QUIET)
     return DataTab(mix, rows, model_view)

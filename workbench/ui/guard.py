@@ -19,9 +19,10 @@ from workbench.errors import WorkbenchError
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 # Reading files: quick, so for all visitors at once.
 QUIET: dict[str, Any] = {**PRIVATE, "concurrency_limit": None}
-# What shows a choice must show the last one made: by default gradio drops an event that comes while the
-# same handler still works for an earlier one, such as the page's own loading.
-FOLLOW: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+# What shows a choice must show the last one made. By default gradio drops an event that comes while the
+# same handler still works for an earlier one; and "always_last" lets two through when they come at once,
+# so a handler takes them one at a time, in their order, whichever listener they came by.
+FOLLOW: dict[str, Any] = {**PRIVATE, "concurrency_limit": 1, "trigger_mode": "always_last"}
 NOTICE_SECONDS = 20
 
 

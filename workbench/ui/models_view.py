@@ -11,7 +11,7 @@ import gradio as gr
 from workbench.errors import WorkbenchError
 from workbench.models.sources import ModelSource, find_model
 from workbench.services import Services
-from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.guard import FOLLOW, PRIVATE, user_errors
 from workbench.ui.views import fetch_banner, plain
 from workbench.words import describe_bytes
 
@@ -118,10 +118,10 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
     gr.on([page.load, model.change, timer.tick], show, model, shown, **FOLLOW)
     check.click(check_model, [model, token], [note, known], **PRIVATE)
     started = download.click(start_download, [model, token], None, **PRIVATE)
-    started.then(show, model, shown, **QUIET)
+    started.then(show, model, shown, **FOLLOW)
     cancel.click(cancel_download, model, None, **PRIVATE)
     deleted = delete.click(delete_model, stored, stored, **PRIVATE)
-    deleted.then(show, model, shown, **QUIET)
+    deleted.then(show, model, shown, **FOLLOW)
     return known
 
 

@@ -110,8 +110,8 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     )
     stop.click(stop_run, run_choice, None, **PRIVATE)
     kill.click(kill_run, run_choice, None, **PRIVATE)
-    timer.tick(refresh, [run_choice, drawn], view, **QUIET)
-    run_choice.change(refresh, [run_choice, drawn], view, **QUIET)
+    timer.tick(refresh, [run_choice, drawn], view, **FOLLOW)
+    run_choice.change(refresh, [run_choice, drawn], view, **FOLLOW)
     changes = [page.load, *(component.change for component in configure.components)]
     gr.on(changes, promise_plan, configure.components, [promise, force], **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
