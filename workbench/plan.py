@@ -88,6 +88,11 @@ class Plan:
         return ALLOCATOR_SURPLUS * self.memory.peak_bytes > free
 
     @property
+    def counts_memory_closely(self) -> bool:
+        """Whether a run takes no more memory than it needs, so that reality can be held against the plan."""
+        return self.machine.device == "cuda" or self.hands_memory_back
+
+    @property
     def disk_is_short(self) -> bool:
         """Whether less is free than the run will write."""
         free = self.machine.free_disk_bytes

@@ -234,6 +234,7 @@ class Services:
             plan.reasons,
             plan.seconds,
             plan.step_seconds,
+            plan.peak_memory_bytes if plan.counts_memory_closely else None,
         )
 
     def delete_dataset(self, dataset_id: str) -> None:

@@ -33,8 +33,8 @@ from workbench.training.assembly import assemble
 from workbench.training.batches import micro_batches
 from workbench.training.data import prepare_data
 from workbench.training.loading import NAME, standard_attention
+from workbench.training.loss import AnswerLoss
 from workbench.training.reporter import Reporter
-from workbench.training.trainer import mean_loss
 
 ANSWER_TOKENS = 48
 HELD_OUT_ROWS = 40
@@ -131,15 +131,15 @@ def measure(services: Services, data: str, values: dict[str, Any], general: Path
     before = 0.0
     if cut and hasattr(assembly.model, "disable_adapter"):
         with assembly.model.disable_adapter():
-            before = mean_loss(assembly.model, cut, compute)
+            before = AnswerLoss(assembly.model, compute).mean(cut)
     elif cut:
-        before = mean_loss(assembly.model, cut, compute)
+        before = AnswerLoss(assembly.model, compute).mean(cut)
     assembly.trainer.train()
     seconds = time.perf_counter() - started
     base = next(event.loss for event in events if isinstance(event, GeneralEvent))
     assert assembly.general_loss is not None
     rise = assembly.general_loss() / base - 1
-    other = f"{mean_loss(assembly.model, cut, compute) / before - 1:+.1%}" if cut else "-"
+    other = f"{AnswerLoss(assembly.model, compute).mean(cut) / before - 1:+.1%}" if cut else "-"
     right, rows, kept = score(assembly.model, tokenizer, data)
     config = run.config
     return (

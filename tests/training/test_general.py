@@ -11,7 +11,7 @@ from workbench.models.rendering import IGNORED, TokenizedExample
 from workbench.training.batches import micro_batches
 from workbench.training.general import LIKELIEST, GeneralSkills, likeliest
 from workbench.training.loading import load_model
-from workbench.training.trainer import summed_loss, supervised_logits
+from workbench.training.loss import AnswerLoss
 
 CPU = Compute("cpu", "fp32")
 
@@ -35,13 +35,13 @@ def cut(examples, budget=64):
 
 def skills_of(model, budget=64):
     return GeneralSkills(
-        GENERAL, lambda rows: cut(rows, budget), lambda b: supervised_logits(model, b, CPU), seed=1
+        GENERAL, lambda rows: cut(rows, budget), lambda b: AnswerLoss(model, CPU).logits(b), seed=1
     )
 
 
 def divergence(skills, model, examples, budget=64):
     parts = [
-        skills.summed_divergence(supervised_logits(model, batch, CPU), batch)
+        skills.summed_divergence(AnswerLoss(model, CPU).logits(batch), batch)
         for batch in cut(examples, budget)
     ]
     return sum(parts)
@@ -52,13 +52,13 @@ def learn(model, skills=None):
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(40):
         (batch,) = cut([example(30, seed=100)])
-        (summed_loss(model, batch, CPU) / len(batch.targets)).backward()
+        (AnswerLoss(model, CPU).cost(batch).loss / len(batch.targets)).backward()
         if skills:
             rows = skills.examples_of_step(step, 2)
             (divergence(skills, model, rows) / sum(e.supervised_tokens for e in rows)).backward()
         optimizer.step()
         optimizer.zero_grad()
-    return summed_loss(model, batch, CPU).item() / len(batch.targets)
+    return AnswerLoss(model, CPU).cost(batch).loss.item() / len(batch.targets)
 
 
 def test_a_model_that_has_not_changed_has_not_diverged(model):

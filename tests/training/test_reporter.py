@@ -1,18 +1,24 @@
+import re
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from workbench.runs.events import StepEvent, WarningEvent
 from workbench.training.reporter import COMPARED_STEPS, Reporter
+from workbench.training.trainer import StepFigures
 
 
-def warnings_after(step_seconds, planned):
+def warnings_after(step_seconds, planned, planned_memory=None, needed_bytes=0):
     events = []
-    reporter = Reporter(events.append, lambda: False, planned)
+    reporter = Reporter(events.append, lambda: False, planned, planned_memory)
+    needed = b"x" * needed_bytes  # taken after the watch began
+    time.sleep(0.1 if planned_memory else 0)
     for step in range(1, COMPARED_STEPS + 2):
-        reporter.on_step_computed(100, step_seconds)
+        reporter.on_step_computed(StepFigures(100, step_seconds, 0.5))
         state = SimpleNamespace(global_step=step, epoch=0.1, max_steps=600)
         reporter.on_log(None, state, None, {"loss": 1.0, "learning_rate": 1e-3})
+    assert len(needed) == needed_bytes
     assert len([event for event in events if isinstance(event, StepEvent)]) == COMPARED_STEPS + 1
     return [event.message for event in events if isinstance(event, WarningEvent)]
 
@@ -26,3 +32,12 @@ def test_steps_that_take_much_longer_than_planned_are_told_once():
 @pytest.mark.parametrize("planned", [None, 2.9, 9.0])
 def test_what_goes_as_planned_is_not(planned):
     assert warnings_after(3.0, planned) == []
+
+
+def test_much_more_memory_than_planned_is_told():
+    (message,) = warnings_after(3.0, None, 20_000_000, needed_bytes=60_000_000)
+    assert re.match(r"Training needs [67]\d MB of memory where 20 MB were planned", message)
+
+
+def test_memory_as_planned_is_not_told():
+    assert warnings_after(3.0, None, 60_000_000, needed_bytes=60_000_000) == []

@@ -9,15 +9,24 @@ from transformers import AutoModelForCausalLM, TrainingArguments
 from tests.tiny_model import build_tiny_model
 from workbench.compute import Compute
 from workbench.config import build_config
-from workbench.models.rendering import IGNORED, load_tokenizer, tokenize_example
+from workbench.models.rendering import (
+    IGNORED,
+    TokenizedExample,
+    load_tokenizer,
+    tokenize_example,
+)
 from workbench.training.batches import micro_batches
 from workbench.training.loading import load_model
+from workbench.training.fused_lora import fuse_lora
+from workbench.training.head import Cost
+from workbench.training.loss import AnswerLoss
 from workbench.training.methods import make_trainable
 from workbench.training.trainer import ExampleList, WorkbenchTrainer
 
 CPU = Compute("cpu", "fp32")
 ANSWERS = ["Yes.", "It is a rather long answer, with a clause.", "No", "Perhaps, we shall see."]
 BUDGETS = [16, 60, 120, 100_000]
+PROBE = [TokenizedExample([5, 6, 7], [IGNORED, 6, 7])]
 
 
 @pytest.fixture(scope="module")
@@ -35,24 +44,28 @@ def examples(tiny_model_dir):
     ]
 
 
-def build_trainer(model_dir, tmp_path, method, budget, *, padded=False, validation=None):
+def build_trainer(
+    model_dir, tmp_path, method, budget, *, padded=False, validation=None, told=None
+):
+    told = [] if told is None else told
     config = build_config({"method": method, "model": str(model_dir), "lora_rank": 4})
     torch.manual_seed(0)
     base, _ = load_model(model_dir, config, CPU)
     if padded:
         base.set_attn_implementation("sdpa")
     model = make_trainable(base, config, 1)
+    fuse_lora(model)
     # A fresh adapter's B is zero and so is the gradient of A; give both something to show.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.05)
     return WorkbenchTrainer(
-        compute=CPU,
+        loss=AnswerLoss.of(model, CPU, next(micro_batches(PROBE, 99, padded=padded, pad_id=0))),
         token_budget=budget,
         padded=padded,
-        on_step=lambda tokens, seconds: None,
-        model=model,
+        on_step=told.append,
+        on_warning=told.append,
         args=TrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True),
         train_dataset=ExampleList([]),
         validation=validation or {},
@@ -169,6 +182,73 @@ def test_a_loss_that_is_not_a_number_ends_the_run(tiny_model_dir, tmp_path, exam
     with torch.no_grad():
         trainer.model.lm_head.weight[:] = float("nan")
     with pytest.raises(WorkbenchError, match="diverged"):
+        trainer.training_step(trainer.model, {"examples": examples})
+
+
+def test_what_is_not_a_number_is_left_out_and_told(tiny_model_dir, tmp_path, examples):
+    told = []
+    trainer = build_trainer(tiny_model_dir, tmp_path, "full", 16, told=told)
+    good, cost = trainer._loss.cost, iter([float("nan"), 1.0, 1.0, 1.0])
+
+    class Loss:
+        def cost(self, batch, smoothing):
+            found = good(batch, smoothing)
+            return Cost(found.loss * next(cost), found.correct)
+
+    trainer._loss = Loss()
+    shortest, *others = sorted(examples, key=lambda e: len(e.input_ids))
+    loss = trainer.training_step(trainer.model, {"examples": examples}).item()
+    assert all(p.grad.isfinite().all() for p in trainer.model.parameters())
+    assert loss == pytest.approx(trainer_loss(tiny_model_dir, tmp_path, others), rel=1e-5)
+    assert f"left out {shortest.supervised_tokens} of " in told[0]
+
+
+def trainer_loss(model_dir, tmp_path, examples):
+    trainer = build_trainer(model_dir, tmp_path, "full", 100_000)
+    return trainer.training_step(trainer.model, {"examples": examples}).item()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to")])
+def test_short_memory_halves_the_budget_and_the_step_stays_the_same(
+    tiny_model_dir, tmp_path, examples, error
+):
+    expected = build_trainer(tiny_model_dir, tmp_path, "lora", 100_000)
+    loss = expected.training_step(expected.model, {"examples": examples}).item()
+    told = []
+    trainer = build_trainer(tiny_model_dir, tmp_path, "lora", 400, told=told)
+    cost = trainer._loss.cost
+    sizes = []
+
+    class Loss:
+        def cost(self, batch, smoothing):
+            sizes.append(batch.tokens)
+            if batch.tokens > 100:
+                raise error
+            return cost(batch, smoothing)
+
+    trainer._loss = Loss()
+    assert trainer.training_step(trainer.model, {"examples": examples}).item() == pytest.approx(loss)
+    theirs = gradients(expected.model)
+    for name, gradient in gradients(trainer.model).items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-7)
+    *warnings, figures = told
+    assert warnings
+    assert "Memory was short at step 1" in warnings[0]
+    assert "200 tokens at a time" in warnings[0]
+    assert max(sizes) > 100
+    assert 0 <= figures.token_accuracy <= 1
+    assert figures.tokens == sum(len(e.input_ids) for e in examples)
+
+
+def test_memory_that_is_short_for_another_reason_ends_the_run(tiny_model_dir, tmp_path, examples):
+    trainer = build_trainer(tiny_model_dir, tmp_path, "lora", 100)
+
+    class Loss:
+        def cost(self, batch, smoothing):
+            raise MemoryError
+
+    trainer._loss = Loss()
+    with pytest.raises(MemoryError):
         trainer.training_step(trainer.model, {"examples": examples})
 
 

@@ -72,6 +72,7 @@ class StepEvent(Event):
 
     ``loss`` is the mean over the step's supervised tokens before the step; null when not finite.
     ``tokens`` counts all real tokens of the step; ``memory_bytes`` is the process's peak.
+    ``token_accuracy`` is the share of supervised tokens that the model thought likeliest, from 0 to 1.
     """
 
     kind: ClassVar[str] = "step"
@@ -83,6 +84,7 @@ class StepEvent(Event):
     tokens: int
     seconds: float
     memory_bytes: int
+    token_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ class EvaluationEvent(Event):
     step: int
     loss: float | None
     seconds: float
+    token_accuracy: float | None = None
     by_dataset: dict[str, float] = field(default_factory=dict)
 
 

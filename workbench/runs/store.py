@@ -79,7 +79,8 @@ class Run:
     """One training attempt on disk.
 
     ``reasons`` says for each automatic setting why it has its value; ``planned_seconds`` is what the
-    page promised, ``planned_step_seconds`` for one step, or ``None`` where it promised nothing.
+    page promised, ``planned_step_seconds`` for one step, ``planned_memory_bytes`` for the peak where memory
+    is counted closely; ``None`` where it promised nothing.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Run:
     reasons: dict[str, str]
     planned_seconds: float | None
     planned_step_seconds: float | None = None
+    planned_memory_bytes: int | None = None
 
     @property
     def events_path(self) -> Path:
@@ -127,6 +129,7 @@ class RunStore:
         reasons: dict[str, str],
         planned_seconds: float | None,
         planned_step_seconds: float | None = None,
+        planned_memory_bytes: int | None = None,
     ) -> Run:
         """Write a new run directory; it becomes visible only when complete.
 
@@ -142,6 +145,7 @@ class RunStore:
             "reasons": reasons,
             "planned_seconds": planned_seconds,
             "planned_step_seconds": planned_step_seconds,
+            "planned_memory_bytes": planned_memory_bytes,
         }
         try:
             partial_dir.mkdir()

@@ -18,6 +18,7 @@ from workbench.runs.events import Event, GeneralEvent, WarningEvent
 from workbench.runs.store import Run
 from workbench.training.batches import micro_batches
 from workbench.training.data import PreparedData
+from workbench.training.fused_lora import fuse_lora
 from workbench.training.general import GeneralSkills
 from workbench.training.loading import load_model, standard_attention
 from workbench.training.methods import (
@@ -29,7 +30,8 @@ from workbench.training.methods import (
     prepare_saving,
 )
 from workbench.training.reporter import Reporter
-from workbench.training.trainer import ExampleList, WorkbenchTrainer, mean_loss, supervised_logits
+from workbench.training.loss import AnswerLoss
+from workbench.training.trainer import ExampleList, WorkbenchTrainer
 
 Emit = Callable[[Event], None]
 # Every position has logits when the base model is looked at; a training step must stay the largest thing.
@@ -74,21 +76,25 @@ def assemble(
         padded=padded,
         pad_id=tokenizer.pad_token_id or 0,
     )
+    (shortest,) = cut([min(data.train, key=lambda example: len(example.input_ids))])
+    base = AnswerLoss.of(model, compute, shortest)
     if data.general_check:
-        emit(GeneralEvent(step=0, loss=mean_loss(model, cut(data.general_check), compute)))
-    general = _general_skills(run, data, model, cut, compute)
+        emit(GeneralEvent(step=0, loss=base.mean(cut(data.general_check))))
+    general = _general_skills(run, data, base, cut)
     total_steps = config.total_steps(len(data.train))
     model = make_trainable(model, config, total_steps)
+    fuse_lora(model)
     if config.activation_checkpointing == "on":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     saving = prepare_saving(model, config, run.directory / "initial")
+    loss = AnswerLoss.of(model, compute, shortest)
     callbacks = [reporter, RankAllocation()] if config.method == "adalora" else [reporter]
     trainer = WorkbenchTrainer(
-        compute=compute,
+        loss=loss,
         token_budget=config.token_budget,
         padded=padded,
         on_step=reporter.on_step_computed,
-        model=model,
+        on_warning=lambda message: emit(WarningEvent(message=message)),
         args=_training_arguments(run, total_steps, compute.device, data.validation_rows > 0),
         train_dataset=ExampleList(data.train),
         validation={part.name: part.validation for part in data.parts},
@@ -101,7 +107,7 @@ def assemble(
     )
 
     def general_loss() -> float:
-        return mean_loss(model, cut(data.general_check), compute)
+        return loss.mean(cut(data.general_check))
 
     return Assembly(
         trainer, model, compute, total_steps, general_loss if data.general_check else None, saving
@@ -109,15 +115,14 @@ def assemble(
 
 
 def _general_skills(
-    run: Run, data: PreparedData, model: Any, cut: Callable[..., Any], compute: Compute
+    run: Run, data: PreparedData, base: AnswerLoss, cut: Callable[..., Any]
 ) -> tuple[GeneralSkills, int] | None:
     """Remember what the base model expects in the general examples."""
     if not data.general:
         return None
-    model.eval()
-    look = functools.partial(supervised_logits, model, compute=compute)
+    base.model.eval()
     cut = functools.partial(cut, token_budget=min(LOOKING_TOKENS, run.config.token_budget))
-    skills = GeneralSkills(data.general, cut, look, run.config.seed)
+    skills = GeneralSkills(data.general, cut, base.logits, run.config.seed)
     return skills, run.config.general_rows_per_step(len(data.train))
 
 

@@ -16,7 +16,7 @@ def explain_failure(error: BaseException) -> tuple[str, str]:
     text = str(error).lower()
     if isinstance(error, WorkbenchError):
         return error.message, error.hint
-    if "out of memory" in text or "can't allocate memory" in text or isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return (
             "The computer ran out of memory.",
             "Lower the micro-batch size or the maximum length, use QLoRA, or choose a smaller model.",
@@ -31,6 +31,16 @@ def explain_failure(error: BaseException) -> tuple[str, str]:
     return (
         f"Training ended with an error: {type(error).__name__}: {_first_line(error)}",
         "The log has the details.",
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory was short, on a graphics card or in the computer."""
+    text = str(error).lower()
+    return (
+        "out of memory" in text
+        or "can't allocate memory" in text
+        or isinstance(error, MemoryError)
     )
 
 

@@ -76,7 +76,7 @@ def train(
     data = prepare_data(run, tokenizer, model_dir, emit)
 
     enter("loading")
-    reporter = Reporter(emit, stop_requested, run.planned_step_seconds)
+    reporter = Reporter(emit, stop_requested, run.planned_step_seconds, run.planned_memory_bytes)
     assembly = assemble(run, data, tokenizer, model_dir, reporter, emit)
     _write_environment(run, assembly.compute.device, assembly.compute.precision)
     emit(_start_event(data, assembly))

@@ -7,13 +7,11 @@ measured is written to ``probe.json`` in the run directory, or why it failed.
 from __future__ import annotations
 
 import sys
-import threading
 import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import torch
 from transformers import set_seed
 
@@ -28,39 +26,10 @@ from workbench.settings import Settings
 from workbench.training.assembly import assemble
 from workbench.training.data import PreparedData, prepare_data
 from workbench.training.failures import explain_failure
+from workbench.training.memory_watch import MemoryWatch
 from workbench.training.reporter import Reporter
 
 STEPS = 2
-SAMPLING_SECONDS = 0.01
-
-
-class MemoryWatch:
-    """The growth of this process's memory, or of the graphics card's, while the block runs."""
-
-    def __enter__(self) -> MemoryWatch:
-        self._process = psutil.Process()
-        self._before = self._peak = self._process.memory_info().rss
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    @property
-    def peak_bytes(self) -> int:
-        """The highest growth so far."""
-        if torch.cuda.is_available():
-            return torch.cuda.max_memory_allocated()
-        return self._peak - self._before
-
-    def _watch(self) -> None:
-        while not self._ended.wait(SAMPLING_SECONDS):
-            self._peak = max(self._peak, self._process.memory_info().rss)
 
 
 def probe(run: Run, settings: Settings) -> Measurement:

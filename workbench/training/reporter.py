@@ -12,10 +12,12 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workbench.runs.events import CheckpointEvent, EvaluationEvent, Event, StepEvent, WarningEvent
-from workbench.words import describe_duration
+from workbench.training.memory_watch import MemoryWatch
+from workbench.training.trainer import StepFigures
+from workbench.words import describe_bytes, describe_duration
 
 COMPARED_STEPS = 5
-MUCH_LONGER = 1.2
+MUCH_MORE = 1.2
 
 
 class Reporter(TrainerCallback):
@@ -25,6 +27,7 @@ class Reporter(TrainerCallback):
         emit: Where events go.
         stop_requested: Asked after every step.
         planned_step_seconds: What the plan said of a step; told when it is much more in reality.
+        planned_memory_bytes: What it said of the peak, counted from now on; told in the same way.
     """
 
     def __init__(
@@ -32,19 +35,22 @@ class Reporter(TrainerCallback):
         emit: Callable[[Event], None],
         stop_requested: Callable[[], bool],
         planned_step_seconds: float | None = None,
+        planned_memory_bytes: int | None = None,
     ) -> None:
         self._emit = emit
         self._stop_requested = stop_requested
         self._planned_step_seconds = planned_step_seconds
+        self._planned_memory_bytes = planned_memory_bytes
+        self._memory = MemoryWatch().start() if planned_memory_bytes else None
         self._first_seconds: list[float] = []
-        self._tokens, self._seconds = 0, 0.0
+        self._figures = StepFigures(0, 0.0, 0.0)
         self.was_stopped = False
 
-    def on_step_computed(self, tokens: int, seconds: float) -> None:
+    def on_step_computed(self, figures: StepFigures) -> None:
         """Remember what the trainer says of the step that is about to be logged."""
-        self._tokens, self._seconds = tokens, seconds
+        self._figures = figures
         if len(self._first_seconds) < COMPARED_STEPS:
-            self._first_seconds.append(seconds)
+            self._first_seconds.append(figures.seconds)
 
     def on_log(
         self,
@@ -64,18 +70,21 @@ class Reporter(TrainerCallback):
                     loss=logs["loss"],
                     learning_rate=logs["learning_rate"],
                     grad_norm=logs.get("grad_norm"),
-                    tokens=self._tokens,
-                    seconds=self._seconds,
+                    tokens=self._figures.tokens,
+                    seconds=self._figures.seconds,
+                    token_accuracy=self._figures.token_accuracy,
                     memory_bytes=peak_memory_bytes(),
                 )
             )
             if state.global_step == COMPARED_STEPS:
                 self._compare_with_plan(state.max_steps)
+                self._compare_memory_with_plan()
         elif "eval_loss" in logs:
             self._emit(
                 EvaluationEvent(
                     step=state.global_step,
                     loss=logs["eval_loss"],
+                    token_accuracy=logs["eval_token_accuracy"],
                     seconds=logs["eval_runtime"],
                     by_dataset=logs["eval_by_dataset"],
                 )
@@ -84,11 +93,24 @@ class Reporter(TrainerCallback):
     def _compare_with_plan(self, total_steps: int) -> None:
         """Say it when steps take much longer than the plan promised."""
         seconds, planned = statistics.median(self._first_seconds), self._planned_step_seconds
-        if planned and seconds > MUCH_LONGER * planned:
+        if planned and seconds > MUCH_MORE * planned:
             message = (
                 f"A step takes {seconds:.1f} s where {planned:.1f} s were planned, so all {total_steps:,} "
                 f"steps take about {describe_duration(seconds * total_steps)}. Other programs may be using "
                 "the computer."
+            )
+            self._emit(WarningEvent(message=message))
+
+    def _compare_memory_with_plan(self) -> None:
+        """Say it when much more memory is needed than the plan promised."""
+        if self._memory is None or self._planned_memory_bytes is None:
+            return
+        self._memory.stop()
+        peak, planned = self._memory.peak_bytes, self._planned_memory_bytes
+        if peak > MUCH_MORE * planned:
+            message = (
+                f"Training needs {describe_bytes(peak)} of memory where {describe_bytes(planned)} were planned. "
+                "If the computer becomes slow, stop, and lower the tokens at a time or the maximum length."
             )
             self._emit(WarningEvent(message=message))
 

@@ -6,20 +6,37 @@ Trainer keeps the optimizer, the schedule, clipping, checkpoints and resume.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, PeftType
-from torch.nn.functional import cross_entropy, pad
 from transformers import Trainer, TrainerControl
 
-from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.models.rendering import TokenizedExample
 from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens
+from workbench.training.failures import is_out_of_memory
 from workbench.training.general import GeneralSkills
+from workbench.training.loss import AnswerLoss
+
+SMALLEST_BUDGET_TOKENS = 64  # with less, memory is short for another reason
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """What a step was.
+
+    Attributes:
+        tokens: Real tokens, those of general examples included.
+        seconds: For forward and backward passes.
+        token_accuracy: Share of the supervised tokens that the model thought likeliest.
+    """
+
+    tokens: int
+    seconds: float
+    token_accuracy: float
 
 
 class ExampleList(torch.utils.data.Dataset[TokenizedExample]):
@@ -39,10 +56,11 @@ class WorkbenchTrainer(Trainer):
     """A Trainer whose batch is a whole optimizer step.
 
     Args:
-        compute: Device and precision.
-        token_budget: Tokens in one forward pass; does not change the result.
+        loss: The model that trains, with its device and precision.
+        token_budget: Tokens in one forward pass; does not change the result. Halved when memory is short.
         padded: The model cannot run padding-free.
-        on_step: Told tokens and seconds of each step, before Trainer logs it.
+        on_step: Told about each step before Trainer logs it.
+        on_warning: Told in words what the person should know.
         validation: The examples held back, by the name of their dataset; may be empty.
         general: What keeps general skills, and how many of its examples go with a step; or ``None``.
         label_smoothing: For training; validation losses stay comparable without it.
@@ -55,10 +73,11 @@ class WorkbenchTrainer(Trainer):
     def __init__(
         self,
         *,
-        compute: Compute,
+        loss: AnswerLoss,
         token_budget: int,
         padded: bool,
-        on_step: Callable[[int, float], None],
+        on_step: Callable[[StepFigures], None],
+        on_warning: Callable[[str], None],
         validation: Mapping[str, Sequence[TokenizedExample]],
         general: tuple[GeneralSkills, int] | None = None,
         label_smoothing: float = 0.0,
@@ -67,15 +86,17 @@ class WorkbenchTrainer(Trainer):
     ) -> None:
         held_back = [example for examples in validation.values() for example in examples]
         super().__init__(
+            model=loss.model,
             data_collator=lambda examples: {"examples": examples},
             eval_dataset=ExampleList(held_back) if held_back else None,
             **arguments,
         )
         self._validation = {name: examples for name, examples in validation.items() if examples}
-        self._compute = compute
+        self._loss = loss
         self._token_budget = token_budget
         self._padded = padded
         self._on_step = on_step
+        self._on_warning = on_warning
         self._general = general
         self._label_smoothing = label_smoothing
         self._regularizer = regularizer
@@ -102,35 +123,68 @@ class WorkbenchTrainer(Trainer):
         started = time.perf_counter()
         model.train()
         examples: list[TokenizedExample] = inputs["examples"]
+        while True:
+            try:
+                total, correct = self._learn(examples)
+                if self._regularizer:
+                    self.accelerator.backward(self._regularizer(model))
+                general = self._hold_general_skills()
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self._token_budget <= SMALLEST_BUDGET_TOKENS:
+                    raise
+            self._halve_budget()
         count = supervised_tokens(examples)
-        total = torch.zeros((), device=self.args.device)
-        for batch in self._micro_batches(examples):
-            loss = summed_loss(model, batch, self._compute, self._label_smoothing) / count
-            self.accelerator.backward(loss)
-            total += loss.detach()
-        if not torch.isfinite(total):
-            raise WorkbenchError(
-                f"The loss was not a number at step {self.state.global_step + 1}: training has diverged.",
-                "Lower the learning rate, to a third for a start.",
-            )
-        if self._regularizer:
-            self.accelerator.backward(self._regularizer(model))
-        general = self._hold_general_skills(model)
         tokens = sum(len(example.input_ids) for example in [*examples, *general])
-        self._on_step(tokens, time.perf_counter() - started)
+        self._on_step(StepFigures(tokens, time.perf_counter() - started, correct / count))
         return total
 
-    def _hold_general_skills(self, model: torch.nn.Module) -> list[TokenizedExample]:
+    def _learn(self, examples: Sequence[TokenizedExample]) -> tuple[torch.Tensor, int]:
+        """Add the gradient of the step's examples; return their mean loss and the right predictions."""
+        count, counted = supervised_tokens(examples), 0
+        total = torch.zeros((), device=self.args.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.args.device)
+        for batch in self._micro_batches(examples):
+            cost = self._loss.cost(batch, self._label_smoothing)
+            if not torch.isfinite(cost.loss):
+                continue
+            self.accelerator.backward(cost.loss / count)
+            total += cost.loss.detach()
+            correct += cost.correct
+            counted += len(batch.targets)
+        step = self.state.global_step + 1
+        if not counted:
+            raise WorkbenchError(
+                f"The loss was not a number at step {step}: training has diverged.",
+                "Lower the learning rate, to a third for a start.",
+            )
+        if counted < count:
+            self._on_warning(
+                f"Step {step} left out {count - counted:,} of {count:,} tokens: their loss was not a number."
+            )
+        return total / counted, int(correct)
+
+    def _hold_general_skills(self) -> list[TokenizedExample]:
         """Add the gradient of the step's general examples; return them."""
         if self._general is None:
             return []
         skills, count = self._general
         examples = skills.examples_of_step(self.state.global_step, count)
         for batch in self._micro_batches(examples):
-            logits = supervised_logits(model, batch, self._compute)
-            divergence = skills.summed_divergence(logits, batch)
+            divergence = skills.summed_divergence(self._loss.logits(batch), batch)
             self.accelerator.backward(divergence / supervised_tokens(examples))
         return examples
+
+    def _halve_budget(self) -> None:
+        """Forget what the step has so far, and try it in smaller pieces: its gradient stays the same."""
+        self._token_budget //= 2
+        self.model.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._on_warning(
+            f"Memory was short at step {self.state.global_step + 1}, so the computer now reads "
+            f"{self._token_budget:,} tokens at a time. The result is the same."
+        )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return ``eval_loss``, the mean over all supervised tokens of the validation rows.
@@ -139,13 +193,14 @@ class WorkbenchTrainer(Trainer):
         """
         started = time.perf_counter()
         totals = {
-            name: total_loss(self.model, self._micro_batches(examples), self._compute)
+            name: self._loss.total(self._micro_batches(examples))
             for name, examples in self._validation.items()
         }
-        by_dataset = {name: total / count for name, (total, count) in totals.items()}
-        sums, counts = zip(*totals.values(), strict=True)
+        by_dataset = {name: loss / count for name, (loss, _, count) in totals.items()}
+        losses, correct, counts = zip(*totals.values(), strict=True)
         metrics: dict[str, Any] = {
-            "eval_loss": sum(sums) / sum(counts),
+            "eval_loss": sum(losses) / sum(counts),
+            "eval_token_accuracy": sum(correct) / sum(counts),
             "eval_by_dataset": by_dataset if len(by_dataset) > 1 else {},
             "eval_runtime": time.perf_counter() - started,
         }
@@ -160,55 +215,5 @@ class WorkbenchTrainer(Trainer):
         super()._save(output_dir, state_dict)
         Path(output_dir or self.args.output_dir, "training_args.bin").unlink(missing_ok=True)
 
-    def _micro_batches(self, examples: Sequence[TokenizedExample]) -> Any:
+    def _micro_batches(self, examples: Sequence[TokenizedExample]) -> Iterator[MicroBatch]:
         return micro_batches(examples, self._token_budget, padded=self._padded, pad_id=self._pad_id)
-
-
-def summed_loss(
-    model: torch.nn.Module, batch: MicroBatch, compute: Compute, label_smoothing: float = 0.0
-) -> torch.Tensor:
-    """Return the sum of the token losses of one micro-batch, a float32 scalar."""
-    logits = supervised_logits(model, batch, compute)
-    targets = batch.targets.to(logits.device)
-    return cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
-
-
-def supervised_logits(model: torch.nn.Module, batch: MicroBatch, compute: Compute) -> torch.Tensor:
-    """Return float32 (supervised positions, vocabulary): what the model expects to come next.
-
-    Logits are computed at supervised positions only: the model's head is the largest layer.
-    """
-    inputs = {
-        name: value.to(compute.device) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.inputs.items()
-    }
-    # Prompt tuning puts its tokens in front of every row, so the model has that many positions more.
-    supervised = pad(batch.supervised, (positions_in_front(model), 0)).to(compute.device)
-    with compute.autocast():
-        logits = model(**inputs, logits_to_keep=supervised).logits
-    return logits.float()
-
-
-def positions_in_front(model: torch.nn.Module) -> int:
-    """Return how many positions a model adds in front of each row; prefix tuning adds none."""
-    adapter: Any = model.active_peft_config if isinstance(model, PeftModel) else None
-    adds = adapter is not None and adapter.peft_type in (PeftType.PROMPT_TUNING, PeftType.P_TUNING)
-    return adapter.num_virtual_tokens if adds else 0
-
-
-def mean_loss(model: torch.nn.Module, batches: Iterable[MicroBatch], compute: Compute) -> float:
-    """Return the mean loss over all supervised tokens, with the model in evaluation mode."""
-    total, count = total_loss(model, batches, compute)
-    return total / count
-
-
-def total_loss(
-    model: torch.nn.Module, batches: Iterable[MicroBatch], compute: Compute
-) -> tuple[float, int]:
-    """Return the sum of all token losses and how many there are, with the model in evaluation mode."""
-    model.eval()
-    with torch.no_grad():
-        counted = [
-            (summed_loss(model, batch, compute).item(), len(batch.targets)) for batch in batches
-        ]
-    return sum(loss for loss, _ in counted), sum(count for _, count in counted)

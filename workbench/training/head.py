@@ -1,0 +1,193 @@
+"""The model's last layer and its loss, some tokens at a time.
+
+The head is the model's largest layer, and its logits the largest thing in memory: a number for every token
+and every word of the vocabulary. Here they are made for a slice of the supervised tokens, turned into their
+loss and their gradient in place, and forgotten; nothing of them waits for the backward pass. (The idea is in
+torchtune, in Liger Kernel, arXiv 2410.10989, and in Cut Cross-Entropy, arXiv 2411.09009.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import linear
+
+# Measured on 2 cores for 49,152 words: slices of 512 tokens take 0.65 times as long as slices of 128.
+SLICE_TOKENS = {"cpu": 512, "cuda": 2048}
+# What models do to their logits, by the name of the setting (transformers 5.23): Cohere and Falcon-H1 multiply,
+# Granite divides, Gemma bends them by a tanh.
+FACTORS, DIVISORS = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
+SOFTCAP = "final_logit_softcapping"
+
+
+@dataclass(frozen=True)
+class Head:
+    """The layer that makes logits of hidden states, and what the model does to them afterwards.
+
+    Attributes:
+        layer: A plain linear layer, (width) to (vocabulary).
+        scale: A factor on all logits.
+        softcap: Logits are bent to stay within plus or minus this; 0 is not at all.
+    """
+
+    layer: torch.nn.Linear
+    scale: float = 1.0
+    softcap: float = 0.0
+
+    @classmethod
+    def of(cls, model: Any) -> Head | None:
+        """Return the head of a model, or ``None`` where it is no plain linear layer."""
+        layer = model.get_output_embeddings()
+        if type(layer) is not torch.nn.Linear:
+            return None
+        config = model.config.get_text_config()
+        scale = 1.0
+        for name in FACTORS:
+            scale *= getattr(config, name, None) or 1.0
+        for name in DIVISORS:
+            scale /= getattr(config, name, None) or 1.0
+        return cls(layer, scale, getattr(config, SOFTCAP, None) or 0.0)
+
+    @contextmanager
+    def catch_hidden_states(self) -> Iterator[list[torch.Tensor]]:
+        """Catch what comes to the layer, and let it compute logits of nothing, while the block runs."""
+        caught: list[torch.Tensor] = []
+
+        def catch(layer: torch.nn.Module, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+            caught.append(arguments[0])
+            return (arguments[0][:0],)
+
+        hook = self.layer.register_forward_pre_hook(catch)
+        try:
+            yield caught
+        finally:
+            hook.remove()
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return float32 (tokens, vocabulary) for hidden states (tokens, width)."""
+        weight, bias = self.layer.weight, self.layer.bias
+        logits = linear(hidden, weight.to(hidden.dtype), _as(bias, hidden.dtype)).float()
+        logits = logits * self.scale if self.scale != 1 else logits
+        return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model's predictions cost.
+
+    Attributes:
+        loss: The sum of the token losses, a float32 scalar with a gradient.
+        correct: How many next tokens were the likeliest, an int64 scalar.
+    """
+
+    loss: torch.Tensor
+    correct: torch.Tensor
+
+
+def sliced_cross_entropy(
+    head: Head, hidden: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0
+) -> Cost:
+    """Return the summed cross-entropy of hidden states, as ``cross_entropy`` of their logits gives it.
+
+    Args:
+        head: The head of the model.
+        hidden: (tokens, width), in the number format the head computes in.
+        targets: int64 (tokens,).
+        label_smoothing: Share of the target spread over all words.
+    """
+    slice_tokens = SLICE_TOKENS[hidden.device.type]
+    loss, correct = _SlicedCrossEntropy.apply(
+        hidden, head.layer.weight, head.layer.bias, targets, head, label_smoothing, slice_tokens
+    )
+    return Cost(loss, correct)
+
+
+class _SlicedCrossEntropy(torch.autograd.Function):
+    """Works out the gradient in the forward pass, while a slice's logits are there."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        head: Head,
+        smoothing: float,
+        slice_tokens: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        wanted = ctx.needs_input_grad[:3]
+        gradients = [
+            torch.zeros_like(tensor) if want else None
+            for tensor, want in zip((hidden, weight, bias), wanted, strict=True)
+        ]
+        of_hidden, of_weight, of_bias = gradients
+        weight_now, bias_now = weight.to(hidden.dtype), _as(bias, hidden.dtype)
+        loss = torch.zeros((), device=hidden.device)
+        correct = torch.zeros((), dtype=torch.int64, device=hidden.device)
+        for first in range(0, len(targets), slice_tokens):
+            part = slice(first, first + slice_tokens)
+            logits = linear(hidden[part], weight_now, bias_now).float()
+            cost, right, slope = _loss_and_slope(logits, targets[part], head, smoothing, any(wanted))
+            loss += cost
+            correct += right
+            if slope is None:
+                continue
+            low = slope.to(hidden.dtype)
+            if of_hidden is not None:
+                torch.mm(low, weight_now, out=of_hidden[part])
+            if of_weight is not None:
+                of_weight += low.T @ hidden[part]
+            if of_bias is not None:
+                of_bias += slope.sum(dim=0)
+        ctx.save_for_backward(*gradients)
+        ctx.mark_non_differentiable(correct)
+        return loss, correct
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_loss: torch.Tensor, of_correct: Any) -> tuple[Any, ...]:  # type: ignore[override]
+        gradients = [None if g is None else g.mul_(of_loss) for g in ctx.saved_tensors]
+        return (*gradients, None, None, None, None)
+
+
+def _loss_and_slope(
+    logits: torch.Tensor, targets: torch.Tensor, head: Head, smoothing: float, wanted: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return summed loss, correct predictions, and the loss's slope by the layer's output, if wanted.
+
+    Overwrites ``logits``: every pass over them costs as much as the arithmetic of a small model.
+    """
+    bend = None
+    if head.scale != 1:
+        logits.mul_(head.scale)
+    if head.softcap:
+        logits.div_(head.softcap).tanh_()
+        bend = 1 - logits.square() if wanted else None
+        logits.mul_(head.softcap)
+    columns = targets[:, None]
+    highest, predicted = logits.max(dim=-1, keepdim=True)
+    logits.sub_(highest)
+    of_target = logits.gather(-1, columns)
+    mean = logits.mean(dim=-1, keepdim=True) if smoothing else 0.0
+    logits.exp_()
+    total = logits.sum(dim=-1, keepdim=True)
+    cost = (total.log() - (1 - smoothing) * of_target - smoothing * mean).sum()
+    right = (predicted == columns).sum()
+    if not wanted:
+        return cost, right, None
+    logits.div_(total)
+    logits.scatter_add_(-1, columns, torch.full_like(of_target, smoothing - 1))
+    if smoothing:
+        logits.sub_(smoothing / logits.shape[-1])
+    if bend is not None:
+        logits.mul_(bend)
+    return cost, right, logits.mul_(head.scale) if head.scale != 1 else logits
+
+
+def _as(tensor: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    return None if tensor is None else tensor.to(dtype)
