@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help run test lint format bench-data bench-plan bench-rates constraints clean
+.PHONY: help run test lint format bench bench-data bench-plan bench-rates constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what there is
@@ -24,6 +24,9 @@ lint: $(INSTALLED)  ## Check style and types
 format: $(INSTALLED)  ## Write the style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED)  ## Measure how fast training is, beside what people use
+	$(BIN)/python -m tests.benchmarks.training_speed
 
 bench-data: $(INSTALLED)  ## Measure how long checking and tokenizing data takes
 	$(BIN)/python -m tests.benchmarks.data_check

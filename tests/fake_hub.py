@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlparse
+
+from tests.fake_server import FakeServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CUT = (".safetensors", ".jsonl")  # what a dropped connection drops
 
 
-class Hub:
+class Hub(FakeServer):
     """Models (``repositories``) and ``datasets`` by name, each a dict of path and bytes.
 
     ``gated`` names repositories that want a licence accepted; ``refuses_tokens`` answers as to a wrong one;
@@ -34,35 +34,11 @@ class Hub:
         self.drop_after_bytes: int | None = None
         self.requested: list[str] = []
         self.resumed_at_bytes: list[int] = []
-        self.endpoint = ""
         self.token = ""
         self.held: set[str] = set()
 
     def add_folder(self, name: str, folder: Path) -> None:
         self.repositories[name] = {path.name: path.read_bytes() for path in folder.iterdir()}
-
-    @contextmanager
-    def serve(self) -> Iterator[Hub]:
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args) -> None:
-                pass
-
-            def do_HEAD(self) -> None:
-                hub._answer(self, send_body=False)
-
-            def do_GET(self) -> None:
-                hub._answer(self, send_body=True)
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        try:
-            yield self
-        finally:
-            server.shutdown()
-            server.server_close()
 
     def use(self, monkeypatch) -> None:
         """Make this process and its children take this for the Hub."""
@@ -75,7 +51,7 @@ class Hub:
         for name, value in (("ENDPOINT", ""), ("HUGGINGFACE_CO_URL_TEMPLATE", template)):
             monkeypatch.setattr(f"huggingface_hub.constants.{name}", self.endpoint + value)
 
-    def _answer(self, request: BaseHTTPRequestHandler, *, send_body: bool) -> None:
+    def answer(self, request: BaseHTTPRequestHandler, *, send_body: bool) -> None:
         parts = [unquote(part) for part in urlparse(request.path).path.strip("/").split("/")]
         is_api = parts[0] == "api"
         kind = parts[is_api] if parts[is_api] in ("models", "datasets") else ""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlparse
 
+from tests.fake_server import FakeServer
 
-class ModelScope:
+
+class ModelScope(FakeServer):
     """Models by name, each a dict of path and bytes.
 
     ``private`` names those that want ``token``; ``cut_at_bytes`` drops the connection of the next large file
@@ -25,29 +24,8 @@ class ModelScope:
         self.cut_at_bytes: int | None = None
         self.wrong: set[str] = set()
         self.requested: list[tuple[str, int]] = []
-        self.endpoint = ""
 
-    @contextmanager
-    def serve(self):
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                fake._answer(self)
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        try:
-            yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-
-    def _answer(self, request) -> None:
+    def answer(self, request, *, send_body) -> None:
         address = urlparse(request.path)
         parts = unquote(address.path).removeprefix("/api/v1/models/").split("/")
         name, call = "/".join(parts[:2]), "/".join(parts[2:])

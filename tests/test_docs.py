@@ -84,3 +84,11 @@ def test_the_samples_are_described_with_their_size(file):
 def test_pictures_and_links_exist():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (PROJECT_DIR / target).exists(), target
+
+
+def test_the_tests_that_the_guide_to_training_names_are_there():
+    guide = (PROJECT_DIR / "docs/training.md").read_text(encoding="utf-8")
+    code = "".join(p.read_text("utf-8") for p in (PROJECT_DIR / "tests").rglob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", guide)
+    assert len(named) > 15
+    assert [name for name in named if f"def {name}(" not in code] == []

@@ -14,7 +14,7 @@ from workbench.measurements import Measurement
 from workbench.memory import Memory, estimate_memory, trained_weights
 from workbench.models.facts import ModelFacts, Shape
 from workbench.presets import MethodPreset
-from workbench.settling import Choices, settle
+from workbench.settling import GENERAL_TOKENS, Choices, settle
 
 # Floating-point operations per weight and token: 2 forward, 2 to pass the gradient back, and 2 more
 # where the weight itself is trained (Kaplan et al., arXiv 2001.08361, appendix B).
@@ -27,6 +27,8 @@ UNPACKING_CPU_SLOWDOWN = (
 )
 STARTING_SECONDS = 10  # importing the libraries, and saving, on a slow laptop
 LOADING_SECONDS = 15  # loading the model, and remembering what it was
+# 24 general questions, before and after, have about as many tokens each
+GENERAL_CHECK_TOKENS = 2 * 24 * GENERAL_TOKENS
 FORWARD_SHARE = 1 / 3  # a check only reads: of a training step's 4 to 6 operations it has 2
 
 DEFAULT_MICRO_BATCH_TOKENS = 2048
@@ -229,8 +231,13 @@ def _seconds(
     if speed is None:
         return None, None, source
     fixed = STARTING_SECONDS + (measurement.loading_seconds if measurement else LOADING_SECONDS)
-    checked = (1 + EVALUATIONS_PER_RUN) * work.validation_rows * work.row_tokens * FORWARD_SHARE
-    return fixed + (work.total_tokens + checked) / speed, work.tokens_per_step / speed, source
+    checked = (1 + EVALUATIONS_PER_RUN) * work.validation_rows * work.row_tokens
+    checked += GENERAL_CHECK_TOKENS
+    return (
+        fixed + (work.total_tokens + FORWARD_SHARE * checked) / speed,
+        work.tokens_per_step / speed,
+        source,
+    )
 
 
 def _tokens_per_second(

@@ -45,7 +45,7 @@ WORDS = [
     "work",
 ]
 ROWS = 24
-RUN_STEPS = 12
+RUN_STEPS = 4
 
 
 def rows(length_tokens: int) -> list[dict[str, str]]:
@@ -61,9 +61,13 @@ def rows(length_tokens: int) -> list[dict[str, str]]:
     ]
 
 
-def measure(services: Services, method: str, data: DataChoice, *, runs: bool) -> list[str]:
+def measure(
+    services: Services, method: str, data: DataChoice, *, runs: bool, general: bool
+) -> list[str]:
     """Return the cells of one row of the table."""
-    config = build_config({"method": method, "max_steps": RUN_STEPS, "validation_share": 0.0})
+    config = build_config(
+        {"method": method, "max_steps": RUN_STEPS, "validation_share": 0.0, "keep_general": general}
+    )
     plan = services.plan(config, data)
     assert plan.memory is not None
     probes = RunStore(services.settings, services.settings.home_dir / "probes")
@@ -93,8 +97,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="+", default=["lora", "qlora", "full"])
-    parser.add_argument("--lengths", nargs="+", type=int, default=[128, 512, 1024])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[128, 256, 512])
     parser.add_argument("--runs", action="store_true", help="also time short runs")
+    parser.add_argument("--general", action="store_true", help="also keep general skills")
     options = parser.parse_args()
     settings = Settings.from_environment()
     source = find_model(STARTER_MODEL)
@@ -112,7 +117,7 @@ def main() -> None:
             services.tokenizer.close()
             data = services.choose_data({info.id: 1.0})
             for method in options.methods:
-                cells = measure(services, method, data, runs=options.runs)
+                cells = measure(services, method, data, runs=options.runs, general=options.general)
                 print(f"| {method} | {length} | {' | '.join(cells)} |", flush=True)
 
 

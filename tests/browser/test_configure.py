@@ -52,7 +52,7 @@ def test_what_does_not_fit_says_so_and_a_button_mends_it(configure, screenshot):
 
 def test_a_method_that_cannot_train_the_model_says_why(configure):
     choose(configure, "#configure-model", "Qwen2.5 1.5B")
-    choose(configure, "#configure-method", "Adaption prompt (not for this model)")
+    choose(configure, "#configure-method", "Adaption prompt: not for this model. It works with")
     expect(configure.locator("#configure-plan")).to_contain_text("llama, mistral models only")
 
 

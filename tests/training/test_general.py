@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 import torch
 
 from workbench.compute import Compute
 from workbench.config import build_config
 from workbench.models.rendering import IGNORED, TokenizedExample
+from workbench.training.base_answers import (
+    LIKELIEST,
+    answers_path,
+    base_answers,
+    kept_answers,
+    likeliest,
+)
 from workbench.training.batches import micro_batches
-from workbench.training.general import LIKELIEST, GeneralSkills, likeliest
+from workbench.training.general import GeneralSkills
 from workbench.training.loading import load_model
 from workbench.training.loss import AnswerLoss
 
@@ -34,9 +44,11 @@ def cut(examples, budget=64):
 
 
 def skills_of(model, budget=64):
-    return GeneralSkills(
-        GENERAL, lambda rows: cut(rows, budget), lambda b: AnswerLoss(model, CPU).logits(b), seed=1
-    )
+    return GeneralSkills(GENERAL, answers_of(model, budget), seed=1)
+
+
+def answers_of(model, budget=64):
+    return base_answers(GENERAL, lambda rows: cut(rows, budget), AnswerLoss(model, CPU).logits)
 
 
 def divergence(skills, model, examples, budget=64):
@@ -68,7 +80,8 @@ def test_a_model_that_has_not_changed_has_not_diverged(model):
 def test_it_is_the_divergence_of_the_whole_distribution_where_all_tokens_are_listed():
     before, now = torch.randn(3, LIKELIEST), torch.randn(3, LIKELIEST)
     batch = next(iter(cut([example(4, seed=0, prompt=1)])))
-    skills = GeneralSkills(list(batch.examples), lambda rows: [batch], lambda b: before, seed=1)
+    answers = base_answers(batch.examples, lambda rows: [batch], lambda b: before)
+    skills = GeneralSkills(list(batch.examples), answers, seed=1)
     expected = torch.nn.functional.kl_div(
         now.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="sum"
     )
@@ -105,3 +118,33 @@ def test_the_model_learns_and_keeps_what_it_was(tiny_model_dir, model):
     assert held < 1
     kept, lost = (divergence(skills, trained, GENERAL).item() for trained in (model, other))
     assert kept < lost / 5
+
+
+def test_the_base_model_is_asked_once(model, tmp_path):
+    asked = []
+
+    def ask():
+        asked.append(1)
+        return answers_of(model)
+
+    first, again = (kept_answers(tmp_path / "base.npz", GENERAL, ask) for _ in range(2))
+    assert len(asked) == 1
+    for one, other in zip(first, again, strict=True):
+        torch.testing.assert_close(one.log_probabilities, other.log_probabilities, rtol=0, atol=0)
+        assert one.token_ids.equal(other.token_ids)
+    (tmp_path / "base.npz").write_bytes(b"torn")
+    kept_answers(tmp_path / "base.npz", GENERAL, ask)
+    assert len(asked) == 2
+
+
+def test_another_model_precision_or_example_is_asked_anew(tiny_model_dir, tmp_path):
+    model_dir = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    seen = {
+        answers_path(tmp_path / "data.jsonl", model_dir, loaded_as, examples)
+        for loaded_as in ("fp32 plain", "bf16 plain")
+        for examples in (GENERAL, GENERAL[:2])
+    }
+    (weights,) = model_dir.glob("*.safetensors")
+    os.utime(weights, (1, 1))
+    seen.add(answers_path(tmp_path / "data.jsonl", model_dir, "fp32 plain", GENERAL))
+    assert len(seen) == 5

@@ -8,8 +8,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from workbench.compute import Compute
+from workbench.memory import SLICE_TOKENS
 from workbench.models.rendering import IGNORED, TokenizedExample
-from workbench.training import head as head_module
 from workbench.training.batches import micro_batches
 from workbench.training.head import Head, sliced_cross_entropy
 from workbench.training.loss import AnswerLoss
@@ -48,7 +48,7 @@ def batch_of(*lengths):
 @pytest.mark.parametrize("slice_tokens", [1, 7, 100])
 @pytest.mark.parametrize("kind", HEADS)
 def test_slices_give_the_same_loss_and_gradients(monkeypatch, kind, slice_tokens, smoothing):
-    monkeypatch.setitem(head_module.SLICE_TOKENS, "cpu", slice_tokens)
+    monkeypatch.setitem(SLICE_TOKENS, "cpu", slice_tokens)
     torch.manual_seed(0)
     head = HEADS[kind]
     hidden = torch.randn(20, 16, requires_grad=True)

@@ -16,9 +16,9 @@ from workbench.models.rendering import (
     tokenize_example,
 )
 from workbench.training.batches import micro_batches
-from workbench.training.loading import load_model
 from workbench.training.fused_lora import fuse_lora
 from workbench.training.head import Cost
+from workbench.training.loading import load_model
 from workbench.training.loss import AnswerLoss
 from workbench.training.methods import make_trainable
 from workbench.training.trainer import ExampleList, WorkbenchTrainer
@@ -44,9 +44,7 @@ def examples(tiny_model_dir):
     ]
 
 
-def build_trainer(
-    model_dir, tmp_path, method, budget, *, padded=False, validation=None, told=None
-):
+def build_trainer(model_dir, tmp_path, method, budget, *, padded=False, validation=None, told=None):
     told = [] if told is None else told
     config = build_config({"method": method, "model": str(model_dir), "lora_rank": 4})
     torch.manual_seed(0)
@@ -227,7 +225,9 @@ def test_short_memory_halves_the_budget_and_the_step_stays_the_same(
             return cost(batch, smoothing)
 
     trainer._loss = Loss()
-    assert trainer.training_step(trainer.model, {"examples": examples}).item() == pytest.approx(loss)
+    assert trainer.training_step(trainer.model, {"examples": examples}).item() == pytest.approx(
+        loss
+    )
     theirs = gradients(expected.model)
     for name, gradient in gradients(trainer.model).items():
         torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-7)

@@ -7,9 +7,6 @@ them are supervised (bool), and where each example ends (int64).
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.data.formats import Conversation
+from workbench.files import read_arrays, write_arrays_atomically
 from workbench.models.rendering import BATCH_EXAMPLES, IGNORED, TokenizedExample, tokenize_examples
 
 # Part of a cache file's name: what was made by other rules is not found any more.
@@ -80,13 +78,13 @@ def tokenize_dataset(
 
 def read_lengths(path: Path) -> NDArray[np.int64] | None:
     """Return the length of every example in tokens, or ``None`` when the cache has none."""
-    arrays = _load(path, "ends")
+    arrays = read_arrays(path, "ends")
     return None if arrays is None else np.diff(arrays["ends"], prepend=0)
 
 
 def read_supervised_lengths(path: Path) -> NDArray[np.int64] | None:
     """Return how many tokens of every example the loss counts, or ``None`` when the cache has none."""
-    arrays = _load(path, "ends", "supervised")
+    arrays = read_arrays(path, "ends", "supervised")
     if arrays is None:
         return None
     counted = np.concatenate([[0], np.cumsum(arrays["supervised"], dtype=np.int64)])
@@ -149,16 +147,8 @@ class TokenCounter:
         self._waiting = []
 
 
-def _load(path: Path, *names: str) -> dict[str, NDArray[Any]] | None:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        return None  # not there, or torn: it is made again
-
-
 def _read(path: Path) -> list[TokenizedExample] | None:
-    arrays = _load(path, "ids", "supervised", "ends")
+    arrays = read_arrays(path, "ids", "supervised", "ends")
     if arrays is None:
         return None
     labels = np.where(arrays["supervised"], arrays["ids"], IGNORED)
@@ -173,12 +163,4 @@ def _write(path: Path, examples: Sequence[TokenizedExample]) -> None:
     ids = np.concatenate([np.array(example.input_ids, np.int32) for example in examples])
     labels = np.concatenate([np.array(example.labels, np.int32) for example in examples])
     ends = np.cumsum([len(example.input_ids) for example in examples], dtype=np.int64)
-    temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, ids=ids, supervised=labels != IGNORED, ends=ends)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_arrays_atomically(path, ids=ids, supervised=labels != IGNORED, ends=ends)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from workbench.compute import Compute, choose_compute
 from workbench.presets import methods
 from workbench.runs.events import Event, GeneralEvent, WarningEvent
 from workbench.runs.store import Run
+from workbench.training.base_answers import answers_path, base_answers, kept_answers
 from workbench.training.batches import micro_batches
 from workbench.training.data import PreparedData
 from workbench.training.fused_lora import fuse_lora
 from workbench.training.general import GeneralSkills
 from workbench.training.loading import load_model, standard_attention
+from workbench.training.loss import AnswerLoss
 from workbench.training.methods import (
     RankAllocation,
     build_optimizer,
@@ -30,7 +33,6 @@ from workbench.training.methods import (
     prepare_saving,
 )
 from workbench.training.reporter import Reporter
-from workbench.training.loss import AnswerLoss
 from workbench.training.trainer import ExampleList, WorkbenchTrainer
 
 Emit = Callable[[Event], None]
@@ -49,6 +51,7 @@ class Assembly:
         total_steps: Optimizer steps.
         general_loss: The mean loss on the general questions that check, now; ``None`` without any.
         saving: What ``save_model`` needs to know of the beginning.
+        asked_seconds: How long the base model was asked about general examples; once, then it is kept.
     """
 
     trainer: WorkbenchTrainer
@@ -57,6 +60,7 @@ class Assembly:
     total_steps: int
     general_loss: Callable[[], float] | None
     saving: dict[str, Any]
+    asked_seconds: float
 
 
 def assemble(
@@ -80,7 +84,9 @@ def assemble(
     base = AnswerLoss.of(model, compute, shortest)
     if data.general_check:
         emit(GeneralEvent(step=0, loss=base.mean(cut(data.general_check))))
-    general = _general_skills(run, data, base, cut)
+    asking = time.perf_counter()
+    general = _general_skills(run, data, base, cut, model_dir)
+    asked_seconds = time.perf_counter() - asking
     total_steps = config.total_steps(len(data.train))
     model = make_trainable(model, config, total_steps)
     fuse_lora(model)
@@ -110,20 +116,30 @@ def assemble(
         return loss.mean(cut(data.general_check))
 
     return Assembly(
-        trainer, model, compute, total_steps, general_loss if data.general_check else None, saving
+        trainer,
+        model,
+        compute,
+        total_steps,
+        general_loss if data.general_check else None,
+        saving,
+        asked_seconds,
     )
 
 
 def _general_skills(
-    run: Run, data: PreparedData, base: AnswerLoss, cut: Callable[..., Any]
+    run: Run, data: PreparedData, base: AnswerLoss, cut: Callable[..., Any], model_dir: Path
 ) -> tuple[GeneralSkills, int] | None:
     """Remember what the base model expects in the general examples."""
-    if not data.general:
+    if not data.general or run.data.general is None:
         return None
+    config = run.config
     base.model.eval()
-    cut = functools.partial(cut, token_budget=min(LOOKING_TOKENS, run.config.token_budget))
-    skills = GeneralSkills(data.general, cut, base.logits, run.config.seed)
-    return skills, run.config.general_rows_per_step(len(data.train))
+    cut = functools.partial(cut, token_budget=min(LOOKING_TOKENS, config.token_budget))
+    loaded_as = f"{base.compute.precision} {methods()[config.method].base}"
+    path = answers_path(Path(run.data.general.path), model_dir, loaded_as, data.general)
+    answers = kept_answers(path, data.general, lambda: base_answers(data.general, cut, base.logits))
+    skills = GeneralSkills(data.general, answers, config.seed)
+    return skills, config.general_rows_per_step(len(data.train))
 
 
 def _training_arguments(

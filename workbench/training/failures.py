@@ -38,9 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Say whether memory was short, on a graphics card or in the computer."""
     text = str(error).lower()
     return (
-        "out of memory" in text
-        or "can't allocate memory" in text
-        or isinstance(error, MemoryError)
+        "out of memory" in text or "can't allocate memory" in text or isinstance(error, MemoryError)
     )
 
 

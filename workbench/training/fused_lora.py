@@ -64,7 +64,7 @@ class _LoraLinear(torch.autograd.Function):
     """x W' + b + s (x A') B', with x (..., in), W (out, in), A (rank, in), B (out, rank)."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,
@@ -82,8 +82,8 @@ class _LoraLinear(torch.autograd.Function):
         return result.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_result: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, of_result: torch.Tensor) -> tuple[Any, ...]:
         rows, weight, a, b, inner = ctx.saved_tensors
         of_rows = of_result.reshape(-1, of_result.shape[-1])
         of_inner = (of_rows @ b).mul_(ctx.scaling)

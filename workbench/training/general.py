@@ -10,29 +10,15 @@ others.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 
 from workbench.models.rendering import TokenizedExample
+from workbench.training.base_answers import BaseAnswer
 from workbench.training.batches import MicroBatch
 
-LIKELIEST = 64  # of the starter model's 49,152 tokens they have 96 % of the probability (measured)
 SMALLEST_PROBABILITY = 1e-6  # of all others together; keeps its logarithm finite
-
-
-@dataclass(frozen=True)
-class BaseAnswer:
-    """What the base model expects after every supervised position of one example.
-
-    Attributes:
-        log_probabilities: float32 (positions, ``LIKELIEST``), the highest ones.
-        token_ids: int32 (positions, ``LIKELIEST``), whose they are.
-    """
-
-    log_probabilities: torch.Tensor
-    token_ids: torch.Tensor
 
 
 class GeneralSkills:
@@ -40,28 +26,16 @@ class GeneralSkills:
 
     Args:
         examples: The general examples.
-        batches: Cuts examples into micro-batches.
-        logits: Runs the base model: float (supervised positions, vocabulary).
+        base: What the base model expects in each.
         seed: Decides their order.
     """
 
     def __init__(
-        self,
-        examples: Sequence[TokenizedExample],
-        batches: Callable[[Sequence[TokenizedExample]], Iterable[MicroBatch]],
-        logits: Callable[[MicroBatch], torch.Tensor],
-        seed: int,
+        self, examples: Sequence[TokenizedExample], base: Sequence[BaseAnswer], seed: int
     ) -> None:
         self._examples = examples
         self._seed = seed
-        self._base: dict[int, BaseAnswer] = {}
-        for batch in batches(examples):
-            with torch.no_grad():
-                expected = likeliest(logits(batch))
-            counts = [example.supervised_tokens for example in batch.examples]
-            parts = zip(*(part.split(counts) for part in expected), strict=True)
-            for example, (log_probabilities, token_ids) in zip(batch.examples, parts, strict=True):
-                self._base[id(example)] = BaseAnswer(log_probabilities, token_ids)
+        self._base = {id(example): answer for example, answer in zip(examples, base, strict=True)}
 
     def examples_of_step(self, step: int, count: int) -> list[TokenizedExample]:
         """Return the examples that go with a step (from 0); all have had their turn before one returns."""
@@ -95,13 +69,6 @@ class GeneralSkills:
         order = list(range(self.size))
         random.Random(f"{self._seed} {turn}").shuffle(order)
         return order
-
-
-def likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the log-probabilities of the likeliest tokens, float32, and their ids, int32."""
-    count = min(LIKELIEST, logits.shape[-1])
-    log_probabilities, token_ids = logits.float().log_softmax(dim=-1).topk(count, dim=-1)
-    return log_probabilities.cpu(), token_ids.to(torch.int32).cpu()
 
 
 def _others(log_probabilities: torch.Tensor) -> torch.Tensor:

@@ -81,7 +81,11 @@ def method_choices(services: Services | None, model_id: str | None) -> list[tupl
         methods().items(), key=lambda item: (item[0] in reasons, GROUPS.index(item[1].group))
     )
     return [
-        (f"{m.label} (not for this model)" if name in reasons else f"{m.label}: {m.summary}", name)
+        (
+            f"{m.label}: "
+            + (f"not for this model. {reasons[name]}" if name in reasons else m.summary),
+            name,
+        )
         for name, m in offered
     ]
 

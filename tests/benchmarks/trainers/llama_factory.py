@@ -1,0 +1,44 @@
+"""LLaMA-Factory as its web page configures a run: batch 2, eight batches to a step, bf16, checkpointing."""
+
+import torch
+from datasets import Dataset
+from job import Record, read_job
+from llamafactory.train.sft import workflow
+from llamafactory.train.tuner import run_exp
+
+job = read_job()
+record = Record()
+examples = Dataset.from_list(
+    [example | {"attention_mask": [1] * len(example["input_ids"])} for example in job["examples"]]
+)
+workflow.get_dataset = lambda *args, **kwargs: {
+    "train_dataset": examples
+}  # the same ids and labels
+run_exp(
+    {
+        "stage": "sft",
+        "do_train": True,
+        "model_name_or_path": job["model"],
+        "dataset": "alpaca_en_demo",
+        "template": "default",
+        "finetuning_type": job["method"],
+        "lora_rank": job["rank"],
+        "lora_alpha": 2 * job["rank"],
+        "lora_target": "all",
+        "cutoff_len": 2048,
+        "output_dir": job["output"],
+        "max_steps": job["steps"],
+        "per_device_train_batch_size": job["batch"],
+        "gradient_accumulation_steps": job["examples_per_step"] // job["batch"],
+        "learning_rate": job["rate"],
+        "lr_scheduler_type": "constant",
+        "disable_shuffling": True,
+        "bf16": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+    },
+    callbacks=[record],
+)
+record.write(job)

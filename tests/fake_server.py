@@ -1,0 +1,41 @@
+"""A web server on loopback that answers as its subclass does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+
+
+class FakeServer:
+    """Answers GET and HEAD requests in ``answer``; ``endpoint`` is its address while it serves."""
+
+    endpoint = ""
+
+    def answer(self, request: BaseHTTPRequestHandler, *, send_body: bool) -> None:
+        raise NotImplementedError
+
+    @contextmanager
+    def serve(self) -> Iterator[Self]:
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args) -> None:
+                pass
+
+            def do_HEAD(self) -> None:
+                fake.answer(self, send_body=False)
+
+            def do_GET(self) -> None:
+                fake.answer(self, send_body=True)
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
