@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 
-class FakeServer:
+class FakeServer(ABC):
     """Answers GET and HEAD requests in ``answer``; ``endpoint`` is its address while it serves."""
 
     endpoint = ""
 
+    @abstractmethod
     def answer(self, request: BaseHTTPRequestHandler, *, send_body: bool) -> None:
-        raise NotImplementedError
+        """Send the answer to one request; a HEAD request wants no body."""
 
     @contextmanager
     def serve(self) -> Iterator[Self]:

@@ -27,7 +27,7 @@ UNPACKING_CPU_SLOWDOWN = (
 )
 STARTING_SECONDS = 10  # importing the libraries, and saving, on a slow laptop
 LOADING_SECONDS = 15  # loading the model, and remembering what it was
-# 24 general questions, before and after, have about as many tokens each
+# The 24 questions that check general skills, before and after training.
 GENERAL_CHECK_TOKENS = 2 * 24 * GENERAL_TOKENS
 FORWARD_SHARE = 1 / 3  # a check only reads: of a training step's 4 to 6 operations it has 2
 

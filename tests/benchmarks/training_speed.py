@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,6 @@ class Figures:
     losses: list[float]
     gradient_norms: list[float]
     score: float
-    ratios: dict[str, float] = field(default_factory=dict)
 
 
 def tokenize(path: Path, tokenizer: Any, count: int) -> list[dict[str, list[int]]]:

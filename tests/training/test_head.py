@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -115,3 +116,20 @@ def test_a_head_that_is_no_plain_layer_is_taken_whole():
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SIZES))
     model.lm_head = torch.nn.Sequential(model.lm_head)
     assert Head.of(model) is None
+
+
+def adapted(target):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SIZES))
+    base = AnswerLoss.of(model, CPU, batch_of(9))
+    assert base.head is not None
+    tuned = get_peft_model(model, LoraConfig(target_modules=[target], task_type="CAUSAL_LM"))
+    return base.of_tuned(tuned), AnswerLoss(tuned, CPU)
+
+
+@pytest.mark.parametrize("target", ["q_proj", "lm_head"])
+def test_a_head_that_the_method_changed_is_taken_whole(target):
+    loss, plain = adapted(target)
+    assert (loss.head is None) == (target == "lm_head")
+    batch = batch_of(12, 20)
+    torch.testing.assert_close(loss.cost(batch).loss, plain.cost(batch).loss)

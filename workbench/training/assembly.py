@@ -80,8 +80,8 @@ def assemble(
         padded=padded,
         pad_id=tokenizer.pad_token_id or 0,
     )
-    (shortest,) = cut([min(data.train, key=lambda example: len(example.input_ids))])
-    base = AnswerLoss.of(model, compute, shortest)
+    shortest = min(data.train, key=lambda example: len(example.input_ids))
+    base = AnswerLoss.of(model, compute, *cut([shortest]))
     if data.general_check:
         emit(GeneralEvent(step=0, loss=base.mean(cut(data.general_check))))
     asking = time.perf_counter()
@@ -93,7 +93,7 @@ def assemble(
     if config.activation_checkpointing == "on":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     saving = prepare_saving(model, config, run.directory / "initial")
-    loss = AnswerLoss.of(model, compute, shortest)
+    loss = base.of_tuned(model)
     callbacks = [reporter, RankAllocation()] if config.method == "adalora" else [reporter]
     trainer = WorkbenchTrainer(
         loss=loss,

@@ -49,9 +49,10 @@ class AnswerLoss:
         same = (found - expected).abs().max() <= SAME * expected.abs().max()
         return cls(model, compute, head) if same else whole
 
-    def of_model(self, model: Any) -> AnswerLoss:
-        """Return the same for what a method made of the model."""
-        return AnswerLoss(model, self.compute, self.head)
+    def of_tuned(self, model: Any) -> AnswerLoss:
+        """Return the same for what a method made of the model; a head it changed is taken whole."""
+        kept = self.head is not None and model.get_output_embeddings() is self.head.layer
+        return AnswerLoss(model, self.compute, self.head if kept else None)
 
     def cost(self, batch: MicroBatch, label_smoothing: float = 0.0) -> Cost:
         """Return the summed cross-entropy over a micro-batch's supervised tokens."""

@@ -51,6 +51,29 @@ def lora(job):
     )
 
 
+def arguments(job):
+    """Return what the arguments of every transformers-like trainer say alike."""
+    return {
+        "output_dir": job["output"],
+        "max_steps": job["steps"],
+        "per_device_train_batch_size": job["batch"],
+        "gradient_accumulation_steps": job["examples_per_step"] // job["batch"],
+        "learning_rate": job["rate"],
+        "lr_scheduler_type": "constant",
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+    }
+
+
+class InOrder:
+    """Mixed into a Trainer, it takes the examples as they come."""
+
+    def _get_train_sampler(self, *args):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
 class Record(TrainerCallback):
     """Seconds, loss and gradient norm of each step, and the peak memory of the process."""
 

@@ -1,8 +1,7 @@
 """LLaMA-Factory as its web page configures a run: batch 2, eight batches to a step, bf16, checkpointing."""
 
-import torch
 from datasets import Dataset
-from job import Record, read_job
+from job import Record, arguments, read_job
 from llamafactory.train.sft import workflow
 from llamafactory.train.tuner import run_exp
 
@@ -26,18 +25,9 @@ run_exp(
         "lora_alpha": 2 * job["rank"],
         "lora_target": "all",
         "cutoff_len": 2048,
-        "output_dir": job["output"],
-        "max_steps": job["steps"],
-        "per_device_train_batch_size": job["batch"],
-        "gradient_accumulation_steps": job["examples_per_step"] // job["batch"],
-        "learning_rate": job["rate"],
-        "lr_scheduler_type": "constant",
+        **arguments(job),
         "disable_shuffling": True,
         "bf16": True,
-        "use_cpu": not torch.cuda.is_available(),
-        "logging_steps": 1,
-        "report_to": "none",
-        "save_strategy": "no",
     },
     callbacks=[record],
 )

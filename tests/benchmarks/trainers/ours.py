@@ -1,7 +1,6 @@
 """The workbench's own trainer."""
 
-import torch
-from job import Record, read_job
+from job import InOrder, Record, arguments, read_job
 from transformers import TrainingArguments
 
 from workbench.compute import choose_compute
@@ -37,12 +36,11 @@ shortest = min(examples, key=lambda example: len(example.input_ids))
 (batch,) = micro_batches([shortest], TOKENS_AT_ONCE, padded=is_padded, pad_id=0)
 
 
-class InOrder(WorkbenchTrainer):
-    def _get_train_sampler(self, *args):
-        return torch.utils.data.SequentialSampler(self.train_dataset)
+class OrderedTrainer(InOrder, WorkbenchTrainer):
+    pass
 
 
-trainer = InOrder(
+trainer = OrderedTrainer(
     loss=AnswerLoss.of(model, compute, batch),
     token_budget=TOKENS_AT_ONCE,
     padded=is_padded,
@@ -50,15 +48,7 @@ trainer = InOrder(
     on_warning=print,
     validation={},
     args=TrainingArguments(
-        output_dir=job["output"],
-        max_steps=job["steps"],
-        per_device_train_batch_size=job["examples_per_step"],
-        learning_rate=job["rate"],
-        lr_scheduler_type="constant",
-        use_cpu=compute.device == "cpu",
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
+        **arguments(job),
         disable_tqdm=True,
         dataloader_pin_memory=False,
         remove_unused_columns=False,

@@ -1,7 +1,7 @@
 """``transformers.Trainer`` as it comes: padded batches, all logits."""
 
 import torch
-from job import Record, lora, padded, read_job
+from job import InOrder, Record, arguments, lora, padded, read_job
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
@@ -13,25 +13,15 @@ if job["method"] == "lora":
 record = Record()
 
 
-class InOrder(Trainer):
-    def _get_train_sampler(self, *args):
-        return torch.utils.data.SequentialSampler(self.train_dataset)
+class OrderedTrainer(InOrder, Trainer):
+    pass
 
 
-trainer = InOrder(
+trainer = OrderedTrainer(
     model=model,
     args=TrainingArguments(
-        output_dir=job["output"],
-        max_steps=job["steps"],
-        per_device_train_batch_size=job["batch"],
-        gradient_accumulation_steps=job["examples_per_step"] // job["batch"],
-        learning_rate=job["rate"],
-        lr_scheduler_type="constant",
+        **arguments(job),
         bf16=job["bf16"],
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
         disable_tqdm=True,
         remove_unused_columns=False,
     ),
