@@ -12,7 +12,12 @@ from workbench.settings import PROJECT_DIR
 
 PACKAGE = PROJECT_DIR / "workbench"
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets"}
-CHILD_ROOMS = ("training", "inference", "compute.py")  # the only places where torch may live
+CHILD_ROOMS = (
+    "training",
+    "inference",
+    "evaluation",
+    "compute.py",
+)  # the only places where torch may live
 
 # Room: what it must not import from the package.
 FORBIDDEN = {

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from workbench.cli import main
-from workbench.runs.events import StepEvent, read_events
+from workbench.runs.events import ResumeEvent, StepEvent, read_events
 from workbench.settings import PROJECT_DIR
 
 QUICK = ["max_steps=6", "eval_steps=3", "batch_size=4", "max_length=256"]
@@ -217,3 +217,49 @@ def test_listening_on_all_addresses_needs_a_password(settings):
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2
     assert "WORKBENCH_PASSWORD" in result.stderr
+
+
+def test_a_stopped_run_is_resumed_continued_labelled_and_deleted(train, services, capsys):
+    train("--detach", "--set", "max_steps=60", "batch_size=2", "save_steps=5", "watched_rows=0")
+    run = services.runs.get("latest")
+    wait_for_step(services, run, 3)
+    stopped = run_json(capsys, "stop", "latest")
+    assert (stopped["state"], stopped["checkpoints"]) == ("stopped", [stopped["step"]])
+    assert main(["resume", "latest", "--json"]) == 0
+    finished = json.loads(capsys.readouterr().out)
+    assert (finished["state"], finished["step"]) == ("finished", 60)
+    events, _ = read_events(run.events_path)
+    assert [event.step for event in events if isinstance(event, ResumeEvent)] == [stopped["step"]]
+
+    assert main(["continue", "latest", "--epochs", "0.2", "--json"]) == 0
+    continued = json.loads(capsys.readouterr().out)
+    assert (continued["state"], continued["parent"]) == ("finished", run.id)
+    child = services.supervisor.snapshot(services.runs.get(continued["id"]))
+    parent = services.supervisor.snapshot(run)
+    assert child.evaluations[0].loss == pytest.approx(parent.evaluations[-1].loss, rel=1e-4)
+
+    labelled = run_json(
+        capsys, "label", continued["id"], "--name", "Better", "--tags", "b, a", "--note", "ü"
+    )
+    assert (labelled["name"], labelled["tags"], labelled["note"]) == ("Better", ["a", "b"], "ü")
+    assert main(["delete", continued["id"]]) == 0
+    assert services.runs.ids() == [run.id]
+
+
+def test_the_second_run_waits_in_line_and_can_leave_it(train, services, capsys):
+    train("--detach", "--set", "max_steps=100000")
+    train("--detach", "--set", "max_steps=2", "max_length=100")
+    second = services.runs.get("latest")
+    shown = run_json(capsys, "show", "latest")
+    assert (shown["state"], shown["place"]) == ("queued", 1)
+    assert run_json(capsys, "stop", "latest")["state"] == "stopped"
+    assert main(["delete", services.runs.ids()[1]]) == 2  # it trains
+    assert "Stop it first" in capsys.readouterr().err
+    assert main(["resume", second.id, "--detach"]) == 0
+    assert services.supervisor.line() == [second]
+
+
+def wait_for_step(services, run, step):
+    while services.supervisor.snapshot(run).step < step:
+        assert services.supervisor.snapshot(run).is_active, services.supervisor.snapshot(run)
+        time.sleep(0.05)

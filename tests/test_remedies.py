@@ -8,7 +8,7 @@ from workbench.models.catalogue import catalogue
 from workbench.models.facts import ModelFacts
 from workbench.plan import make_plan
 from workbench.presets import methods
-from workbench.remedies import find_remedies, find_shortage
+from workbench.remedies import find_remedies, find_shortage, safer_copy
 
 GB = 1_000_000_000
 
@@ -65,3 +65,27 @@ def test_a_full_disk_is_a_shortage():
 def test_memory_is_handed_back_only_where_there_is_not_plenty():
     assert not plan_on(100, build_config({})).hands_memory_back
     assert plan_on(4, build_config({})).hands_memory_back
+
+
+def chosen(**values):
+    return build_config(
+        {"learning_rate": 9e-4, "micro_batch_tokens": 2048, "max_length": 1024} | values
+    )
+
+
+def test_after_short_memory_a_copy_reads_fewer_tokens_at_a_time():
+    remedy = safer_copy(chosen(), "memory")
+    assert "512 tokens at a time instead of 2,048, texts cut at 512" in remedy.label
+    safer = chosen(**remedy.changes)
+    assert (safer.micro_batch_tokens, safer.max_length, safer.too_long) == (512, 512, "cut")
+    short = safer_copy(chosen(max_length=256), "memory")
+    assert "max_length" not in short.changes
+
+
+def test_after_a_loss_that_is_no_number_a_copy_learns_slower():
+    assert safer_copy(chosen(), "diverged").changes == {"learning_rate": 3e-4}
+
+
+def test_where_nothing_would_help_there_is_no_copy():
+    assert safer_copy(chosen(), "disk") is None
+    assert safer_copy(chosen(), "") is None

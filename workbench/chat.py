@@ -7,39 +7,169 @@ import secrets
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx2
 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.processes import start_child
+from workbench.runs.checkpoints import complete_checkpoints
 from workbench.runs.store import Run
 from workbench.settings import Settings
 
-ModelName = Literal["base", "tuned"]
+ModelName = str  # a key of ``served_models``
+TOKEN_VARIABLE = "WORKBENCH_CHAT_TOKEN"  # noqa: S105 - the name, not the token
+SERVE_PORT = 8000  # of `workbench serve`, unless another one is asked for
+IDLE_SECONDS = 600.0  # after this long without a question the models give their memory back
+# PiSSA takes the adapter's beginning out of the base, so a checkpoint of it fits no untouched base.
+NO_CHECKPOINTS = ("pissa",)
+# Adapters that are a sum with the base, so that any part of it can be added; checked by the server.
+SCALABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus", "pissa", "adalora")
+
+
+def served_models(run: Run) -> dict[ModelName, Path | None]:
+    """Return what can be asked: the name and folder of each model; the base has none in the run."""
+    models: dict[ModelName, Path | None] = {"base": None, "tuned": run.model_dir}
+    if run.config.method not in NO_CHECKPOINTS:
+        for checkpoint in complete_checkpoints(run.checkpoints_dir):
+            models[f"step-{checkpoint.step}"] = checkpoint.directory
+    return models
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer so far.
+
+    Attributes:
+        text: All of it that is written.
+        note: What was left out of the conversation; empty when nothing.
+        finish_reason: ``stop`` or ``length`` once it is complete, else empty.
+    """
+
+    text: str = ""
+    note: str = ""
+    finish_reason: str = ""
+
+
+@dataclass
+class ChatServer:
+    """A process that serves the models of one run; it ends when this one does, or when it is idle."""
+
+    process: subprocess.Popen[bytes]
+    run_id: str
+    port: int
+    token: str = field(repr=False)
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def end(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+
+def start_chat_server(
+    run: Run,
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    idle_seconds: float = 0,
+) -> ChatServer:
+    """Load a run's models in a process of its own; takes seconds.
+
+    Args:
+        run: A run with a saved model.
+        settings: Where the workspace is, and the token if the person chose one.
+        host: The address to listen on.
+        port: The port; 0 for a free one.
+        idle_seconds: It ends itself after this long without a question; 0 for never.
+
+    Raises:
+        WorkbenchError: The run saved no model, it cannot be loaded, or the port is taken.
+    """
+    if not run.model_dir.is_dir():
+        raise WorkbenchError(
+            f'"{run.name}" has no model to chat with.', "Choose a run that has finished."
+        )
+    token = settings.api_key or secrets.token_urlsafe(32)
+    log_path = chat_log_path(settings)
+    options = {"--host": host, "--port": port, "--idle-seconds": idle_seconds}
+    process = start_child(
+        [
+            "-m",
+            "workbench.inference",
+            str(run.directory),
+            *(str(word) for option in options.items() for word in option),
+        ],
+        settings,
+        log_path,
+        environment={TOKEN_VARIABLE: token},  # never written to disk
+        talk=True,
+    )
+    assert process.stdout is not None
+    answer = json.loads(process.stdout.readline() or b'{"error": "it ended while loading"}')
+    if "error" in answer:
+        process.kill()
+        process.wait()
+        raise WorkbenchError(
+            f"The model could not be loaded: {answer['error']}",
+            f"The details are in {log_path}.",
+        )
+    return ChatServer(process, run.id, answer["port"], token)
+
+
+def client_code(base_url: str, api_key: str) -> str:
+    """Return three lines of Python that ask the tuned model."""
+    return (
+        "from openai import OpenAI\n"
+        f'client = OpenAI(base_url="{base_url}", api_key="{api_key}")\n'
+        'print(client.chat.completions.create(model="tuned", messages=[{"role": "user", "content": '
+        '"Who are you?"}]).choices[0].message.content)'
+    )
+
+
+def chat_log_path(settings: Settings) -> Path:
+    """Return the file that chat processes write their failures to."""
+    return settings.logs_dir / "chat.log"
 
 
 class ChatProcess:
-    """At most one chat process, for one run at a time. It ends when this process does.
+    """At most one chat process, for one run at a time. It ends when this process does, and when idle.
 
     Args:
         settings: Where the workspace is.
+        idle_seconds: It ends itself after this long without a question.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, idle_seconds: float = IDLE_SECONDS) -> None:
         self._settings = settings
-        self._token = secrets.token_urlsafe(32)  # passed by environment, never written to disk
-        self._process: subprocess.Popen[bytes] | None = None
-        self._run_id = ""
-        self._port = 0
+        self._idle_seconds = idle_seconds
+        self._server: ChatServer | None = None
         self._lock = threading.Lock()
 
     @property
     def run_id(self) -> str:
         """The run whose models are loaded, or an empty text."""
-        return self._run_id if self._process and self._process.poll() is None else ""
+        server = self._server
+        return server.run_id if server and server.is_alive else ""
+
+    @property
+    def why_gone(self) -> str:
+        """Why the models that were loaded are no longer; a sentence."""
+        server = self._server
+        if server is None:
+            return "The models gave their memory back, to a training run for example."
+        if server.process.poll() == 0:
+            minutes = round(self._idle_seconds / 60)
+            return f"Nobody asked for {minutes} minutes, so the models gave their memory back."
+        return "The chat process ended unexpectedly; perhaps memory ran out."
 
     def open(self, run: Run) -> None:
         """Load a run's models, unless they are loaded; takes seconds.
@@ -51,11 +181,7 @@ class ChatProcess:
             if self.run_id == run.id:
                 return
             self._end()
-            if not run.model_dir.is_dir():
-                raise WorkbenchError(
-                    f'"{run.name}" has no model to chat with.', "Choose a run that has finished."
-                )
-            self._start(run)
+            self._server = start_chat_server(run, self._settings, idle_seconds=self._idle_seconds)
 
     def close(self) -> None:
         """End the chat process and give its memory back."""
@@ -70,71 +196,79 @@ class ChatProcess:
         Args:
             model: Which one answers.
             messages: The conversation; ends on a user message.
-            **sampling: ``temperature``, ``top_p``, ``max_tokens``, ``seed`` as in the OpenAI API.
+            **sampling: ``temperature``, ``top_p``, ``max_tokens``, ``seed`` as in the OpenAI API, and
+                ``top_k``, ``repetition_penalty`` and ``strength``.
 
         Raises:
             WorkbenchError: The conversation is too long, or the process is gone.
         """
+        for chunk in self._chunks(model, messages, sampling):
+            if text := chunk["choices"][0]["delta"].get("content"):
+                yield text
+
+    def replies(
+        self, model: ModelName, messages: Sequence[Message], **sampling: Any
+    ) -> Iterator[Reply]:
+        """Yield an answer as it grows; as ``stream``, with what there is to know besides.
+
+        Raises:
+            WorkbenchError: The conversation is too long, or the process is gone.
+        """
+        text = note = ""
+        for chunk in self._chunks(model, messages, sampling):
+            choice = chunk["choices"][0]
+            note = chunk.get("workbench_note", note)
+            text += choice["delta"].get("content") or ""
+            yield Reply(text, note, choice["finish_reason"] or "")
+
+    def prompt_text(self, messages: Sequence[Message], **sampling: Any) -> tuple[str, int, str]:
+        """Return exactly what the model reads before it answers, its length in tokens, and a note.
+
+        Raises:
+            WorkbenchError: The conversation is too long, or the process is gone.
+        """
+        body = {"model": "tuned", "messages": list(messages), **sampling}
+        with self._asked("workbench/prompt", body) as response:
+            answer = json.loads(response.read())
+        return answer["text"], answer["tokens"], answer["workbench_note"]
+
+    def _chunks(
+        self, model: ModelName, messages: Sequence[Message], sampling: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
         body = {"model": model, "messages": list(messages), "stream": True, **sampling}
+        with self._asked("chat/completions", body) as response:
+            for line in response.iter_lines():
+                if line.startswith("data: ") and line != "data: [DONE]":
+                    chunk = json.loads(line.removeprefix("data: "))
+                    if "error" in chunk:
+                        raise WorkbenchError(chunk["error"]["message"])
+                    yield chunk
+
+    @contextmanager
+    def _asked(self, path: str, body: dict[str, Any]) -> Iterator[httpx2.Response]:
+        server = self._server
         try:
+            if server is None:
+                raise httpx2.ConnectError("it was not opened")
             with httpx2.stream(
                 "POST",
-                f"http://127.0.0.1:{self._port}/v1/chat/completions",
+                f"http://127.0.0.1:{server.port}/v1/{path}",
                 json=body,
-                headers={"Authorization": f"Bearer {self._token}"},
+                headers={"Authorization": f"Bearer {server.token}"},
                 timeout=httpx2.Timeout(10.0, read=600.0),
                 trust_env=False,  # loopback must not go through a proxy
             ) as response:
                 if response.is_error:
-                    raise WorkbenchError(_error_text(response))
-                yield from _pieces(response)
+                    raise WorkbenchError(json.loads(response.read())["error"]["message"])
+                yield response
         except httpx2.HTTPError as error:
             raise WorkbenchError(
                 "The chat process stopped answering.",
-                f"Send the message again; if it happens twice, look into {self._log_path}.",
+                "Send the message again: the models are loaded anew. If it happens twice, look into "
+                f"{chat_log_path(self._settings)}.",
             ) from error
 
-    @property
-    def _log_path(self) -> Path:
-        return self._settings.logs_dir / "chat.log"
-
-    def _start(self, run: Run) -> None:
-        process = start_child(
-            ["-m", "workbench.inference", str(run.directory)],
-            self._settings,
-            self._log_path,
-            environment={"WORKBENCH_CHAT_TOKEN": self._token},
-            talk=True,
-        )
-        assert process.stdout is not None
-        answer = json.loads(process.stdout.readline() or b'{"error": "it ended while loading"}')
-        if "error" in answer:
-            process.kill()
-            process.wait()
-            raise WorkbenchError(
-                f"The model could not be loaded: {answer['error']}",
-                f"The details are in {self._log_path}.",
-            )
-        self._process, self._run_id, self._port = process, run.id, answer["port"]
-
     def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._process, self._run_id = None, ""
-
-
-def _pieces(response: httpx2.Response) -> Iterator[str]:
-    for line in response.iter_lines():
-        if not line.startswith("data: ") or line == "data: [DONE]":
-            continue
-        chunk = json.loads(line.removeprefix("data: "))
-        if "error" in chunk:
-            raise WorkbenchError(chunk["error"]["message"])
-        if text := chunk["choices"][0]["delta"].get("content"):
-            yield text
-
-
-def _error_text(response: httpx2.Response) -> str:
-    body = json.loads(response.read())
-    return str(body.get("error", {}).get("message") or body.get("detail") or response.status_code)
+        if self._server is not None:
+            self._server.end()
+        self._server = None

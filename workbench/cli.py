@@ -9,15 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 
 from workbench import __version__
 from workbench.chat import ChatProcess, ModelName
 from workbench.cli_data import add_data_verbs
+from workbench.cli_evaluate import add_evaluate_verb
 from workbench.cli_hub import add_hub_verb
 from workbench.cli_models import add_models_verb
-from workbench.cli_runs import outcome_line, print_run, summary
+from workbench.cli_runs import add_run_verbs
+from workbench.cli_serve import add_serve_verb
 from workbench.cli_training import add_training_verbs
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
@@ -59,26 +60,17 @@ def build_parser() -> argparse.ArgumentParser:
     add_hub_verb(verbs)
     add_models_verb(verbs)
 
-    runs = verbs.add_parser("runs", help="list the runs, the newest first")
-    runs.add_argument("--json", action="store_true", help="print one JSON document")
-    runs.set_defaults(run_command=run_runs)
+    add_run_verbs(verbs)
+    add_evaluate_verb(verbs)
 
-    for name, function, help_text in (
-        ("show", run_show, "show one run"),
-        ("stop", run_stop, "stop a run; what it learned so far is saved"),
-        ("chat", run_chat, "talk to a tuned model"),
-    ):
-        verb = verbs.add_parser(name, help=help_text)
-        verb.add_argument("run", metavar="RUN", help="the run's id, or latest")
-        verb.add_argument("--json", action="store_true", help="print one JSON document")
-        verb.set_defaults(run_command=function)
-        if name == "stop":
-            verb.add_argument("--now", action="store_true", help="at once, without saving")
-        if name == "chat":
-            verb.add_argument(
-                "--prompt", metavar="TEXT", help="ask once; without it, a conversation"
-            )
-            verb.add_argument("--base", action="store_true", help="ask the model it started from")
+    chat = verbs.add_parser("chat", help="talk to a tuned model")
+    chat.add_argument("run", metavar="RUN", help="the run's id, or latest")
+    chat.add_argument("--prompt", metavar="TEXT", help="ask once; without it, a conversation")
+    chat.add_argument("--base", action="store_true", help="ask the model it started from")
+    chat.add_argument("--json", action="store_true", help="print one JSON document")
+    chat.set_defaults(run_command=run_chat)
+
+    add_serve_verb(verbs)
     return parser
 
 
@@ -89,41 +81,6 @@ def run_ui(services: Services, options: argparse.Namespace) -> int:
     from workbench.ui.app import serve  # only this verb needs gradio, which takes seconds to import
 
     serve(Services.for_workspace(settings), open_browser=options.open)
-    return 0
-
-
-def run_runs(services: Services, options: argparse.Namespace) -> int:
-    """List the runs."""
-    runs = [services.runs.get(run_id) for run_id in services.runs.ids()]
-    snapshots = [(run, services.supervisor.snapshot(run)) for run in runs]
-    if options.json:
-        print(json.dumps([summary(run, snapshot) for run, snapshot in snapshots], indent=2))
-    elif not snapshots:
-        print("No runs yet. Start one with `workbench train --data sample-identity`.")
-    for run, snapshot in [] if options.json else snapshots:
-        steps = f"{snapshot.step}/{snapshot.total_steps}"
-        print(f"{run.id:44} {snapshot.state:9} {steps:>9} steps  {run.config.model}")
-    return 0
-
-
-def run_show(services: Services, options: argparse.Namespace) -> int:
-    """Show one run."""
-    run = services.runs.get(options.run)
-    snapshot = services.supervisor.snapshot(run)
-    print_run(services, run, options, outcome_line(run, snapshot))
-    return 0
-
-
-def run_stop(services: Services, options: argparse.Namespace) -> int:
-    """Ask a run to stop, and wait until it has saved; or end it at once."""
-    run = services.runs.get(options.run)
-    if options.now:
-        services.supervisor.kill(run)
-    else:
-        services.supervisor.request_stop(run)
-    while services.supervisor.snapshot(run).is_active:
-        time.sleep(0.2)
-    print_run(services, run, options, outcome_line(run, services.supervisor.snapshot(run)))
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from workbench.cli_runs import EXIT_CODES, outcome_line, print_run
+from workbench.cli_runs import wait_for
 from workbench.config import TrainingConfig, choices
 from workbench.data.store import SAMPLES
 from workbench.equivalent import as_command, as_yaml
@@ -20,7 +20,6 @@ from workbench.errors import WorkbenchError
 from workbench.models.sources import ModelSource, find_model
 from workbench.plan import Plan
 from workbench.presets import recipes
-from workbench.progress import follow
 from workbench.services import DataChoice, Services
 from workbench.words import describe_bytes, describe_duration
 
@@ -90,12 +89,7 @@ def run_train(services: Services, options: argparse.Namespace) -> int:
             for problem in services.datasets.report(info.id).problems:
                 print(f"Note on {info.name}: {problem.message}")
     run = services.start(plan, data, options.name, force=options.force)
-    if options.detach:
-        print_run(services, run, options, f"Started {run.id}. `workbench show latest` tells more.")
-        return 0
-    snapshot = follow(services.supervisor, run, quiet=options.json)
-    print_run(services, run, options, outcome_line(run, snapshot))
-    return EXIT_CODES.get(snapshot.state, 0)
+    return wait_for(services, run, options)
 
 
 def run_plan(services: Services, options: argparse.Namespace) -> int:

@@ -23,6 +23,9 @@ AUTOMATIC_WORDS = frozenset({"", "auto", "none", "null"})
 
 STARTER_MODEL = "smollm2-135m-instruct"
 
+# Enough to see what kind of answer it is; every check waits for them.
+WATCHED_ANSWER_TOKENS = 48
+
 Method = Literal[
     "lora",
     "qlora",
@@ -336,11 +339,57 @@ class TrainingConfig(BaseModel):
     save_steps: int | None = option(
         None,
         label="Checkpoint every",
-        help="How often the state of training is saved; only the newest checkpoint is kept.",
+        help="How often the state of training is saved, so that it can go on from there.",
         group="advanced",
         unit="steps",
         ge=1,
         le=10_000_000,
+    )
+    checkpoints_kept: int = option(
+        1,
+        label="Checkpoints kept",
+        help="How many of the newest checkpoints stay on the disk, besides the best one.",
+        group="advanced",
+        ge=1,
+        le=1_000,
+    )
+    final_model: Literal["last", "best"] = option(
+        "last",
+        label="Model at the end",
+        help="last is what all steps taught; best is the checkpoint with the lowest validation loss.",
+        group="advanced",
+    )
+    early_stopping: int = option(
+        0,
+        label="Stop early after",
+        help="Ends the run when the validation loss was no better so many times in a row; 0 for never.",
+        group="advanced",
+        unit="checks",
+        ge=0,
+        le=1_000,
+    )
+    early_stopping_gain: float = option(
+        0.0,
+        label="Smallest gain",
+        help="A check counts as better when the validation loss fell by more than this.",
+        group="advanced",
+        ge=0,
+        le=10,
+    )
+    watched_rows: int = option(
+        2,
+        label="Questions to watch",
+        help="So many of the rows held back are asked at every check, to see the answers change.",
+        group="advanced",
+        ge=0,
+        le=8,
+    )
+    watched_questions: str = option(
+        "",
+        label="Your own questions to watch",
+        help="Asked at every check, too; separate several with |.",
+        group="advanced",
+        max_length=2_000,
     )
     seed: int = option(
         42,
@@ -510,7 +559,7 @@ def describe_bounds(name: str) -> str:
         return "layers, or names of parts separated by commas, such as mlp,norm"
     if "bool" in annotation:
         return "true or false"
-    return "a name"
+    return "text" if name == "watched_questions" else "a name"
 
 
 def _automatic_words(name: str) -> str:

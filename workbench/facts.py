@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 CHARACTERS_PER_TOKEN = 4.2
 TEMPLATE_TOKENS = 31
 SUPERVISED_SHARE = 0.75  # of all tokens, where not counted; Alpaca data has 0.6 to 0.8
+
+# Of the general examples at most so many are used: the base model is asked about each before training starts.
+GENERAL_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,11 @@ class Workload:
     def total_tokens(self) -> int:
         """Tokens the model reads while training."""
         return round(self.total_steps * self.tokens_per_step)
+
+
+def base_answers_name(model_dir: Path, digest: str) -> str:
+    """Return the name of the file that keeps what a base model answers to general examples.
+
+    It lies beside their conversations; ``*`` as the digest finds every one of a model.
+    """
+    return f"base-{model_dir.name}-{digest}.npz"

@@ -27,6 +27,12 @@ WITHOUT_WEIGHT = (
     "seed",
     "lora_alpha",
     "validation_share",
+    "checkpoints_kept",
+    "final_model",
+    "early_stopping",
+    "early_stopping_gain",
+    "watched_rows",
+    "watched_questions",
 )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workbench.compatibility import find_warnings
-from workbench.config import TrainingConfig
+from workbench.config import WATCHED_ANSWER_TOKENS, TrainingConfig
 from workbench.defaults import EVALUATIONS_PER_RUN
 from workbench.facts import DataFacts, Machine, Workload
 from workbench.measurements import Measurement
@@ -29,6 +29,8 @@ STARTING_SECONDS = 10  # importing the libraries, and saving, on a slow laptop
 LOADING_SECONDS = 15  # loading the model, and remembering what it was
 # The 24 questions that check general skills, before and after training.
 GENERAL_CHECK_TOKENS = 2 * 24 * GENERAL_TOKENS
+# A token that is written takes as long as so many that are read: all weights pass by for it alone.
+DECODING = 20
 FORWARD_SHARE = 1 / 3  # a check only reads: of a training step's 4 to 6 operations it has 2
 
 DEFAULT_MICRO_BATCH_TOKENS = 2048
@@ -110,6 +112,7 @@ def make_plan(
     *,
     separate_validation_rows: int | None = None,
     download_bytes: int = 0,
+    asked_rows: int = 0,
     measurement: Measurement | None = None,
 ) -> Plan:
     """Resolve the automatic settings and work out what follows from them.
@@ -123,6 +126,7 @@ def make_plan(
         separate_validation_rows: Rows of a dataset that is there for checking only; then nothing is
             held back from the others.
         download_bytes: What has to be downloaded first.
+        asked_rows: General examples that the base model has to be asked about first.
         measurement: A test drive with these settings, if there was one.
     """
     padded = method.padded or machine.device == "cuda"
@@ -130,7 +134,10 @@ def make_plan(
     memory = _fit_into_memory(choices, work, model, method, machine)
     estimated = memory.peak_bytes if memory else None
     peak = measurement.peak_memory_bytes if measurement else estimated
-    seconds, step_seconds, source = _seconds(method, work, model, machine, measurement)
+    asked_tokens = asked_rows * GENERAL_TOKENS if config.keep_general else 0
+    answered_tokens = _answered_tokens(choices.config, work)
+    read_tokens = asked_tokens + DECODING * answered_tokens
+    seconds, step_seconds, source = _seconds(method, work, model, machine, measurement, read_tokens)
     return Plan(
         config=choices.config,
         reasons=choices.reasons,
@@ -201,7 +208,7 @@ def _fit(peak_bytes: int | None, machine: Machine) -> Fit:
 def _disk_bytes(
     config: TrainingConfig, model: ModelFacts, method: MethodPreset, download_bytes: int
 ) -> int | None:
-    """Return what is written: two checkpoints (one until the next is complete) and the model."""
+    """Return what is written: the checkpoints kept, the best, one until the next is complete, and the model."""
     shape = Shape.of(model.architecture)
     if shape is None:
         return None
@@ -209,7 +216,7 @@ def _disk_bytes(
     stored = shape.weights if method.saves == "model" else learning
     checkpoint = 4 * stored + 8 * learning  # fp32, with Adam's two notes for what learns
     saved = 2 * stored if method.saves == "model" else 4 * stored
-    return round(2 * checkpoint + saved) + download_bytes
+    return round((config.checkpoints_kept + 2) * checkpoint + saved) + download_bytes
 
 
 def _too_long_rows(longest_tokens: int, data: Sequence[DataFacts]) -> int | None:
@@ -225,19 +232,30 @@ def _seconds(
     model: ModelFacts,
     machine: Machine,
     measurement: Measurement | None,
+    read_tokens: float,
 ) -> tuple[float | None, float | None, str]:
-    """Return all seconds, those of a step, and where they come from."""
+    """Return all seconds, those of a step, and where they come from.
+
+    ``read_tokens`` are read once, besides what checks and general examples read.
+    """
     speed, source = _tokens_per_second(method, model, machine, measurement)
     if speed is None:
         return None, None, source
     fixed = STARTING_SECONDS + (measurement.loading_seconds if measurement else LOADING_SECONDS)
     checked = (1 + EVALUATIONS_PER_RUN) * work.validation_rows * work.row_tokens
-    checked += GENERAL_CHECK_TOKENS
+    checked += GENERAL_CHECK_TOKENS + read_tokens
     return (
         fixed + (work.total_tokens + FORWARD_SHARE * checked) / speed,
         work.tokens_per_step / speed,
         source,
     )
+
+
+def _answered_tokens(config: TrainingConfig, work: Workload) -> int:
+    """Return how many tokens the answers to the watched questions have; rows are answered side by side."""
+    own = bool(config.watched_questions.strip())
+    asked = (config.watched_rows or own) and work.validation_rows
+    return (2 + EVALUATIONS_PER_RUN) * WATCHED_ANSWER_TOKENS if asked else 0
 
 
 def _tokens_per_second(

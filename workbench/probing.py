@@ -15,19 +15,18 @@ from workbench.settings import Settings
 LIMIT_SECONDS = 900  # two steps of the longest examples; more is no use to anybody who waits
 
 
-def test_drive(run: Run, settings: Settings, *, hand_memory_back: bool) -> Measurement:
+def test_drive(run: Run, settings: Settings) -> Measurement:
     """Measure a run that will not be kept; its directory is deleted.
 
     Args:
         run: Made for this, outside the runs of the workspace.
         settings: Where the workspace is.
-        hand_memory_back: As the run itself would, see ``Supervisor.start``.
 
     Raises:
         WorkbenchError: It failed, took too long, or was ended by the operating system.
     """
     log_path = settings.logs_dir / "probe.log"
-    environment = FREQUENT_RETURN if hand_memory_back else {}
+    environment = FREQUENT_RETURN if run.hands_memory_back else {}
     arguments = ["-m", "workbench.training.probe", str(run.directory)]
     child = start_child(arguments, settings, log_path, environment=environment)
     try:

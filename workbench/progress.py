@@ -48,11 +48,12 @@ def _follow_bar(supervisor: Supervisor, run: Run, console: Console) -> RunSnapsh
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("starting", total=None, detail="")
         while True:
+            supervisor.advance()
             snapshot = supervisor.snapshot(run)
             done, total = _measure(snapshot)
             progress.update(
                 task,
-                description=snapshot.phase,
+                description=_phase(snapshot),
                 completed=done,
                 total=total or None,
                 detail=_detail(snapshot),
@@ -65,14 +66,19 @@ def _follow_bar(supervisor: Supervisor, run: Run, console: Console) -> RunSnapsh
 def _follow_lines(supervisor: Supervisor, run: Run, console: Console) -> RunSnapshot:
     shown = ""
     while True:
+        supervisor.advance()
         snapshot = supervisor.snapshot(run)
-        line = f"{snapshot.phase} {_detail(snapshot)}".strip()
+        line = f"{_phase(snapshot)} {_detail(snapshot)}".strip()
         if line != shown and not console.quiet:
             print(line, file=sys.stderr, flush=True)
             shown = line
         if not snapshot.is_active:
             return snapshot
         time.sleep(POLL_SECONDS)
+
+
+def _phase(snapshot: RunSnapshot) -> str:
+    return f"number {snapshot.place} in the line" if snapshot.place else snapshot.phase
 
 
 def _measure(snapshot: RunSnapshot) -> tuple[int, int]:

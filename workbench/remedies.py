@@ -16,6 +16,7 @@ from workbench.words import describe_bytes
 
 SHORTER_LENGTHS = (512, 256)
 MOST_MODELS = 2
+SMALLEST_PIECE_TOKENS = 128
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,30 @@ def find_remedies(
     found = [remedy for remedy in _candidates(config) if helps(remedy)]
     smaller = (remedy for remedy in _smaller_models(config) if helps(remedy))
     return found + list(islice(smaller, MOST_MODELS))
+
+
+def safer_copy(config: TrainingConfig, cause: str) -> Remedy | None:
+    """Return what to change so that a run does not fail again as it did; ``None`` where nothing would help.
+
+    Args:
+        config: The settings it failed with, every one chosen.
+        cause: As in ``FinishedEvent``.
+    """
+    if cause == "memory":
+        tokens = max(SMALLEST_PIECE_TOKENS, config.token_budget // 4)
+        changes: dict[str, Any] = {"micro_batch_tokens": tokens, "activation_checkpointing": "on"}
+        label = (
+            f"Start a safer copy: {tokens:,} tokens at a time instead of {config.token_budget:,}"
+        )
+        if config.limit_tokens > tokens:
+            changes |= {"max_length": tokens, "too_long": "cut"}
+            label += f", texts cut at {tokens:,}"
+        return Remedy(label, changes)
+    if cause == "diverged" and config.learning_rate:
+        rate = float(f"{config.learning_rate / 3:.1g}")
+        label = f"Start a safer copy: learning rate {rate:g} instead of {config.learning_rate:g}"
+        return Remedy(label, {"learning_rate": rate})
+    return None
 
 
 def _candidates(config: TrainingConfig) -> list[Remedy]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,13 @@ from numpy.typing import NDArray
 
 from workbench.chat import ChatProcess
 from workbench.compatibility import find_conflicts
-from workbench.config import TrainingConfig, build_config
+from workbench.config import TrainingConfig, build_config, chosen_settings
 from workbench.data.conversations import read_conversations
+from workbench.data.formats import Message
 from workbench.data.split import split_rows
 from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
-from workbench.facts import DataFacts, Machine
+from workbench.facts import GENERAL_ROWS, DataFacts, Machine, base_answers_name
 from workbench.hardware import describe_machine, look
 from workbench.measurements import Measurement, MeasurementStore
 from workbench.models.sources import ModelSource, find_model
@@ -28,6 +32,7 @@ from workbench.plan import Plan, make_plan
 from workbench.presets import methods
 from workbench.probing import test_drive
 from workbench.remedies import Remedy, find_remedies, find_shortage
+from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.store import DataPart, DataReference, Run, RunStore
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
@@ -51,8 +56,32 @@ class DataChoice:
         return " and ".join(info.name.rsplit(".", 1)[0] for info, _ in self.parts)
 
 
+@dataclass(frozen=True)
+class ExampleQuestion:
+    """One row of a run's data to try: what is asked, and what the data says.
+
+    ``system`` is empty for none; the model has not learned from what ``is_held_back``.
+    """
+
+    system: str
+    question: str
+    expected: str
+    is_held_back: bool
+
+    @classmethod
+    def of(cls, messages: Sequence[Message], is_held_back: bool) -> ExampleQuestion | None:
+        """Return a single-turn row, ``None`` for any other."""
+        roles = [message["role"] for message in messages]
+        if roles[-2:] != ["user", "assistant"] or roles[:-2] not in ([], ["system"]):
+            return None
+        system = messages[0]["content"] if roles[0] == "system" else ""
+        return cls(system, messages[-2]["content"], messages[-1]["content"], is_held_back)
+
+
 LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.01, 100
 NEEDS_DATA = ("queued", "starting", "running", "stopping")
+LOOK_SECONDS = 1.0
+CANNOT_CONTINUE = ("adalora",)
 
 
 @dataclass(frozen=True)
@@ -150,29 +179,122 @@ class Services:
             self._machine(config),
             separate_validation_rows=data.validation.row_count if data.validation else None,
             download_bytes=0 if self.models.is_here(source) else 2 * (facts.parameters or 0),
+            asked_rows=self._rows_to_ask(config, source),
         )
         plan = make()
         measurement = self.measurements.find(plan.config, plan.work.hardest_tokens)
         return make(measurement=measurement) if measurement else plan
 
-    def start(self, plan: Plan, data: DataChoice, name: str, *, force: bool = False) -> Run:
-        """Create a run for a plan and start its process.
+    def start(
+        self,
+        plan: Plan,
+        data: DataChoice,
+        name: str,
+        *,
+        force: bool = False,
+        parent: Run | None = None,
+        continues: bool = False,
+    ) -> Run:
+        """Create a run for a plan; it begins at once, or waits in line while another one trains.
 
         Args:
             plan: What to do.
             data: What to learn from.
             name: What to call it; empty for the data's name.
             force: Start although memory or disk are short.
+            parent: The run it was made from.
+            continues: It begins with what its parent learned.
 
         Raises:
-            WorkbenchError: Another run is training, or memory or disk cannot hold it.
+            WorkbenchError: Memory or disk cannot hold it.
         """
-        self.supervisor.check_free()
         if not force and (shortage := find_shortage(plan)):
             raise shortage
-        run = self.create_run(plan, data, name)
-        self.supervisor.start(run, hand_memory_back=plan.hands_memory_back)
+        self.make_room()
+        parent_id = parent.id if parent else None
+        run = self.create_run(plan, data, name, parent=parent_id, continues=continues)
+        self.supervisor.start(run)
         return run
+
+    def resume(self, run: Run) -> None:
+        """Let a run that ended early go on from its last checkpoint.
+
+        Raises:
+            WorkbenchError: It cannot go on.
+        """
+        self.make_room()
+        self.supervisor.resume(run)
+
+    def continue_run(self, run: Run, epochs: float, name: str = "") -> Run:
+        """Train what a run learned for more epochs on the same data, as a new run with the same settings.
+
+        Raises:
+            WorkbenchError: It has no checkpoint, its method cannot, or its data is gone.
+        """
+        if run.config.method in CANNOT_CONTINUE:
+            label = methods()[run.config.method].label
+            raise WorkbenchError(
+                f"{label} plans its whole run in advance, so it cannot be continued.",
+                "Start a new run with more epochs.",
+            )
+        if newest_checkpoint(run.checkpoints_dir) is None:
+            raise WorkbenchError(
+                f'"{run.name}" has no checkpoint to continue from.', "Start a new run instead."
+            )
+        changes = {"epochs": epochs, "max_steps": None}
+        return self._start_copy(run, changes, name or f"{run.name}, continued", continues=True)
+
+    def start_copy(self, run: Run, changes: Mapping[str, Any], name: str = "") -> Run:
+        """Start a run again from the beginning, with some settings changed.
+
+        Raises:
+            WorkbenchError: The settings do not work, or its data is gone.
+        """
+        return self._start_copy(run, changes, name or f"{run.name}, again", continues=False)
+
+    def _start_copy(
+        self, run: Run, changes: Mapping[str, Any], name: str, *, continues: bool
+    ) -> Run:
+        values = {**chosen_settings(run.config, run.reasons), **changes}
+        config = self.configure(None, values, allow_folder=True)
+        validation_id = run.data.validation.id if run.data.validation else None
+        data = self.choose_data({part.id: part.weight for part in run.data.parts}, validation_id)
+        plan = self.plan(config, data, allow_folder=True)
+        return self.start(plan, data, name, parent=run, continues=continues)
+
+    def delete_run(self, run: Run) -> None:
+        """Remove a run and all it saved.
+
+        Raises:
+            WorkbenchError: It has not ended.
+        """
+        if (snapshot := self.supervisor.summary(run)).is_active:
+            raise WorkbenchError(
+                f'"{run.name}" has not ended ({snapshot.state}).', "Stop it first, then delete it."
+            )
+        if self.chat.run_id == run.id:
+            self.chat.close()
+        self.runs.delete(run)
+
+    def look_after_runs(self) -> None:
+        """From now on, start the next run in line when the present one has ended, in the background."""
+        threading.Thread(target=self._keep_advancing, daemon=True).start()
+
+    def _keep_advancing(self) -> None:
+        while True:
+            try:
+                waiting = bool(self.supervisor.line())
+                if waiting and self.supervisor.active_run() is None:
+                    self.make_room()
+                self.supervisor.advance()
+            except OSError as error:  # a full disk, say; it may be over at the next look
+                print(f"The line of runs could not be looked after: {error}", file=sys.stderr)
+            time.sleep(LOOK_SECONDS)
+
+    def make_room(self) -> None:
+        """End what only helps the page, so that training has its memory."""
+        self.chat.close()
+        self.tokenizer.close()
 
     def test_drive(
         self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False
@@ -191,12 +313,11 @@ class Services:
             )
         for info, _ in data.parts:
             self.count_tokens(info, source)
-        self.chat.close()
-        self.tokenizer.close()
+        self.make_room()
         plan = self.plan(config, data, allow_folder=allow_folder)
         probes = RunStore(self.settings, self.settings.home_dir / "probes")
         run = self.create_run(plan, data, "test drive", probes)
-        measurement = test_drive(run, self.settings, hand_memory_back=plan.hands_memory_back)
+        measurement = test_drive(run, self.settings)
         self.measurements.keep(plan.config, plan.work.hardest_tokens, measurement)
         return measurement
 
@@ -209,9 +330,16 @@ class Services:
         )
 
     def create_run(
-        self, plan: Plan, data: DataChoice, name: str, store: RunStore | None = None
+        self,
+        plan: Plan,
+        data: DataChoice,
+        name: str,
+        store: RunStore | None = None,
+        **details: Any,
     ) -> Run:
         """Write the run directory of a plan, among the runs or in another store.
+
+        ``details`` are other fields of ``Run``.
 
         Raises:
             WorkbenchError: The disk is full.
@@ -233,8 +361,14 @@ class Services:
             name or data.name,
             plan.reasons,
             plan.seconds,
-            plan.step_seconds,
-            plan.peak_memory_bytes if plan.counts_memory_closely else None,
+            **{
+                "planned_step_seconds": plan.step_seconds,
+                "planned_memory_bytes": plan.peak_memory_bytes
+                if plan.counts_memory_closely
+                else None,
+                "hands_memory_back": plan.hands_memory_back,
+                **details,
+            },
         )
 
     def delete_dataset(self, dataset_id: str) -> None:
@@ -243,11 +377,10 @@ class Services:
         Raises:
             WorkbenchError: It is a sample, not there, or a run is about to read it.
         """
-        for run_id in self.runs.ids():
-            run = self.runs.get(run_id)
+        for run in self.runs.all():
             if (
                 dataset_id in run.data.dataset_ids
-                and (snapshot := self.supervisor.snapshot(run)).state in NEEDS_DATA
+                and (snapshot := self.supervisor.summary(run)).state in NEEDS_DATA
             ):
                 raise WorkbenchError(
                     f"The run {run.name} needs this dataset ({snapshot.state}).",
@@ -277,8 +410,7 @@ class Services:
             raise WorkbenchError(
                 f'"{active.name}" is training it.', "Delete it when that has ended."
             )
-        self.chat.close()
-        self.tokenizer.close()
+        self.make_room()
         self.models.delete(source)
 
     def open_chat(self, run: Run) -> None:
@@ -290,7 +422,7 @@ class Services:
         self.supervisor.check_free()
         self.chat.open(run)
 
-    def example_questions(self, run: Run, count: int) -> list[str]:
+    def example_questions(self, run: Run, count: int) -> list[ExampleQuestion]:
         """Return questions from a run's data, validation rows first: the model has not seen those.
 
         Only single-turn rows are taken; a question in the middle of a conversation means little alone.
@@ -305,9 +437,14 @@ class Services:
             return []
         conversations = read_conversations(path)
         train, validation = split_rows(conversations, share, run.data.seed)
-        first_turns = (conversations[index]["messages"] for index in [*validation, *train])
-        questions = [messages[0]["content"] for messages in first_turns if len(messages) == 2]
-        return questions[:count]
+        held_back = range(len(conversations)) if run.data.validation else validation
+        chosen = [(index, True) for index in held_back]
+        chosen += [] if run.data.validation else [(index, False) for index in train]
+        questions = [
+            ExampleQuestion.of(conversations[index]["messages"], is_held_back)
+            for index, is_held_back in chosen
+        ]
+        return [question for question in questions if question][:count]
 
     def count_tokens(self, info: DatasetInfo, source: ModelSource) -> None:
         """Count a dataset's tokens once, unless the model is not here; may take a minute.
@@ -328,6 +465,15 @@ class Services:
             return None
         return token_cache_path(self.datasets.path(info.id), self.models.directory(source))
 
+    def _rows_to_ask(self, config: TrainingConfig, source: ModelSource) -> int:
+        """Return how many general examples this model was never asked about."""
+        if not config.keep_general:
+            return 0
+        info = self.datasets.usable(config.general_data)
+        name = base_answers_name(self.models.directory(source), "*")
+        known = any(self.datasets.path(info.id).parent.glob(name))
+        return 0 if known else min(info.row_count, GENERAL_ROWS)
+
     def _part(self, info: DatasetInfo, weight: float) -> DataPart:
         path = str(self.datasets.path(info.id))
         return DataPart(info.id, info.name, path, info.sha256, info.row_count, weight)
@@ -340,21 +486,24 @@ class Services:
     def _machine(self, config: TrainingConfig) -> Machine:
         hardware = look(self.settings.home_dir)
         gpu = hardware.gpus[0] if hardware.gpus else None
+        # A run that trains now will have given its memory back when this one begins.
+        active = None if gpu else self.supervisor.active_run()
+        held = self.supervisor.memory_bytes(active) if active else 0
+        free = hardware.free_memory_bytes
         return Machine(
             cpu_cores=hardware.cpu_cores,
             device="cuda" if gpu else "cpu",
             device_name=gpu.name if gpu else f"this computer ({hardware.cpu_cores} CPU cores)",
-            free_memory_bytes=gpu.free_bytes if gpu else hardware.free_memory_bytes,
+            free_memory_bytes=gpu.free_bytes if gpu else (None if free is None else free + held),
             free_disk_bytes=hardware.free_disk_bytes,
             measured_tokens_per_second=self._measured_speed(config),
         )
 
     def _measured_speed(self, config: TrainingConfig) -> float | None:
         """Return tokens per second of the newest finished run with this model and method here."""
-        for run_id in self.runs.ids():
-            run = self.runs.get(run_id)
+        for run in self.runs.all():
             if (run.config.model, run.config.method) == (config.model, config.method):
-                snapshot = self.supervisor.snapshot(run)
+                snapshot = self.supervisor.summary(run)
                 if snapshot.state == "finished":
                     return snapshot.tokens_per_second
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
@@ -27,6 +27,8 @@ class Settings:
         port: TCP port of the page.
         password: Needed to serve on anything but loopback; empty means none. Never written to disk.
         upload_limit_bytes: Larger uploads are refused.
+        api_key: What programs must send to the chat server; empty for a new one each time. Never
+            written to disk.
     """
 
     home_dir: Path
@@ -34,6 +36,7 @@ class Settings:
     port: int = DEFAULT_PORT
     password: str = ""
     upload_limit_bytes: int = DEFAULT_UPLOAD_LIMIT_MB * 1024 * 1024
+    api_key: str = field(default="", repr=False)
 
     @property
     def runs_dir(self) -> Path:
@@ -62,7 +65,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read ``WORKBENCH_HOME``, ``_HOST``, ``_PORT``, ``_PASSWORD`` and ``_UPLOAD_LIMIT_MB``.
+        """Read ``WORKBENCH_HOME``, ``_HOST``, ``_PORT``, ``_PASSWORD``, ``_API_KEY``, ``_UPLOAD_LIMIT_MB``.
 
         Raises:
             WorkbenchError: A number is not a number, or out of range.
@@ -73,6 +76,7 @@ class Settings:
             host=os.environ.get("WORKBENCH_HOST") or "127.0.0.1",
             port=_whole_number("WORKBENCH_PORT", DEFAULT_PORT, 1, 65535),
             password=os.environ.get("WORKBENCH_PASSWORD", ""),
+            api_key=os.environ.get("WORKBENCH_API_KEY", ""),
             upload_limit_bytes=_whole_number(
                 "WORKBENCH_UPLOAD_LIMIT_MB", DEFAULT_UPLOAD_LIMIT_MB, 1, 1024 * 1024
             )
@@ -131,7 +135,8 @@ def modelscope_access() -> tuple[str, str]:
 
 def child_environment() -> dict[str, str]:
     """Return the environment for a training or chat process: ours, without what only the page needs."""
-    environment = {key: value for key, value in os.environ.items() if key != "WORKBENCH_PASSWORD"}
+    secret = ("WORKBENCH_PASSWORD", "WORKBENCH_API_KEY")
+    environment = {key: value for key, value in os.environ.items() if key not in secret}
     # OpenMP threads that wait for each other spin; when another program (the browser, say) has one of
     # two cores, training nearly stands still. Measured on 2 cores, two trainings at once: 146 tokens/s
     # each, against less than 35 with the default of 300,000; alone, 264 against 272.

@@ -14,7 +14,7 @@ from workbench.config import build_config, chosen_settings
 from workbench.errors import WorkbenchError
 from workbench.files import write_text_atomically
 from workbench.presets import find_recipe, recipes
-from workbench.runs.store import RunStore
+from workbench.runs.store import Run, RunStore
 from workbench.settings import ensure_dir
 
 OWN, RUN = "mine:", "run:"
@@ -48,7 +48,7 @@ class StartingPoints:
             StartingPoint(OWN + path.stem, f"My preset: {self._label(path)}")
             for path in sorted(self._directory.glob("*.yaml"))
         ]
-        newest = [self._runs.get(run_id) for run_id in self._runs.ids()[:NEWEST_RUNS]]
+        newest = self._runs.all()[:NEWEST_RUNS]
         past = [StartingPoint(RUN + run.id, f"As in the run {run.name}") for run in newest]
         return shipped + own + past
 
@@ -64,6 +64,11 @@ class StartingPoints:
             run = self._runs.get(point_id.removeprefix(RUN))
             return chosen_settings(run.config, run.reasons)
         return find_recipe(point_id).settings
+
+    def run(self, point_id: str) -> Run | None:
+        """Return the run whose settings a starting point is, or ``None``."""
+        run_id = point_id.removeprefix(RUN)
+        return self._runs.get(run_id) if point_id != run_id and run_id in self._runs.ids() else None
 
     def save(self, label: str, values: Mapping[str, Any]) -> StartingPoint:
         """Keep settings under a name.

@@ -71,8 +71,8 @@ def measure(
     plan = services.plan(config, data)
     assert plan.memory is not None
     probes = RunStore(services.settings, services.settings.home_dir / "probes")
-    run = services.create_run(plan, data, "bench", probes)
-    measured = test_drive(run, services.settings, hand_memory_back=True)
+    run = services.create_run(plan, data, "bench", probes, hands_memory_back=True)
+    measured = test_drive(run, services.settings)
     services.measurements.keep(plan.config, plan.work.hardest_tokens, measured)
     ratio = plan.memory.peak_bytes / measured.peak_memory_bytes
     cells = [
@@ -86,8 +86,8 @@ def measure(
 def _time(services: Services, plan: Plan, data: DataChoice) -> list[str]:
     assert plan.seconds is not None
     started = time.perf_counter()
-    run = services.create_run(plan, data, "bench")
-    services.supervisor.start(run, hand_memory_back=True)
+    run = services.create_run(plan, data, "bench", hands_memory_back=True)
+    services.supervisor.start(run)
     follow(services.supervisor, run, quiet=True)
     took = time.perf_counter() - started
     return [f"{plan.seconds:.0f} s", f"{took:.0f} s", f"{plan.seconds / took:.2f}"]

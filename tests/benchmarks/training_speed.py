@@ -6,6 +6,8 @@ libraries run with a Python of their own:
 
     python -m tests.benchmarks.training_speed --data rows.json --steps 4 \
         --trainers ours plain-fp32 trl llama-factory --python trl=/path/to/python llama-factory=/path/to/python
+
+A processor that only emulates bf16 compares them with ``--precision fp32``.
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ from workbench.models.store import ModelStore
 from workbench.settings import PROJECT_DIR, SAMPLES_DIR, Settings
 
 TRAINERS_DIR = Path(__file__).parent / "trainers"
-# Script and options of each: batch size, and whether it computes in bf16 where that is a choice.
+# Script and options of each: batch size, and whether it computes in bf16 by default (ours: as it measures).
 TRAINERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ours": ("ours.py", {"batch": 16, "bf16": False}),
+    "ours": ("ours.py", {"batch": 16, "bf16": True}),
     "plain-fp32": ("plain.py", {"batch": 8, "bf16": False}),
     "plain-bf16": ("plain.py", {"batch": 8, "bf16": True}),
     "trl": ("trl_sft.py", {"batch": 8, "bf16": True}),
@@ -96,6 +98,7 @@ def run(script: str, python: str, job: dict[str, Any], folder: Path) -> dict[str
 def measure(name: str, pythons: dict[str, str], job: dict[str, Any], scored: Any) -> Figures:
     """Train with one trainer; the first step warms up and does not count."""
     script, options = TRAINERS[name]
+    options = options | {"bf16": options["bf16"] and job["precision"] == "own"}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         result = run(script, pythons.get(name, sys.executable), job | options, folder)
@@ -125,7 +128,7 @@ def matmul_bound(model_dir: Path, job: dict[str, Any]) -> float:
 
     shape = Shape.of(json.loads((model_dir / "config.json").read_text()))
     assert shape is not None
-    compute = choose_compute("auto")
+    compute = choose_compute("auto" if job["precision"] == "own" else "fp32")
     sizes = [*shape.linear_sizes] * shape.layers
     lora = sum((inputs + outputs) * RANK for inputs, outputs in sizes)
     linear = sum(inputs * outputs for inputs, outputs in sizes)
@@ -190,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=SAMPLES_DIR / "identity.json")
     parser.add_argument("--method", choices=["lora", "full"], default="lora")
+    parser.add_argument("--precision", choices=["own", "fp32"], default="own")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--rate", type=float, default=2e-4)
@@ -197,6 +201,8 @@ def main() -> None:
     parser.add_argument("--python", nargs="+", default=[], metavar="TRAINER=PATH")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     options = parser.parse_args()
+    if options.precision == "fp32" and "plain-bf16" in options.trainers:
+        parser.error("With --precision fp32, take plain-fp32 in place of plain-bf16.")
     settings = Settings.from_environment()
     model_dir = ModelStore(settings).ensure(find_model(STARTER_MODEL), lambda progress: None)
     count = EXAMPLES_PER_STEP * options.steps
@@ -204,6 +210,7 @@ def main() -> None:
     job = {
         "model": str(model_dir),
         "method": options.method,
+        "precision": options.precision,
         "rank": RANK,
         "rate": options.rate,
         "steps": options.steps,
@@ -222,9 +229,9 @@ def main() -> None:
         for name in options.trainers:
             rounds[-1][name] = measure(name, pythons, job, examples[count:])
             print(f"{name}: {rounds[-1][name].tokens_per_second:.1f} tokens/s", flush=True)
-    print(
-        f"\n{options.method}, {platform.processor() or platform.machine()}, {cpu_cores()} cores\n"
-    )
+    precision = "each in its own precision" if options.precision == "own" else "all in fp32"
+    machine = f"{platform.processor() or platform.machine()}, {cpu_cores()} cores"
+    print(f"\n{options.method}, {precision}, {machine}\n")
     print(table(rounds, bounds))
     if options.json:
         made = [{name: vars(figures) for name, figures in r.items()} for r in rounds]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 
+import psutil
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from workbench.chat import ChatProcess, served_models
 from workbench.errors import WorkbenchError
 from workbench.inference.__main__ import listen
 from workbench.models.rendering import load_tokenizer, prompt_ids
@@ -21,13 +24,14 @@ QUESTION = [{"role": "user", "content": "What comes after 3?"}]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, tiny_model_dir):
-    """A workspace with one tuned model; trained once for all tests here."""
+    """A workspace with one tuned model and two checkpoints; trained once for all tests here."""
     home = tmp_path_factory.mktemp("home")
     data = home / "counting.json"
     rows = [{"instruction": f"What comes after {n}?", "output": f"{n + 1}"} for n in range(40)]
     data.write_text(json.dumps(rows), encoding="utf-8")
     services = Services.for_workspace(Settings(home_dir=home))
     values = {"model": str(tiny_model_dir), "max_steps": 20, "learning_rate": 1e-2}
+    values |= {"save_steps": 10, "checkpoints_kept": 2, "keep_general": False}
     config = services.configure(None, values, allow_folder=True)
     chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
     run = services.start(services.plan(config, chosen, allow_folder=True), chosen, "tuned")
@@ -47,8 +51,16 @@ def run(services):
     return services.runs.get("latest")
 
 
-def greedy(model, tokenizer, count):
-    ids = torch.tensor([prompt_ids(tokenizer, QUESTION)])
+def process_of(chat):
+    return chat._server.process
+
+
+def ask(services, name, messages=QUESTION, **sampling):
+    return "".join(services.chat.stream(name, messages, **{"max_tokens": 24} | sampling))
+
+
+def greedy(model, tokenizer, count, messages=QUESTION):
+    ids = torch.tensor([prompt_ids(tokenizer, messages)])
     answer = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id,
@@ -56,44 +68,105 @@ def greedy(model, tokenizer, count):
     return tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True)
 
 
-def test_base_and_tuned_answer_as_plain_transformers_does(services, run, tiny_model_dir):
+def test_every_model_answers_as_plain_transformers_does(services, run, tiny_model_dir):
     services.chat.open(run)
-    answers = {
-        name: "".join(services.chat.stream(name, QUESTION, max_tokens=24))
-        for name in ("tuned", "base", "tuned")
-    }
+    names = ["tuned", "base", "step-10", "tuned", "step-20", "base"]
+    answers = [ask(services, name) for name in names]
     tokenizer = load_tokenizer(tiny_model_dir)
     base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
-    assert answers["base"] == greedy(base, tokenizer, 24)  # the adapter is off
-    tuned = PeftModel.from_pretrained(base, run.model_dir).eval()
-    assert answers["tuned"] == greedy(tuned, tokenizer, 24)
-    assert answers["base"] != answers["tuned"]
+    expected = {"base": greedy(base, tokenizer, 24)}
+    for name, directory in served_models(run).items():
+        if directory:
+            fresh = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+            tuned = PeftModel.from_pretrained(fresh, directory).eval()
+            expected[name] = greedy(tuned, tokenizer, 24)
+    assert answers == [expected[name] for name in names]
+    assert len({expected[name] for name in ("base", "step-10", "tuned")}) == 3
+
+
+def test_strength_nothing_is_the_base(services, run):
+    services.chat.open(run)
+    assert ask(services, "tuned", strength=0) == ask(services, "base")
+    assert ask(services, "tuned", strength=1) == ask(services, "tuned")
+
+
+def test_a_seed_repeats_and_another_varies(services, run):
+    services.chat.open(run)
+    first, again, other = (ask(services, "base", temperature=1.5, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert ask(services, "base", temperature=1.5) != ask(services, "base", temperature=1.5)
+
+
+def test_older_turns_are_dropped_with_a_note(services, run):
+    services.chat.open(run)
+    long = [
+        {"role": "user", "content": "x" * 300},
+        {"role": "assistant", "content": "y" * 100},
+        *QUESTION,
+    ]
+    *_, reply = services.chat.replies("tuned", long, max_tokens=24)
+    assert "The oldest 2 messages were left out" in reply.note
+    assert reply.text == ask(services, "tuned")
+    text, tokens, note = services.chat.prompt_text(long, max_tokens=24)
+    assert note == reply.note
+    assert text == ("<|im_start|>user\nWhat comes after 3?<|im_end|>\n<|im_start|>assistant\n")
+    assert tokens == len(prompt_ids(load_tokenizer(run.config.model), QUESTION))
+
+
+def test_a_last_message_that_is_too_long_is_a_sentence(services, run):
+    services.chat.open(run)
+    with pytest.raises(WorkbenchError, match="longer than the 512 this model can read"):
+        ask(services, "tuned", [{"role": "user", "content": "word " * 10_000}])
+    assert ask(services, "tuned")
 
 
 def test_the_process_ends_and_a_second_open_costs_nothing(services, run):
     services.chat.open(run)
-    process = services.chat._process
+    process = process_of(services.chat)
     services.chat.open(run)
-    assert services.chat._process is process
+    assert process_of(services.chat) is process
     services.chat.close()
     assert process.poll() is not None
     assert services.chat.run_id == ""
 
 
-def test_too_long_a_conversation_is_a_sentence(services, run):
-    services.chat.open(run)
-    with pytest.raises(WorkbenchError, match="longer than the 512 this model can read"):
-        list(services.chat.stream("tuned", [{"role": "user", "content": "x" * 600}]))
-
-
 def test_a_crashed_process_is_a_sentence_and_opens_again(services, run):
     services.chat.open(run)
-    services.chat._process.kill()
-    services.chat._process.wait()
+    process_of(services.chat).kill()
+    process_of(services.chat).wait()
     with pytest.raises(WorkbenchError, match="stopped answering"):
-        list(services.chat.stream("tuned", QUESTION))
+        ask(services, "tuned")
     services.chat.open(run)
-    assert list(services.chat.stream("tuned", QUESTION, max_tokens=4)) is not None
+    assert ask(services, "tuned")
+
+
+def test_an_idle_process_ends_by_itself_and_opens_again(services, run):
+    chat = ChatProcess(services.settings, idle_seconds=2)
+    chat.open(run)
+    assert list(chat.stream("base", QUESTION, max_tokens=4))
+    assert process_of(chat).wait(20) == 0
+    assert chat.run_id == ""
+    chat.open(run)
+    assert list(chat.stream("base", QUESTION, max_tokens=4))
+    chat.close()
+
+
+def test_rapid_stops_leave_nothing_behind(services, run):
+    services.chat.open(run)
+    child = psutil.Process(process_of(services.chat).pid)
+    before = None
+    for count in range(70):
+        answer = services.chat.stream("tuned" if count % 2 else "base", QUESTION, max_tokens=400)
+        next(answer)
+        answer.close()
+        if count == 20:  # from here on all is warm
+            ask(services, "tuned")
+            before = child.memory_info().rss
+    ask(services, "tuned")
+    assert child.memory_info().rss < before * 1.05
+    assert child.children() == []
+    services.chat.close()
+    assert not child.is_running()
 
 
 def test_a_run_without_a_model_is_a_sentence(services, run):
@@ -112,6 +185,29 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(services, run):
     path.write_bytes(good)
 
 
+def test_a_checkpoint_that_cannot_be_read_is_a_sentence_and_the_others_answer(services, run):
+    services.chat.open(run)
+    path = served_models(run)["step-10"] / "adapter_model.safetensors"
+    good = path.read_bytes()
+    path.write_bytes(b"x" * len(good))
+    with pytest.raises(WorkbenchError, match="could not answer"):
+        ask(services, "step-10")
+    path.write_bytes(good)
+    assert ask(services, "base") != ask(services, "tuned")
+    assert ask(services, "step-10")
+
+
+def test_a_run_deleted_while_it_is_loaded_is_closed(services, run):
+    copy = shutil.copytree(run.directory, services.runs.root_dir / f"{run.id}-copy")
+    loaded = services.runs.get(copy.name)
+    services.chat.open(loaded)
+    process = process_of(services.chat)
+    services.delete_run(loaded)
+    assert process.poll() is not None
+    services.chat.open(run)
+    assert ask(services, "tuned")
+
+
 def test_the_chat_waits_while_a_run_trains(services, run):
     services.runs.create(
         run.config.model_copy(update={"max_steps": 100_000}), run.data, "b", {}, None
@@ -121,6 +217,7 @@ def test_the_chat_waits_while_a_run_trains(services, run):
     with pytest.raises(WorkbenchError, match="still training"):
         services.open_chat(run)
     services.supervisor.kill(busy)
+    services.runs.delete(busy)
 
 
 def test_who_is_told_the_port_can_connect_at_once():
@@ -129,3 +226,8 @@ def test_who_is_told_the_port_can_connect_at_once():
         socket.create_connection(listener.getsockname(), timeout=5) as client,
     ):
         assert client.getpeername() == listener.getsockname()
+
+
+def test_a_taken_port_is_a_sentence():
+    with listen() as listener, pytest.raises(WorkbenchError, match="cannot be used"):
+        listen(port=listener.getsockname()[1])

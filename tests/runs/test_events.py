@@ -2,7 +2,15 @@ import json
 
 import pytest
 
-from workbench.runs.events import EVENT_KINDS, StepEvent, WarningEvent, append_event, read_events
+from workbench.runs.events import (
+    EVENT_KINDS,
+    StepEvent,
+    WarningEvent,
+    append_event,
+    end_torn_line,
+    read_events,
+    skim_events,
+)
 
 STEP = {
     "step": 1, "epoch": 0.5, "loss": 2.0, "learning_rate": 1e-3, "grad_norm": 1.0, "tokens": 10,
@@ -48,9 +56,52 @@ def test_kinds_and_fields_of_a_newer_version_are_skipped(tmp_path):
     assert read_events(tmp_path / "e")[0] == [WarningEvent(time=1, message="m")]
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        '{"kind": "step", "st',
+        "[1, 2]",
+        "null",
+        '{"time": 1}',
+        '{"kind": "step"}',
+        "\x00\x00\x00",
+        "{}",
+    ],
+)
+def test_a_damaged_line_is_passed_over(tmp_path, damaged):
+    path = tmp_path / "e"
+    append_event(path, WarningEvent(message="before"))
+    with path.open("a") as file:
+        file.write(damaged + "\n")
+    append_event(path, WarningEvent(message="after"))
+    assert [event.message for event in read_events(path)[0]] == ["before", "after"]
+
+
+def test_after_a_torn_line_the_next_event_has_its_own(tmp_path):
+    path = tmp_path / "e"
+    end_torn_line(path)  # there is none yet
+    path.write_text('{"kind": "warning", "ti')
+    end_torn_line(path)
+    append_event(path, WarningEvent(message="after"))
+    end_torn_line(path)  # nothing is torn now
+    append_event(path, WarningEvent(message="again"))
+    assert [event.message for event in read_events(path)[0]] == ["after", "again"]
+
+
+def test_skimming_keeps_the_last_of_each_stretch_of_steps(tmp_path):
+    path = tmp_path / "e"
+    for number in (1, 2, 3):
+        append_event(path, StepEvent(**STEP | {"step": number}))
+    append_event(path, WarningEvent(message="between"))
+    for number in (4, 5):
+        append_event(path, StepEvent(**STEP | {"step": number}))
+    kept = skim_events(path)
+    assert [getattr(event, "step", "between") for event in kept] == [3, "between", 5]
+
+
 def test_a_missing_file_reads_as_empty(tmp_path):
     assert read_events(tmp_path / "gone") == ([], 0)
 
 
 def test_every_kind_has_a_distinct_name():
-    assert len(EVENT_KINDS) == 9
+    assert len(EVENT_KINDS) == 11

@@ -1,7 +1,16 @@
 import pytest
 
-from workbench.runs.events import FinishedEvent, PhaseEvent, StartEvent, StepEvent
-from workbench.runs.status import derive_status
+from workbench.runs.events import (
+    CheckpointEvent,
+    EvaluationEvent,
+    FinishedEvent,
+    PhaseEvent,
+    ResumeEvent,
+    StartEvent,
+    StepEvent,
+)
+from workbench.runs.record import Record
+from workbench.runs.status import Signs, derive_status
 
 START = StartEvent(
     total_steps=10, train_rows=8, validation_rows=0, left_out_rows=0, supervised_tokens=8,
@@ -9,51 +18,87 @@ START = StartEvent(
 )  # fmt: skip
 
 
-def step(number, seconds=2.0, tokens=100):
+def step(number, seconds=2.0, tokens=100, time=None):
     return StepEvent(
-        time=float(number), step=number, epoch=0.1, loss=1.0, learning_rate=1e-3, grad_norm=1.0,
-        tokens=tokens, seconds=seconds, memory_bytes=7,
+        time=float(number) if time is None else time, step=number, epoch=0.1, loss=1.0,
+        learning_rate=1e-3, grad_norm=1.0, tokens=tokens, seconds=seconds, memory_bytes=7,
     )  # fmt: skip
 
 
-def derive(events, *, started=True, alive=True, stop=False):
-    return derive_status(
-        events,
-        process_started=started,
-        process_alive=alive,
-        stop_requested=stop,
-        created=0.0,
-        now=50.0,
-    )
+def evaluation(number, loss):
+    return EvaluationEvent(time=float(number), step=number, loss=loss, seconds=1.0)
+
+
+def began(time):
+    return PhaseEvent(time=float(time), phase="starting")
+
+
+def derive(events, *, place=None, started=True, alive=True, stop=False):
+    signs = Signs(place=place, process_started=started, process_alive=alive, stop_requested=stop)
+    return derive_status(Record(events), signs, now=50.0)
 
 
 FINISHED = FinishedEvent(outcome="finished", message="Done.", model_saved=True)
+FAILED = FinishedEvent(outcome="failed", message="x", cause="memory")
 
 
 @pytest.mark.parametrize(
     ("events", "flags", "state"),
     [
-        ([], {"started": False, "alive": False}, "queued"),
+        ([], {"started": False, "alive": False, "place": 1}, "queued"),
+        ([FAILED], {"started": False, "alive": False, "place": 2}, "queued"),
+        ([], {"started": False, "alive": False}, "stopped"),
         ([], {}, "starting"),
         ([PhaseEvent(phase="loading")], {}, "running"),
         ([PhaseEvent(phase="training")], {"stop": True}, "stopping"),
         ([PhaseEvent(phase="training")], {"alive": False}, "lost"),
         ([], {"alive": False}, "lost"),
         ([PhaseEvent(phase="training")], {"alive": False, "stop": True}, "stopped"),
-        ([FINISHED], {}, "finished"),
+        ([FINISHED], {}, "running"),  # it has not given its memory back yet
         ([FINISHED], {"alive": False}, "finished"),
         ([FINISHED], {"alive": False, "stop": True}, "finished"),
-        ([FinishedEvent(outcome="failed", message="x")], {"alive": False}, "failed"),
+        ([FAILED], {"alive": False}, "failed"),
+        ([FAILED, began(1)], {"alive": False}, "lost"),  # resumed, and killed
     ],
 )
 def test_states(events, flags, state):
     snapshot = derive(events, **flags)
     assert snapshot.state == state
     assert snapshot.is_active == (state in ("queued", "starting", "running", "stopping"))
+    assert snapshot.can_resume == (state in ("stopped", "failed", "lost"))
 
 
-def test_a_lost_run_says_what_to_do():
-    assert "memory" in derive([PhaseEvent(phase="training")], alive=False).hint
+def test_a_run_that_leaves_says_so():
+    assert derive([FINISHED]).phase == "leaving"
+    assert derive([FINISHED], alive=False).phase != "leaving"
+
+
+def test_a_run_that_waits_says_its_place():
+    flags = {"started": False, "alive": False}
+    assert "number 3" in derive([], place=3, **flags).message
+    assert "run before it" in derive([], place=1, **flags).message
+
+
+def test_a_lost_run_says_what_to_do_and_what_is_kept():
+    lost = derive([PhaseEvent(phase="training")], alive=False)
+    assert "memory" in lost.message
+    assert "begins anew" in lost.message
+    kept = derive([step(4), CheckpointEvent(step=4, folder="checkpoint-4")], alive=False)
+    assert "The checkpoint of step 4 is kept" in kept.message
+
+
+def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint():
+    events = [START, step(1), step(2), evaluation(2, 1.5), step(3), evaluation(3, 0.5)]
+    snapshot = derive([*events, began(9), ResumeEvent(time=10.0, step=2), step(3, time=11.0)])
+    assert [event.step for event in snapshot.steps] == [1, 2, 3]
+    assert snapshot.steps[-1].time == 11.0
+    assert [event.step for event in snapshot.evaluations] == [2]
+
+
+def test_the_best_check_is_the_lowest_after_the_first_step():
+    events = [evaluation(0, 0.1), evaluation(2, 1.5), evaluation(4, None), evaluation(6, 1.8)]
+    assert derive(events).best_evaluation.step == 2
+    assert derive([evaluation(0, 0.1)]).best_evaluation is None
 
 
 def test_time_left_is_the_median_step_times_what_is_left():
@@ -70,6 +115,9 @@ def test_nothing_is_claimed_before_it_is_measured():
     assert (snapshot.eta_seconds, snapshot.tokens_per_second, snapshot.memory_bytes) == (None,) * 3
 
 
-def test_the_clock_stops_with_the_run():
-    assert derive([step(30)], alive=False).elapsed_seconds == 30.0
-    assert derive([step(30)]).elapsed_seconds == 50.0
+def test_the_time_is_that_of_all_its_processes():
+    assert derive([began(10), step(30)], alive=False).elapsed_seconds == 20.0
+    assert derive([began(10), step(30)]).elapsed_seconds == 40.0
+    twice = [began(10), step(30), began(40), ResumeEvent(time=41.0, step=30)]
+    assert derive(twice).elapsed_seconds == 20.0 + 10.0
+    assert derive([began(60)]).elapsed_seconds == 0.0  # the clock was set back

@@ -47,7 +47,6 @@ def wait_until(condition, seconds=15.0):
 
 def test_a_run_goes_from_start_to_finish(store, supervisor):
     run = create(store, "finish")
-    assert supervisor.snapshot(run).state == "queued"
     supervisor.start(run)
     assert supervisor.snapshot(run).state in ("starting", "running", "finished")
     assert supervisor.wait(run, 15)
@@ -125,12 +124,133 @@ def test_a_clock_that_was_set_does_not_lose_a_run(store, supervisor):
     assert supervisor.snapshot(run).is_active
 
 
-def test_one_run_trains_at_a_time_and_the_second_gets_a_sentence(store, supervisor):
+def test_one_run_trains_and_the_others_wait_in_line(store, supervisor):
+    first, second, third = (create(store, "steps") for _ in range(3))
+    for run in (first, second, third):
+        supervisor.start(run)
+    assert supervisor.active_run() == first
+    assert [supervisor.snapshot(run).place for run in (first, second, third)] == [None, 1, 2]
+    assert supervisor.snapshot(third).state == "queued"
+    with pytest.raises(WorkbenchError, match="still training"):
+        supervisor.check_free()
+
+
+def test_the_next_in_line_begins_when_the_device_is_free(store, supervisor):
+    first, second = create(store, "finish"), create(store, "finish")
+    supervisor.start(first)
+    supervisor.start(second)
+
+    def both_finished():
+        supervisor.advance()
+        return [supervisor.snapshot(run).state for run in (first, second)] == ["finished"] * 2
+
+    wait_until(both_finished)
+    assert supervisor.line() == []
+
+
+def test_the_line_survives_a_restart_and_can_be_reordered(settings, store, supervisor):
+    runs = [create(store, "steps") for _ in range(4)]
+    for run in runs:
+        supervisor.start(run)
+    other = Supervisor(settings, RunStore(settings), trainer=FAKE)
+    assert other.line() == runs[1:]
+    other.move(runs[3], -1)
+    assert supervisor.line() == [runs[1], runs[3], runs[2]]
+    other.move(runs[1], 99)
+    assert supervisor.line() == [runs[3], runs[2], runs[1]]
+    other.move(runs[0], -1)  # it trains
+    assert supervisor.line() == [runs[3], runs[2], runs[1]]
+
+
+def test_a_run_can_leave_the_line_and_come_back(store, supervisor):
     first, second = create(store, "steps"), create(store, "steps")
     supervisor.start(first)
-    with pytest.raises(WorkbenchError, match="still training"):
-        supervisor.start(second)
+    supervisor.start(second)
+    supervisor.request_stop(second)
+    snapshot = supervisor.snapshot(second)
+    assert (snapshot.state, snapshot.can_resume) == ("stopped", True)
+    assert "taken out of the line" in snapshot.message
+    supervisor.resume(second)
     assert supervisor.snapshot(second).state == "queued"
+
+
+def test_a_killed_run_goes_on(store, supervisor):
+    run = create(store, "steps")
+    supervisor.start(run)
+    wait_until(lambda: supervisor.snapshot(run).step > 2)
+    supervisor.kill(run)
+    reached = supervisor.snapshot(run).step
+    supervisor.resume(run)
+    wait_until(lambda: supervisor.snapshot(run).step > reached)
+    assert supervisor.snapshot(run).state == "running"
+
+
+def test_what_has_finished_or_still_trains_cannot_go_on(store, supervisor):
+    run = create(store, "steps")
+    supervisor.start(run)
+    with pytest.raises(WorkbenchError, match=r"cannot go on: it is (starting|running)"):
+        supervisor.resume(run)
+    supervisor.kill(run)
+    finished = create(store, "finish")
+    supervisor.start(finished)
+    supervisor.wait(finished, 15)
+    with pytest.raises(WorkbenchError, match="cannot go on: it is finished"):
+        supervisor.resume(finished)
+
+
+def test_a_process_that_cannot_be_started_is_told_and_does_not_block_the_line(
+    settings, store, monkeypatch
+):
+    supervisor = Supervisor(settings, store, trainer=FAKE)
+    run = create(store, "finish")
+
+    def fail(*args, **kwargs):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("workbench.runs.supervisor.start_child", fail)
+    supervisor.start(run)
+    assert supervisor.snapshot(run).state == "failed"
+    assert "Cannot allocate memory" in supervisor.snapshot(run).message
+    assert supervisor.line() == []
+
+
+def test_a_run_that_does_not_answer_to_stop_is_ended(store, supervisor, monkeypatch):
+    run = create(store, "hang")
+    supervisor.start(run)
+    wait_until(lambda: supervisor.snapshot(run).state == "running")
+    supervisor.request_stop(run)
+    supervisor.advance()
+    assert supervisor.snapshot(run).state == "stopping"
+    monkeypatch.setattr("workbench.runs.supervisor.STOP_DEADLINE_SECONDS", -1)
+    supervisor.advance()
+    assert supervisor.snapshot(run).state == "stopped"
+    assert "No checkpoint was saved yet" in supervisor.snapshot(run).message
+
+
+def test_a_summary_says_what_a_snapshot_says(store, supervisor):
+    run = create(store, "steps")
+    supervisor.start(run)
+    wait_until(lambda: supervisor.snapshot(run).step > 5)
+    supervisor.kill(run)
+    whole, short = supervisor.snapshot(run), supervisor.summary(run)
+    assert (whole.state, whole.step, whole.message) == (short.state, short.step, short.message)
+    assert len(short.steps) == 1 < len(whole.steps)
+
+
+def test_two_servers_start_one_process_for_a_line(settings, store, supervisor):
+    runs = [create(store, "steps") for _ in range(3)]
+    supervisors = [Supervisor(settings, RunStore(settings), trainer=FAKE) for _ in range(3)]
+    threads = [
+        threading.Thread(target=each.start, args=[run])
+        for each, run in zip(supervisors, runs, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alive = [run for run in runs if supervisor.snapshot(run).state in ("starting", "running")]
+    assert len(alive) == 1
+    assert len(supervisor.line()) == 2
 
 
 def test_two_tabs_pressing_start_together_make_one_process(settings, store, supervisor):

@@ -1,9 +1,10 @@
 import errno
 
 import pytest
+from safetensors import SafetensorError
 
 from workbench.errors import WorkbenchError
-from workbench.training.failures import explain_failure
+from workbench.training.failures import Diverged, explain_failure
 
 
 @pytest.mark.parametrize(
@@ -23,4 +24,23 @@ from workbench.training.failures import explain_failure
     ],
 )
 def test_known_failures_are_told_in_words(error, words):
-    assert words in " ".join(explain_failure(error))
+    event = explain_failure(error)
+    assert words in f"{event.message} {event.hint}"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (MemoryError(), "memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk"),
+        (RuntimeError("[enforce fail at inline_container.cc] unexpected pos 64 vs 0"), "disk"),
+        (Diverged("The loss was not a number."), "diverged"),
+        (SafetensorError("Error while deserializing header: InvalidHeader"), "damaged"),
+        (ModuleNotFoundError("No module named 'peft'"), "package"),
+        (WorkbenchError("What."), ""),
+        (KeyError("surprise"), ""),
+    ],
+)
+def test_the_kind_of_failure_is_known(error, cause):
+    assert explain_failure(error).cause == cause

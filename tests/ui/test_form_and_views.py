@@ -1,4 +1,3 @@
-import time
 from dataclasses import replace
 
 import pytest
@@ -13,8 +12,8 @@ from workbench.runs.events import (
     StartEvent,
     StepEvent,
 )
-from workbench.runs.status import derive_status
-from workbench.ui.charts import MAX_POINTS, loss_figure, smooth
+from workbench.runs.record import Record
+from workbench.runs.status import Signs, derive_status
 from workbench.ui.form import SEPARATE, build_field, field_names, form_values, read_form
 from workbench.ui.playground_tab import _text
 from workbench.ui.views import (
@@ -55,18 +54,14 @@ def test_numbers_from_the_browser_are_whole_where_they_are():
     assert build_config(read_form(["seed"], [7.0])).seed == 7
 
 
-def test_smoothing_never_rewrites_the_past_and_starts_at_the_first_value():
-    values = [4.0, 3.0, 5.0, 1.0, None, 0.5]
-    whole = smooth(values)
-    assert whole[0] == pytest.approx(4.0)
-    assert whole[4] is None
-    for count in range(1, len(values)):
-        assert smooth(values[:count]) == whole[:count]
-
-
 def snapshot(events, **flags):
-    settings = {"process_started": True, "process_alive": True, "stop_requested": False}
-    return derive_status(events, created=time.time(), **settings | flags)
+    settings = {
+        "place": None,
+        "process_started": True,
+        "process_alive": True,
+        "stop_requested": False,
+    }
+    return derive_status(Record(events), Signs(**settings | flags))
 
 
 def started(total_steps):
@@ -85,25 +80,6 @@ def steps(count, loss=1.0):
         )
         for number in range(1, count + 1)
     ]  # fmt: skip
-
-
-def test_the_chart_sends_few_points_of_a_long_run_and_keeps_the_last():
-    figure = loss_figure(snapshot([started(100_000), *steps(25_000)]))
-    assert all(len(trace.x) <= MAX_POINTS + 1 for trace in figure.data)
-    assert figure.data[0].x[-1] == 25_000
-    assert len(figure.to_json()) < 150_000
-
-
-def test_the_chart_has_the_four_curves():
-    figure = loss_figure(snapshot([started(10), *steps(3)]))
-    assert [trace.name.split(" (")[0] for trace in figure.data] == [
-        "Training loss", "Training loss", "Validation loss", "Learning rate",
-    ]  # fmt: skip
-
-
-def test_a_loss_that_was_not_a_number_leaves_a_gap():
-    figure = loss_figure(snapshot([started(10), *steps(1), *steps(1, loss=None)]))
-    assert figure.data[0].y[1] is None
 
 
 class FakeRun:

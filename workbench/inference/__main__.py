@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
+from workbench.chat import TOKEN_VARIABLE
 from workbench.errors import WorkbenchError
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.runs.store import open_run
 from workbench.settings import Settings
 
-TOKEN_VARIABLE = "WORKBENCH_CHAT_TOKEN"  # noqa: S105 - the name, not the token
+LOOKS_PER_LIMIT = 10
 
 
-def main(run_dir: Path) -> None:
+def main(options: argparse.Namespace) -> None:
     """Load the models, say on stdout where they answer (one JSON line), and serve."""
     token = os.environ.pop(TOKEN_VARIABLE)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
+        listener = listen(options.host, options.port)  # before anything that takes long
+
         import uvicorn
 
         from workbench.inference.engine import Engine
         from workbench.inference.server import build_server
 
-        run = open_run(run_dir)
+        run = open_run(options.run_dir)
         source = find_model(run.config.model, allow_folder=True)
         base_dir = ModelStore(Settings.from_environment()).ensure(source, lambda progress: None)
-        server = build_server(Engine(run, base_dir), token)
+        gate = build_server(Engine(run, base_dir), token)
     except Exception as error:  # the process boundary: the parent waits for one line
         traceback.print_exc()
         message = (
@@ -40,17 +46,29 @@ def main(run_dir: Path) -> None:
         )
         print(json.dumps({"error": message}), flush=True)
         return
-    with listen() as listener:
+    if options.idle_seconds:
+        idle = (lambda: gate.idle_seconds, options.idle_seconds)
+        threading.Thread(target=_exit_when_idle, args=idle, daemon=True).start()
+    with listener:
         print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
-        uvicorn.Server(uvicorn.Config(server, log_level="warning")).run(sockets=[listener])
+        uvicorn.Server(uvicorn.Config(gate, log_level="warning")).run(sockets=[listener])
 
 
-def listen() -> socket.socket:
-    """Return a socket on a free port of loopback that takes connections already, before a server reads them."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    return listener
+def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """Return a socket that takes connections already, before a server reads them.
+
+    Args:
+        host: The address to listen on.
+        port: The port; 0 for a free one.
+
+    Raises:
+        WorkbenchError: The address cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise WorkbenchError(f"Port {port} on {host} cannot be used: {error.strerror}.") from error
 
 
 def _exit_with_parent() -> None:
@@ -58,5 +76,16 @@ def _exit_with_parent() -> None:
     os._exit(0)
 
 
+def _exit_when_idle(idle_seconds: Callable[[], float], limit_seconds: float) -> None:
+    while idle_seconds() < limit_seconds:
+        time.sleep(limit_seconds / LOOKS_PER_LIMIT)
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--idle-seconds", type=float, default=0, help="0 for never")
+    main(parser.parse_args())

@@ -1,48 +1,63 @@
-"""Generate answers from the base model and from the tuned one, side by side on one copy of the base."""
+"""Write answers with the models of one run."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from peft import PeftModel
-from transformers import (
-    AutoModelForCausalLM,
-    StoppingCriteria,
-    TextIteratorStreamer,
-    set_seed,
-)
+from jinja2 import TemplateError
+from transformers import StoppingCriteria
 
-from workbench.chat import ModelName
+from workbench.chat import served_models
 from workbench.compute import choose_compute
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.hardware import cpu_cores
+from workbench.inference.context import Prompt, fit_conversation, fit_text
+from workbench.inference.loaded import check_strength, load_models
+from workbench.inference.text import TextPieces
 from workbench.models.rendering import load_tokenizer, prompt_ids, stop_ids
-from workbench.presets import methods
 from workbench.runs.store import Run
+
+
+class UnknownModelError(WorkbenchError):
+    """The run has no model of that name."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. ``temperature`` 0 always takes the likeliest (greedy)."""
+    """How the next token is chosen. ``temperature`` 0 always takes the likeliest (greedy).
+
+    Attributes:
+        temperature: Above 0; higher varies more.
+        top_p: Only the likeliest tokens that together have this probability.
+        top_k: Only this many of the likeliest tokens; 0 for all.
+        repetition_penalty: Above 1, tokens that were there already become less likely (arXiv 1909.05858).
+        stop: Texts that end the answer.
+        seed: The same seed gives the same answer again; ``None`` for another one each time.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
-    max_tokens: int = 256
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
     seed: int | None = None
 
 
-class Engine:
-    """The models of one run.
+@dataclass(frozen=True)
+class Outcome:
+    """How an answer ended; ``tokens`` counts every token that was written, the one that ends it too."""
 
-    An adapter is switched on and off on one base. After full tuning the base is a second model,
-    loaded when it is first asked.
+    finish_reason: Literal["stop", "length"]
+    tokens: int
+
+
+class Engine:
+    """The models of one run. ``write`` is for one thread at a time; the rest is for any.
 
     Args:
         run: A run with a saved model.
@@ -51,121 +66,161 @@ class Engine:
 
     def __init__(self, run: Run, base_dir: Path) -> None:
         torch.set_num_threads(cpu_cores())
-        self._compute = choose_compute(run.config.precision)
+        self.run = run
         self._base_dir = base_dir
-        self._method = methods()[run.config.method]
+        self._compute = choose_compute(run.config.precision)
         self.tokenizer = load_tokenizer(base_dir)
         self._stop_ids = stop_ids(self.tokenizer)
-        self._full_base: Any = None
-        self._one_at_a_time = threading.Lock()
-        if self._method.saves == "adapter":
-            self._tuned = PeftModel.from_pretrained(self._load(base_dir), run.model_dir).eval()
-        else:
-            self._tuned = self._load(run.model_dir)
+        self._models, config = load_models(run, base_dir, self._compute)
+        virtual_tokens = (
+            (run.config.virtual_tokens or 0) if run.config.uses("virtual_tokens") else 0
+        )
+        self.limit_tokens = config.get_text_config().max_position_embeddings - virtual_tokens
 
-    def stream(
-        self, name: ModelName, messages: Sequence[Message], sampling: Sampling
-    ) -> Iterator[str]:
-        """Yield an answer piece by piece. Closing the iterator stops the model within one token.
+    @property
+    def model_names(self) -> list[str]:
+        """What can be asked now: checkpoints come and go while this runs."""
+        return list(served_models(self.run))
+
+    def check(self, name: str, strength: float) -> None:
+        """Refuse what cannot be asked, before anything is loaded.
+
+        Raises:
+            UnknownModelError: There is no such model.
+            WorkbenchError: The strength cannot be changed.
+        """
+        if name not in self.model_names:
+            raise UnknownModelError(
+                f"There is no model {name!r}.", f"There are {', '.join(self.model_names)}."
+            )
+        check_strength(self._models, name, strength)
+
+    def chat_prompt(self, messages: Sequence[Message], max_tokens: int) -> Prompt:
+        """Write a conversation as the model was trained to read it.
+
+        Raises:
+            WorkbenchError: The chat template refuses it, or the last message alone is too long.
+        """
+        try:
+            return fit_conversation(
+                messages,
+                max_tokens,
+                self.limit_tokens,
+                lambda shorter: prompt_ids(self.tokenizer, shorter),
+            )
+        except TemplateError as error:
+            raise WorkbenchError(
+                f"This model's chat template refuses the conversation: {error}",
+                "Some models take no system prompt, and want questions and answers in turn.",
+            ) from error
+
+    def text_prompt(self, text: str, max_tokens: int) -> Prompt:
+        """Take a text as it is, for the model to go on with.
+
+        Raises:
+            WorkbenchError: It is too long.
+        """
+        ids: list[int] = self.tokenizer(text)["input_ids"] or [self.tokenizer.eos_token_id]
+        return fit_text(ids, max_tokens, self.limit_tokens)
+
+    def text_of(self, prompt: Prompt) -> str:
+        """Return exactly what the model reads, with the special tokens."""
+        text: str = self.tokenizer.decode(prompt.ids, skip_special_tokens=False)
+        return text
+
+    def write(
+        self,
+        name: str,
+        prompt: Prompt,
+        sampling: Sampling,
+        strength: float,
+        show: Callable[[str], None],
+        is_stopped: Callable[[], bool],
+    ) -> Outcome:
+        """Write an answer.
 
         Args:
             name: Which model answers.
-            messages: The conversation; ends on a user message.
+            prompt: What it reads.
             sampling: How to choose tokens.
-
-        Raises:
-            WorkbenchError: The conversation is longer than the model can read.
+            strength: How much of the adapter is on; 1 is as trained.
+            show: Is given the text piece by piece.
+            is_stopped: Asked after every token; true ends the answer.
         """
-        ids = prompt_ids(self.tokenizer, messages)
-        self._check_length(len(ids), sampling.max_tokens)
-        stop = _Stop()
-        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        failure: list[BaseException] = []
+        if is_stopped():
+            return Outcome("stop", 0)
+        answer = _Answer(
+            TextPieces(self.tokenizer, sampling.stop), self._stop_ids, show, is_stopped
+        )
+        directory = served_models(self.run).get(name) or self._base_dir
+        input_ids = torch.tensor([prompt.ids], device=self._compute.device)
+        if sampling.temperature > 0:
+            torch.seed() if sampling.seed is None else torch.manual_seed(sampling.seed)
+        with torch.inference_mode(), self._compute.autocast():
+            with self._models.use(name, directory, strength) as model:
+                model.generate(
+                    input_ids=input_ids,
+                    attention_mask=torch.ones_like(input_ids),
+                    max_new_tokens=prompt.max_tokens,
+                    eos_token_id=self._stop_ids,
+                    pad_token_id=self._stop_ids[0],
+                    stopping_criteria=[answer],
+                    use_cache=True,
+                    **_choice(sampling),
+                )
+        answer.end()
+        is_cut = answer.tokens >= prompt.max_tokens and not answer.is_complete
+        return Outcome("length" if is_cut else "stop", answer.tokens)
 
-        def generate() -> None:
-            try:
-                self._generate(name, ids, sampling, streamer, stop)
-            except BaseException as error:  # handed to the reader below
-                failure.append(error)
-            finally:
-                streamer.end()
 
-        with self._one_at_a_time:
-            worker = threading.Thread(target=generate, daemon=True)
-            worker.start()
-            try:
-                yield from (piece for piece in streamer if piece)
-            finally:
-                stop.requested = True
-                worker.join()
-        if failure:
-            raise failure[0]
+class _Answer(StoppingCriteria):
+    """Sees every token, shows its text, and says when it is enough.
 
-    def _generate(
+    A streamer would see the tokens too, but only after the decision to write another one.
+    """
+
+    def __init__(
         self,
-        name: ModelName,
-        ids: list[int],
-        sampling: Sampling,
-        streamer: TextIteratorStreamer,
-        stop: _Stop,
+        pieces: TextPieces,
+        stop_ids: Sequence[int],
+        show: Callable[[str], None],
+        is_stopped: Callable[[], bool],
     ) -> None:
-        input_ids = torch.tensor([ids], device=self._compute.device)
-        if sampling.seed is not None:
-            set_seed(sampling.seed)
-        greedy = sampling.temperature <= 0
-        choice = {} if greedy else {"temperature": sampling.temperature, "top_p": sampling.top_p}
-        model, adapter_switch = self._model(name)
-        with torch.inference_mode(), self._compute.autocast(), adapter_switch:
-            model.generate(
-                input_ids=input_ids,
-                attention_mask=torch.ones_like(input_ids),
-                max_new_tokens=sampling.max_tokens,
-                do_sample=not greedy,
-                **choice,
-                eos_token_id=self._stop_ids,
-                pad_token_id=self._stop_ids[0],
-                streamer=streamer,
-                stopping_criteria=[stop],
-                use_cache=True,
-            )
-
-    def _model(self, name: ModelName) -> tuple[Any, AbstractContextManager[Any]]:
-        """Return the model, and the context in which it is the one that was asked for."""
-        if name == "tuned":
-            return self._tuned, nullcontext()
-        if self._method.saves == "adapter":
-            return self._tuned, self._tuned.disable_adapter()
-        if self._full_base is None:
-            self._full_base = self._load(self._base_dir)
-        return self._full_base, nullcontext()
-
-    def _load(self, directory: Path) -> Any:
-        return AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=self._compute.dtype,
-            quantization_config=self._compute.quantization(self._method.base),
-            device_map={"": self._compute.device},
-            trust_remote_code=False,
-            use_safetensors=True,
-        ).eval()
-
-    def _check_length(self, prompt_tokens: int, answer_tokens: int) -> None:
-        limit = self._tuned.config.get_text_config().max_position_embeddings
-        if prompt_tokens + answer_tokens > limit:
-            raise WorkbenchError(
-                f"The conversation has {prompt_tokens:,} tokens; with an answer of up to "
-                f"{answer_tokens:,} it is longer than the {limit:,} this model can read.",
-                "Start a new conversation or write less.",
-            )
-
-
-class _Stop(StoppingCriteria):
-    """Ends generation after the current token once ``requested`` is true."""
-
-    def __init__(self) -> None:
-        self.requested = False
+        self._pieces, self._stop_ids = pieces, stop_ids
+        self._show, self._is_stopped = show, is_stopped
+        self.tokens = 0
+        self.is_complete = False
 
     def __call__(
         self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self.requested, device=input_ids.device)
+        token = int(input_ids[0, -1])
+        self.tokens += 1
+        if token in self._stop_ids:
+            self.is_complete = True
+        elif piece := self._pieces.add(token):
+            self._show(piece)
+        self.is_complete |= self._pieces.is_stopped
+        is_over = self.is_complete or self._is_stopped()
+        return torch.full((1,), is_over, device=input_ids.device)
+
+    def end(self) -> None:
+        """Show what was held back."""
+        if piece := self._pieces.end():
+            self._show(piece)
+        self.is_complete |= self._pieces.is_stopped
+
+
+def _choice(sampling: Sampling) -> dict[str, Any]:
+    """Return how ``generate`` chooses, all of it: a model's own generation_config.json has no say."""
+    chosen: dict[str, Any] = {
+        "do_sample": sampling.temperature > 0,
+        "repetition_penalty": sampling.repetition_penalty,
+    }
+    if sampling.temperature > 0:
+        chosen |= {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+        }
+    return chosen

@@ -1,113 +1,206 @@
-"""The part of the OpenAI chat API that the playground uses; models are ``base`` and ``tuned``.
-
-https://platform.openai.com/docs/api-reference/chat
-"""
+"""An OpenAI-compatible server for the models of one run: ``base``, ``tuned`` and ``step-N``."""
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import json
-import time
-import uuid
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+import sys
+import threading
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any
 
-from fastapi import Depends, FastAPI, Header, HTTPException
-from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Send
 
 from workbench.errors import WorkbenchError
-from workbench.inference.engine import Engine, Sampling
+from workbench.inference.api import (
+    AnswerRequest,
+    ChatRequest,
+    Envelope,
+    TextRequest,
+    error_body,
+)
+from workbench.inference.context import Prompt
+from workbench.inference.engine import Engine, Outcome, UnknownModelError
+from workbench.inference.gate import Gate
+
+CLIENT_GONE = 499  # nginx's code for a client that closed the connection; nobody reads it
 
 
-class ChatMessage(BaseModel):
-    """One turn."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class ChatRequest(BaseModel):
-    """Body of ``POST /v1/chat/completions``; other OpenAI fields are ignored."""
-
-    model: Literal["base", "tuned"]
-    messages: list[ChatMessage] = Field(min_length=1)
-    stream: bool = False
-    temperature: float = Field(0.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(256, ge=1, le=8192)
-    seed: int | None = None
-
-
-def build_server(engine: Engine, token: str) -> FastAPI:
+def build_server(engine: Engine, token: str) -> Gate:
     """Build the server.
 
     Args:
         engine: What answers.
         token: Every request must carry it as ``Authorization: Bearer …``.
     """
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    # One thread writes all answers, in the order they were asked for.
+    writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
-    def check_token(authorization: Annotated[str, Header()] = "") -> None:
-        if not hmac.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
-            raise HTTPException(401, "The token is missing or wrong.")
-
-    server = FastAPI(dependencies=[Depends(check_token)], docs_url=None, openapi_url=None)
-
-    @server.exception_handler(WorkbenchError)
-    def explain(request: Any, error: WorkbenchError) -> JSONResponse:
-        return JSONResponse({"error": {"message": str(error)}}, status_code=400)
+    async def respond(
+        body: AnswerRequest, prompt: Prompt, request: Request
+    ) -> Response | dict[str, Any]:
+        answer = _Answer(engine, body, prompt)
+        if body.stream:
+            return _ClosingResponse(_events(answer, writer), media_type="text/event-stream")
+        pieces = []
+        async with aclosing(answer.pieces(writer)) as written:
+            async for piece in written:
+                pieces.append(piece)
+                if await request.is_disconnected():
+                    return Response(status_code=CLIENT_GONE)
+        return answer.envelope.whole("".join(pieces), answer.outcome)
 
     @server.get("/v1/models")
     def models() -> dict[str, Any]:
-        names = ("base", "tuned")
-        return {"object": "list", "data": [{"id": name, "object": "model"} for name in names]}
+        return {"object": "list", "data": [_model(engine, name) for name in engine.model_names]}
+
+    @server.get("/v1/models/{name}")
+    def model(name: str) -> dict[str, Any]:
+        engine.check(name, 1.0)
+        return _model(engine, name)
 
     @server.post("/v1/chat/completions", response_model=None)
-    def complete(request: ChatRequest) -> dict[str, Any] | StreamingResponse:
-        pieces = engine.stream(
-            request.model,
-            [{"role": m.role, "content": m.content} for m in request.messages],
-            Sampling(request.temperature, request.top_p, request.max_tokens, request.seed),
-        )
-        answer_id = f"chatcmpl-{uuid.uuid4().hex}"
-        if request.stream:
-            lines = _event_lines(pieces, request.model, answer_id)
-            return StreamingResponse(lines, media_type="text/event-stream")
-        message = {"role": "assistant", "content": "".join(pieces)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return _body(answer_id, "chat.completion", request.model, choice)
+    async def chat(body: ChatRequest, request: Request) -> Response | dict[str, Any]:
+        engine.check(body.model, body.strength)
+        prompt = await run_in_threadpool(engine.chat_prompt, body.conversation, body.longest)
+        return await respond(body, prompt, request)
 
-    return server
+    @server.post("/v1/completions", response_model=None)
+    async def complete(body: TextRequest, request: Request) -> Response | dict[str, Any]:
+        engine.check(body.model, body.strength)
+        prompt = await run_in_threadpool(engine.text_prompt, body.prompt, body.longest)
+        return await respond(body, prompt, request)
+
+    @server.post("/v1/workbench/prompt")
+    def show_prompt(body: ChatRequest) -> dict[str, Any]:
+        """Say what the model would read, without an answer."""
+        prompt = engine.chat_prompt(body.conversation, body.longest)
+        return {
+            "text": engine.text_of(prompt),
+            "tokens": len(prompt.ids),
+            "workbench_note": prompt.note,
+        }
+
+    _explain_failures(server)
+    return Gate(server, token)
 
 
-def _event_lines(pieces: Iterator[str], model: str, answer_id: str) -> Iterator[str]:
+class _Answer:
+    """One answer while it is written."""
+
+    def __init__(self, engine: Engine, body: AnswerRequest, prompt: Prompt) -> None:
+        self._engine, self._body, self._prompt = engine, body, prompt
+        self.envelope = Envelope(body, prompt)
+        self.outcome = Outcome("stop", 0)
+
+    async def pieces(self, writer: ThreadPoolExecutor) -> AsyncGenerator[str]:
+        """Yield the text as it is written; closing this ends the writing within one token."""
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
+        is_closed = threading.Event()
+
+        def put(piece: str | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, piece)
+
+        def write() -> Outcome:
+            try:
+                return self._engine.write(
+                    self._body.model,
+                    self._prompt,
+                    self._body.sampling,
+                    self._body.strength,
+                    put,
+                    is_closed.is_set,
+                )
+            finally:
+                put(None)
+
+        written = loop.run_in_executor(writer, write)
+        try:
+            while (piece := await queue.get()) is not None:
+                yield piece
+            self.outcome = await written
+        finally:
+            is_closed.set()
+
+    @property
+    def wants_usage(self) -> bool:
+        options = self._body.stream_options
+        return bool(options and options.include_usage)
+
+
+class _ClosingResponse(StreamingResponse):
+    """Closes what it streams when the client goes, instead of leaving that to the garbage collector."""
+
+    async def stream_response(self, send: Send) -> None:
+        assert isinstance(self.body_iterator, AsyncGenerator)
+        async with aclosing(self.body_iterator):
+            await super().stream_response(send)
+
+
+async def _events(answer: _Answer, writer: ThreadPoolExecutor) -> AsyncIterator[str]:
     """Write an answer as server-sent events; a failure is told in the stream."""
+    envelope = answer.envelope
+    yield _event(envelope.first())
     try:
-        for piece in pieces:
-            choice = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
-            yield _line(_body(answer_id, "chat.completion.chunk", model, choice))
-    except WorkbenchError as error:
-        yield _line({"error": {"message": str(error)}})
-    yield _line(
-        _body(
-            answer_id,
-            "chat.completion.chunk",
-            model,
-            {"index": 0, "delta": {}, "finish_reason": "stop"},
-        )
-    )
+        async with aclosing(answer.pieces(writer)) as pieces:
+            async for piece in pieces:
+                yield _event(envelope.piece(piece))
+    except Exception as error:  # the status was sent long ago
+        yield _event(error_body(_words(error), "server_error"))
+    else:
+        yield _event(envelope.last(answer.outcome))
+        if answer.wants_usage:
+            yield _event(envelope.usage(answer.outcome))
     yield "data: [DONE]\n\n"
 
 
-def _line(body: dict[str, Any]) -> str:
+def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body)}\n\n"
 
 
-def _body(answer_id: str, kind: str, model: str, choice: dict[str, Any]) -> dict[str, Any]:
+def _model(engine: Engine, name: str) -> dict[str, Any]:
     return {
-        "id": answer_id,
-        "object": kind,
-        "created": int(time.time()),
-        "model": model,
-        "choices": [choice],
+        "id": name,
+        "object": "model",
+        "created": int(engine.run.created),
+        "owned_by": "workbench",
     }
+
+
+def _explain_failures(server: FastAPI) -> None:
+    """Answer every failure as OpenAI's clients expect it."""
+
+    @server.exception_handler(WorkbenchError)
+    def explain(request: Request, error: WorkbenchError) -> JSONResponse:
+        status = 404 if isinstance(error, UnknownModelError) else 400
+        return JSONResponse(error_body(_words(error)), status_code=status)
+
+    @server.exception_handler(RequestValidationError)
+    def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        return JSONResponse(error_body(f"{place or 'The body'}: {first['msg']}"), status_code=400)
+
+    @server.exception_handler(HTTPException)
+    def pass_on(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse(error_body(str(error.detail)), status_code=error.status_code)
+
+    @server.exception_handler(Exception)
+    def fail(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse(error_body(_words(error), "server_error"), status_code=500)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, WorkbenchError):
+        return str(error)
+    traceback.print_exception(error, file=sys.stderr)
+    return f"The model could not answer: {type(error).__name__}: {error}"

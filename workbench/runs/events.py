@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-Phase = Literal["downloading", "preparing data", "loading", "training", "saving"]
+Phase = Literal["starting", "downloading", "preparing data", "loading", "training", "saving"]
+Cause = Literal["", "memory", "disk", "diverged", "damaged", "package"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
     """Base of all events; ``time`` is set when the event is made."""
 
@@ -24,15 +26,15 @@ class Event:
     time: float = field(default_factory=time.time)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PhaseEvent(Event):
-    """The run has come to the next part of its work."""
+    """The run has come to the next part of its work; ``starting`` is the first word of a process."""
 
     kind: ClassVar[str] = "phase"
     phase: Phase
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DownloadEvent(Event):
     """How far the model's download is."""
 
@@ -42,7 +44,7 @@ class DownloadEvent(Event):
     message: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StartEvent(Event):
     """Everything is loaded; the first step comes next.
 
@@ -66,7 +68,15 @@ class StartEvent(Event):
     by_dataset: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResumeEvent(Event):
+    """The run goes on from its checkpoint after ``step`` steps; what it said of later ones counts no more."""
+
+    kind: ClassVar[str] = "resume"
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StepEvent(Event):
     """One optimizer step.
 
@@ -87,7 +97,7 @@ class StepEvent(Event):
     token_accuracy: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationEvent(Event):
     """The mean loss over the supervised tokens of the validation rows, after ``step`` steps.
 
@@ -102,7 +112,7 @@ class EvaluationEvent(Event):
     by_dataset: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GeneralEvent(Event):
     """The mean loss on general questions that nothing is learned from, after ``step`` steps.
 
@@ -114,7 +124,21 @@ class GeneralEvent(Event):
     loss: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleEvent(Event):
+    """What the model answers to one question after ``step`` steps, the likeliest token each time.
+
+    ``expected`` is the answer of the data, empty where the person made the question up.
+    """
+
+    kind: ClassVar[str] = "sample"
+    step: int
+    question: str
+    answer: str
+    expected: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointEvent(Event):
     """A checkpoint is on disk, under ``checkpoints/``."""
 
@@ -123,7 +147,7 @@ class CheckpointEvent(Event):
     folder: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WarningEvent(Event):
     """Something the person should know, as a sentence."""
 
@@ -131,16 +155,23 @@ class WarningEvent(Event):
     message: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FinishedEvent(Event):
-    """The last event. ``model_saved`` says whether ``model/`` holds something to chat with."""
+    """The last event of a process.
+
+    ``model_saved`` says whether ``model/`` holds something to chat with; ``cause`` what kind of failure it
+    was, where that is known.
+    """
 
     kind: ClassVar[str] = "finished"
     outcome: Literal["finished", "stopped", "failed"]
     message: str
     hint: str = ""
     model_saved: bool = False
+    cause: Cause = ""
 
+
+_STEP_LINE = b'{"kind": "step"'  # how append_event begins one
 
 EVENT_KINDS: dict[str, type[Event]] = {
     event.kind: event
@@ -148,9 +179,11 @@ EVENT_KINDS: dict[str, type[Event]] = {
         PhaseEvent,
         DownloadEvent,
         StartEvent,
+        ResumeEvent,
         StepEvent,
         EvaluationEvent,
         GeneralEvent,
+        SampleEvent,
         CheckpointEvent,
         WarningEvent,
         FinishedEvent,
@@ -169,6 +202,16 @@ def append_event(path: Path, event: Event) -> None:
         file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def end_torn_line(path: Path) -> None:
+    """End a line that a killed process left half-written, so that the next event has its own."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+
+
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     """Read the complete lines from ``offset`` on.
 
@@ -177,8 +220,38 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
         offset: In bytes; where the last call ended.
 
     Returns:
-        The events, and the offset for the next call. A half-written last line stays for then.
+        The events, and the offset for the next call. A half-written last line stays for then; a line that is
+        no event, as after a crash of the computer, is passed over.
     """
+    lines, end = _complete_lines(path, offset)
+    parsed = (parse_event(line) for line in lines)
+    return [event for event in parsed if event is not None], end
+
+
+def skim_events(path: Path) -> list[Event]:
+    """Read all events but the steps, and of each stretch of steps the last one: enough for a list of runs."""
+    kept: list[bytes] = []
+    for line in _complete_lines(path, 0)[0]:
+        if kept and line.startswith(_STEP_LINE) and kept[-1].startswith(_STEP_LINE):
+            kept[-1] = line
+        else:
+            kept.append(line)
+    parsed = (parse_event(line) for line in kept)
+    return [event for event in parsed if event is not None]
+
+
+def parse_event(line: bytes) -> Event | None:
+    """Return the event of a line; ``None`` for kinds we do not know and for lines that are damaged."""
+    try:
+        record = json.loads(line)
+        kind = EVENT_KINDS[record.pop("kind")]
+        known = {item.name for item in fields(kind)}
+        return kind(**{name: value for name, value in record.items() if name in known})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _complete_lines(path: Path, offset: int) -> tuple[list[bytes], int]:
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -186,17 +259,7 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     except FileNotFoundError:
         return [], offset
     complete = data[: data.rfind(b"\n") + 1]
-    events = (_parse(line) for line in complete.splitlines())
-    return [event for event in events if event is not None], offset + len(complete)
-
-
-def _parse(line: bytes) -> Event | None:
-    record = json.loads(line)
-    kind = EVENT_KINDS.get(record.pop("kind"))
-    if kind is None:
-        return None
-    known = {item.name for item in fields(kind)}
-    return kind(**{name: value for name, value in record.items() if name in known})
+    return complete.splitlines(), offset + len(complete)
 
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:

@@ -9,36 +9,56 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workbench.runs.events import (
+    CheckpointEvent,
     DownloadEvent,
     EvaluationEvent,
-    Event,
     FinishedEvent,
     GeneralEvent,
-    PhaseEvent,
+    SampleEvent,
     StartEvent,
     StepEvent,
-    WarningEvent,
 )
+from workbench.runs.record import Record
 
 State = Literal[
     "queued", "starting", "running", "stopping", "finished", "stopped", "failed", "lost"
 ]
 
 ACTIVE_STATES = frozenset({"queued", "starting", "running", "stopping"})
+RESUMABLE_STATES = frozenset({"stopped", "failed", "lost"})
 RECENT_STEPS = 20  # over how many steps speed and remaining time are measured
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What is seen of a run besides its events.
+
+    Attributes:
+        place: Its place in the line of those that wait, from 1, or ``None``.
+        process_started: A process was started for it.
+        process_alive: That very process still runs.
+        stop_requested: The person asked to stop.
+    """
+
+    place: int | None
+    process_started: bool
+    process_alive: bool
+    stop_requested: bool
 
 
 @dataclass(frozen=True)
 class RunSnapshot:
     """One moment of a run, as the page and the command line show it.
 
-    ``eta_seconds``, ``tokens_per_second`` and ``memory_bytes`` are ``None`` until measured.
+    ``eta_seconds``, ``tokens_per_second`` and ``memory_bytes`` are ``None`` until measured; ``place`` is the
+    place in the line of a run that waits.
     """
 
     state: State
     phase: str
     message: str
     hint: str
+    place: int | None
     step: int
     total_steps: int
     eta_seconds: float | None
@@ -47,9 +67,12 @@ class RunSnapshot:
     memory_bytes: int | None
     download: DownloadEvent | None
     start: StartEvent | None
+    finished: FinishedEvent | None
     steps: tuple[StepEvent, ...]
     evaluations: tuple[EvaluationEvent, ...]
     general: tuple[GeneralEvent, ...]
+    samples: tuple[SampleEvent, ...]
+    checkpoints: tuple[CheckpointEvent, ...]
     warnings: tuple[str, ...]
     model_saved: bool
 
@@ -57,87 +80,100 @@ class RunSnapshot:
     def is_active(self) -> bool:
         return self.state in ACTIVE_STATES
 
+    @property
+    def can_resume(self) -> bool:
+        """Whether it ended before its end, so that it can go on from its last checkpoint."""
+        return self.state in RESUMABLE_STATES
 
-def derive_status(
-    events: Sequence[Event],
-    *,
-    process_started: bool,
-    process_alive: bool,
-    stop_requested: bool,
-    created: float,
-    now: float | None = None,
-) -> RunSnapshot:
+    @property
+    def best_evaluation(self) -> EvaluationEvent | None:
+        """The one with the lowest validation loss after the first step."""
+        measured = [event for event in self.evaluations if event.loss is not None and event.step]
+        return min(measured, key=lambda event: event.loss or 0.0, default=None)
+
+
+def derive_status(record: Record, signs: Signs, now: float | None = None) -> RunSnapshot:
     """Derive the snapshot.
 
     Args:
-        events: All events so far.
-        process_started: A process was started for this run.
-        process_alive: That very process still runs.
-        stop_requested: The person asked to stop.
-        created: When the run was made, in seconds since the epoch.
+        record: All events so far.
+        signs: What is seen besides.
         now: Seconds since the epoch, for tests.
     """
-    last = events[-1] if events else None
-    finished = last if isinstance(last, FinishedEvent) else None
-    steps = tuple(event for event in events if isinstance(event, StepEvent))
-    start = next((event for event in events if isinstance(event, StartEvent)), None)
-    phases = [event.phase for event in events if isinstance(event, PhaseEvent)]
-    downloads = [event for event in events if isinstance(event, DownloadEvent)]
-    end = last.time if last and not process_alive else (now or time.time())
-    state = _state(finished, bool(events), process_started, process_alive, stop_requested)
-    message, hint = _words(state, finished)
+    steps, start = record.steps, record.start
+    end = record.last.time if record.last and not signs.process_alive else (now or time.time())
+    state = _state(record, signs)
+    message, hint = _words(state, record, signs)
     total_steps = start.total_steps if start else 0
     return RunSnapshot(
         state=state,
-        phase=phases[-1] if phases else "starting",
+        phase="leaving" if record.finished and signs.process_alive else record.phase,
         message=message,
         hint=hint,
+        place=signs.place,
         step=steps[-1].step if steps else 0,
         total_steps=total_steps,
         eta_seconds=_remaining_seconds(steps, total_steps),
-        elapsed_seconds=max(0.0, end - created),
+        elapsed_seconds=record.elapsed_seconds(end),
         tokens_per_second=_tokens_per_second(steps),
         memory_bytes=steps[-1].memory_bytes if steps else None,
-        download=downloads[-1] if downloads else None,
+        download=record.download,
         start=start,
-        steps=steps,
-        evaluations=tuple(event for event in events if isinstance(event, EvaluationEvent)),
-        general=tuple(event for event in events if isinstance(event, GeneralEvent)),
-        warnings=tuple(event.message for event in events if isinstance(event, WarningEvent)),
-        model_saved=bool(finished and finished.model_saved),
+        finished=record.finished,
+        steps=tuple(steps),
+        evaluations=tuple(record.evaluations),
+        general=tuple(record.general),
+        samples=tuple(record.samples),
+        checkpoints=tuple(record.checkpoints),
+        warnings=tuple(record.warnings),
+        model_saved=bool(record.finished and record.finished.model_saved),
     )
 
 
-def _state(
-    finished: FinishedEvent | None,
-    has_events: bool,
-    process_started: bool,
-    process_alive: bool,
-    stop_requested: bool,
-) -> State:
-    if finished:
-        return finished.outcome
-    if not process_started:
+def _state(record: Record, signs: Signs) -> State:
+    if signs.place is not None:
         return "queued"
-    if not process_alive:
-        return "stopped" if stop_requested else "lost"
-    if stop_requested:
-        return "stopping"
-    return "running" if has_events else "starting"
+    if signs.process_alive:
+        if signs.stop_requested:
+            return "stopping"
+        return "running" if record.last else "starting"
+    if record.finished:
+        return record.finished.outcome
+    if signs.stop_requested or not signs.process_started:
+        return "stopped"
+    return "lost"
 
 
-def _words(state: State, finished: FinishedEvent | None) -> tuple[str, str]:
-    if finished:
-        return finished.message, finished.hint
+def _words(state: State, record: Record, signs: Signs) -> tuple[str, str]:
+    """Return what happened and what can be done; empty where the figures say it all."""
+    if state == "queued":
+        return _waiting_words(signs.place or 1), ""
+    if signs.process_alive:
+        return "", ""
+    if record.finished:
+        return record.finished.message, record.finished.hint
+    if not signs.process_started:
+        return "It was taken out of the line before it began.", "Resume puts it back."
+    kept = _kept_words(record)
     if state == "stopped":
-        return "Stopped at once.", "Nothing after the last checkpoint was kept."
-    if state == "lost":
-        return (
-            "The training process is gone and never said why.",
-            "Most often the computer ran out of memory or was switched off. Start it again, with a "
-            "smaller batch size or model if it was memory.",
-        )
-    return "", ""
+        return f"Stopped at once. {kept}", ""
+    return (
+        "The training process is gone and never said why. Most often the computer ran out of memory or was "
+        f"switched off. {kept}",
+        "If it was memory, start a copy with fewer tokens at a time or a smaller model instead.",
+    )
+
+
+def _waiting_words(place: int) -> str:
+    if place == 1:
+        return "It begins when the run before it has ended."
+    return f"It is number {place} in the line and begins when those before it have ended."
+
+
+def _kept_words(record: Record) -> str:
+    if record.checkpoints:
+        return f"The checkpoint of step {record.checkpoints[-1].step:,} is kept: Resume goes on from there."
+    return "No checkpoint was saved yet: Resume begins anew."
 
 
 def _remaining_seconds(steps: Sequence[StepEvent], total_steps: int) -> float | None:

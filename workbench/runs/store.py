@@ -3,8 +3,10 @@
 ::
 
     runs/<id>/config.yaml        every setting, resolved
-             run.json            name, reasons of automatic settings, the plan
+             run.json            name, reasons of automatic settings, the plan, the parent
              data.json           which datasets, their hashes and weights, and the split
+             label.json          what the person calls it since, tags and a note
+             waiting.json        there while it waits in the line: its place
              process.json        pid and create time of the process
              stop                there when the person asked to stop
              events.jsonl log.txt environment.json checkpoints/ model/
@@ -16,7 +18,8 @@ import json
 import re
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,10 @@ from workbench.files import write_text_atomically
 from workbench.settings import Settings, ensure_dir
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
+LABEL = "label.json"
+NAME_CHARACTERS = 80
+# libyaml reads ten times as fast as the Python one; a workspace may have hundreds of runs.
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NEEDED_FREE_BYTES = 200_000_000  # an adapter, a checkpoint and the logs of a small run
 
 
@@ -80,7 +87,9 @@ class Run:
 
     ``reasons`` says for each automatic setting why it has its value; ``planned_seconds`` is what the
     page promised, ``planned_step_seconds`` for one step, ``planned_memory_bytes`` for the peak where memory
-    is counted closely; ``None`` where it promised nothing.
+    is counted closely; ``None`` where it promised nothing. ``hands_memory_back`` as in the plan. ``parent`` is
+    the id of the run it was made from; if it ``continues`` that one, it begins with what that one learned.
+    ``tags`` and ``note`` are the person's.
     """
 
     id: str
@@ -93,6 +102,11 @@ class Run:
     planned_seconds: float | None
     planned_step_seconds: float | None = None
     planned_memory_bytes: int | None = None
+    hands_memory_back: bool = False
+    parent: str | None = None
+    continues: bool = False
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def events_path(self) -> Path:
@@ -111,8 +125,16 @@ class Run:
         return self.directory / "model"
 
     @property
+    def checkpoints_dir(self) -> Path:
+        return self.directory / "checkpoints"
+
+    @property
     def process_path(self) -> Path:
         return self.directory / "process.json"
+
+    @property
+    def waiting_path(self) -> Path:
+        return self.directory / "waiting.json"
 
 
 class RunStore:
@@ -120,6 +142,7 @@ class RunStore:
 
     def __init__(self, settings: Settings, root_dir: Path | None = None) -> None:
         self.root_dir = root_dir or settings.runs_dir
+        self._opened: dict[str, tuple[int, Run]] = {}  # a run never changes, its label may
 
     def create(
         self,
@@ -128,10 +151,17 @@ class RunStore:
         name: str,
         reasons: dict[str, str],
         planned_seconds: float | None,
-        planned_step_seconds: float | None = None,
-        planned_memory_bytes: int | None = None,
+        **details: Any,
     ) -> Run:
         """Write a new run directory; it becomes visible only when complete.
+
+        Args:
+            config: Every setting, resolved.
+            data: What it learns from.
+            name: What to call it; empty for its id.
+            reasons: Why automatic settings have their values.
+            planned_seconds: As in ``Run``.
+            **details: The other fields of ``Run`` that are known from the beginning.
 
         Raises:
             WorkbenchError: The disk is full or cannot be written.
@@ -139,13 +169,12 @@ class RunStore:
         self._check_room()
         run_id = self._new_id(name)
         partial_dir = self.root_dir / f".{run_id}.part"
-        details = {
+        record = {
             "name": name.strip() or run_id,
             "created": time.time(),
             "reasons": reasons,
             "planned_seconds": planned_seconds,
-            "planned_step_seconds": planned_step_seconds,
-            "planned_memory_bytes": planned_memory_bytes,
+            **details,
         }
         try:
             partial_dir.mkdir()
@@ -153,7 +182,7 @@ class RunStore:
                 yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8"
             )
             write_json(partial_dir / "data.json", asdict(data))
-            write_json(partial_dir / "run.json", details)
+            write_json(partial_dir / "run.json", record)
             partial_dir.rename(self.root_dir / run_id)
         except OSError as error:
             shutil.rmtree(partial_dir, ignore_errors=True)
@@ -188,7 +217,42 @@ class RunStore:
             raise WorkbenchError(
                 f"There is no run {run_id!r}.", "`workbench runs` lists the runs there are."
             )
-        return open_run(directory)
+        label_path = directory / LABEL
+        changed = label_path.stat().st_mtime_ns if label_path.exists() else 0
+        known = self._opened.get(run_id)
+        if known is None or known[0] != changed:
+            known = self._opened[run_id] = changed, open_run(directory)
+        return known[1]
+
+    def all(self) -> list[Run]:
+        """Return all runs, the newest first; one that cannot be read is left out."""
+        found = []
+        for run_id in self.ids():
+            try:
+                found.append(self.get(run_id))
+            except (WorkbenchError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+                continue  # deleted meanwhile, or made by a newer version
+        return found
+
+    def label(self, run: Run, name: str, tags: Sequence[str], note: str) -> Run:
+        """Change what the person calls a run, and what they say of it.
+
+        Raises:
+            WorkbenchError: The name is empty.
+        """
+        shown = " ".join(name.split())[:NAME_CHARACTERS]
+        if not shown:
+            raise WorkbenchError("A run needs a name.", "Type one.")
+        kept = sorted({tag for tag in (" ".join(tag.split()) for tag in tags) if tag})
+        write_json(run.directory / LABEL, {"name": shown, "tags": kept, "note": note.strip()})
+        return self.get(run.id)
+
+    def delete(self, run: Run) -> None:
+        """Remove a run and all it saved. Its process must have ended."""
+        gone_dir = self.root_dir / f".{run.id}.deleted"
+        run.directory.rename(gone_dir)  # from now on nobody finds half of it
+        shutil.rmtree(gone_dir, ignore_errors=True)
+        self._opened.pop(run.id, None)
 
     def _check_room(self) -> None:
         free_bytes = shutil.disk_usage(ensure_dir(self.root_dir)).free
@@ -212,14 +276,17 @@ class RunStore:
 
 def open_run(directory: Path) -> Run:
     """Read a run directory written by ``RunStore.create``."""
-    details = read_json(directory / "run.json")
-    config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
+    known = {item.name for item in fields(Run)}
+    details = {k: v for k, v in read_json(directory / "run.json").items() if k in known}
+    label = read_json(directory / LABEL) if (directory / LABEL).exists() else {}
+    text = (directory / "config.yaml").read_text(encoding="utf-8")
+    config = yaml.load(text, Loader=_SafeLoader)  # noqa: S506 - it is a safe one
     return Run(
         id=directory.name,
         directory=directory,
         config=TrainingConfig.model_validate(config),
         data=_read_data_reference(directory / "data.json"),
-        **details,
+        **(details | label | {"tags": tuple(label.get("tags", ()))}),
     )
 
 

@@ -4,28 +4,37 @@ The channel is files, never a pipe: a new server finds a running process again b
 ``process.json`` *and* the run directory on the process's command line, so that a reused pid is not
 mistaken for it. The create time is recorded, too, but not compared: it counts from the boot time, which
 moves when the clock is set or a laptop wakes up (25 s in one test run), and a live run would seem lost.
+
+One run trains at a time; the others wait in line. Whoever looks after the workspace calls ``advance``: the
+page's server, a terminal that waits for its run, and every training process when it ends.
 """
 
 from __future__ import annotations
 
 import subprocess
+import threading
+import time
 
 import psutil
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 
 from workbench.errors import WorkbenchError
 from workbench.processes import FREQUENT_RETURN, start_child
-from workbench.runs.events import read_events
-from workbench.runs.status import RunSnapshot, derive_status
+from workbench.runs import queue
+from workbench.runs.events import FinishedEvent, append_event, read_events, skim_events
+from workbench.runs.record import Record
+from workbench.runs.status import RunSnapshot, Signs, derive_status
 from workbench.runs.store import Run, RunStore, read_json, write_json
 from workbench.settings import Settings, ensure_dir
 
 TRAINER = ("-m", "workbench.training")
 LEAVING_SECONDS = 30
+STOP_DEADLINE_SECONDS = 600  # without any sign of life; a long step or a large save must fit
+RECORDS_KEPT = 8
 
 
 class Supervisor:
-    """The training processes of one workspace.
+    """The training processes of one workspace. Safe to share between threads.
 
     Args:
         settings: Where the workspace is.
@@ -40,27 +49,60 @@ class Supervisor:
         self._store = store
         self._trainer = trainer
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended: dict[
+            str, int
+        ] = {}  # which process.json is known to name a process that is gone
+        self._records: dict[
+            str, tuple[int, Record]
+        ] = {}  # bytes read so far, of the runs looked at
+        self._summaries: dict[str, tuple[int, Record]] = {}  # size of the file, of every other run
+        self._reading = threading.Lock()
 
-    def start(self, run: Run, *, hand_memory_back: bool = False) -> None:
-        """Start the run's process. One run trains at a time.
-
-        Args:
-            run: Which.
-            hand_memory_back: Its allocator returns freed memory at once, which is slower.
+    def start(self, run: Run) -> None:
+        """Put a new run in line; it begins at once when no other trains.
 
         Raises:
-            WorkbenchError: Another run is training, or this one was started before.
+            WorkbenchError: This one was started before.
         """
-        with FileLock(ensure_dir(self._store.root_dir) / ".start.lock"):
-            self.check_free()
-            if run.process_path.exists():
+        with self._lock():
+            if run.process_path.exists() or run.waiting_path.exists():
                 raise WorkbenchError(f"{run.name} was started already.", "Start a new run.")
-            arguments = [*self._trainer, str(run.directory)]
-            environment = FREQUENT_RETURN if hand_memory_back else {}
-            child = start_child(arguments, self._settings, run.log_path, environment=environment)
-            self._children[run.id] = child
-            created = psutil.Process(child.pid).create_time()
-            write_json(run.process_path, {"pid": child.pid, "create_time": created})
+            queue.join(self._store, run)
+            self._start_next()
+
+    def resume(self, run: Run) -> None:
+        """Let a run that ended early go on from its last checkpoint, or from the beginning without one.
+
+        Raises:
+            WorkbenchError: It has finished, or has not ended.
+        """
+        with self._lock():
+            if not self.snapshot(run).can_resume:
+                raise WorkbenchError(
+                    f'"{run.name}" cannot go on: it is {self.snapshot(run).state}.',
+                    "Continue it as a new run instead.",
+                )
+            run.stop_path.unlink(missing_ok=True)
+            run.process_path.unlink(missing_ok=True)
+            queue.join(self._store, run)
+            self._start_next()
+
+    def advance(self) -> None:
+        """Start the next run in line if none trains, and end one that does not answer to Stop."""
+        with self._lock():
+            self._start_next()
+        active = self.active_run()
+        if active and self._ignores_stop(active):
+            self.kill(active)
+
+    def move(self, run: Run, by: int) -> None:
+        """Move a run in the line; -1 is one place nearer to its turn."""
+        with self._lock():
+            queue.move(self._store, run, by)
+
+    def line(self) -> list[Run]:
+        """Return the runs that wait, the next one first."""
+        return queue.waiting_runs(self._store)
 
     def check_free(self) -> None:
         """Refuse while a run trains.
@@ -70,7 +112,7 @@ class Supervisor:
         """
         active = self.active_run()
         # A run that has said its last word takes a moment to leave and give its memory back.
-        if active and not self.snapshot(active).is_active and self.wait(active, LEAVING_SECONDS):
+        if active and self.snapshot(active).finished and self.wait(active, LEAVING_SECONDS):
             active = None
         if active:
             raise WorkbenchError(
@@ -80,32 +122,53 @@ class Supervisor:
 
     def active_run(self) -> Run | None:
         """Return the run whose process is alive, if any."""
-        for run_id in self._store.ids():
-            run = self._store.get(run_id)
-            if self._process(run):
-                return run
-        return None
+        return next((run for run in self._store.all() if self._process(run)), None)
+
+    def memory_bytes(self, run: Run) -> int:
+        """Return the memory a run's process has now; 0 when it has none."""
+        process = self._process(run)
+        try:
+            return int(process.memory_info().rss) if process else 0
+        except psutil.NoSuchProcess:
+            return 0
 
     def snapshot(self, run: Run) -> RunSnapshot:
-        """Return what the run is doing now."""
+        """Return what the run is doing now, with every step."""
         # Look at the process first: a run that ends in between has then already written its events.
-        alive = self._process(run) is not None
-        events, _ = read_events(run.events_path)
-        return derive_status(
-            events,
-            process_started=run.process_path.exists(),
-            process_alive=alive,
-            stop_requested=run.stop_path.exists(),
-            created=run.created,
-        )
+        signs = self._signs(run)
+        with self._reading:
+            offset, record = self._records.pop(run.id, (0, Record()))
+            events, offset = read_events(run.events_path, offset)
+            record.extend(events)
+            self._records[run.id] = offset, record  # the newest last
+            while len(self._records) > RECORDS_KEPT:
+                self._records.pop(next(iter(self._records)))
+            return derive_status(record, signs)
+
+    def summary(self, run: Run) -> RunSnapshot:
+        """Return the same with only a few of the steps: quick for hundreds of runs."""
+        signs = self._signs(run)
+        size = run.events_path.stat().st_size if run.events_path.exists() else 0
+        known = self._summaries.get(run.id)
+        if known is None or known[0] != size:
+            known = self._summaries[run.id] = size, Record(skim_events(run.events_path))
+        return derive_status(known[1], signs)
 
     def request_stop(self, run: Run) -> None:
-        """Ask the run to stop at the next safe point; what it learned so far is saved."""
+        """Ask the run to stop at the next safe point; what it learned so far is saved.
+
+        A run that waits is taken out of the line.
+        """
+        with self._lock():
+            if run.waiting_path.exists():
+                run.stop_path.touch()
+                queue.leave(run)
+                return
         if self._process(run):
             run.stop_path.touch()
 
     def kill(self, run: Run) -> None:
-        """End the run's process at once; what was not saved is lost."""
+        """End the run's process at once; what came after its last checkpoint is lost."""
         process = self._process(run)
         if process:
             run.stop_path.touch()
@@ -124,16 +187,73 @@ class Supervisor:
             return False
         return True
 
+    def _lock(self) -> BaseFileLock:
+        return FileLock(ensure_dir(self._store.root_dir) / ".start.lock")
+
+    def _start_next(self) -> None:
+        line = self.line()
+        if not line or self.active_run():
+            return
+        run = line[0]
+        try:
+            self._launch(run)
+        except OSError as error:  # else it would be tried for ever
+            append_event(
+                run.events_path,
+                FinishedEvent(
+                    outcome="failed",
+                    message=f"The training process could not be started: {error.strerror or error}.",
+                    hint="Free some memory and disk space, then resume it.",
+                ),
+            )
+        queue.leave(run)
+
+    def _launch(self, run: Run) -> None:
+        arguments = [*self._trainer, str(run.directory)]
+        environment = FREQUENT_RETURN if run.hands_memory_back else {}
+        child = start_child(arguments, self._settings, run.log_path, environment=environment)
+        self._children[run.id] = child
+        created = psutil.Process(child.pid).create_time()
+        write_json(run.process_path, {"pid": child.pid, "create_time": created})
+
+    def _ignores_stop(self, run: Run) -> bool:
+        if not run.stop_path.exists():
+            return False
+        signs_of_life = [run.stop_path.stat().st_mtime]
+        if run.events_path.exists():
+            signs_of_life.append(run.events_path.stat().st_mtime)
+        return time.time() - max(signs_of_life) > STOP_DEADLINE_SECONDS
+
+    def _signs(self, run: Run) -> Signs:
+        alive = self._process(run) is not None
+        place = None
+        if run.waiting_path.exists() and not alive:
+            ids = [other.id for other in self.line()]
+            place = ids.index(run.id) + 1 if run.id in ids else None
+        return Signs(
+            place=place,
+            process_started=run.process_path.exists(),
+            process_alive=alive,
+            stop_requested=run.stop_path.exists(),
+        )
+
     def _process(self, run: Run) -> psutil.Process | None:
         """Return the run's live process; a zombie or another process with its pid does not count."""
         child = self._children.get(run.id)
         if child is not None and child.poll() is not None:  # poll() also reaps it
+            del self._children[run.id]
+        try:
+            written = run.process_path.stat().st_mtime_ns
+        except FileNotFoundError:
             return None
-        if not run.process_path.exists():
+        if self._ended.get(run.id) == written:
             return None
         try:
             process = psutil.Process(read_json(run.process_path)["pid"])
             ours = str(run.directory) in process.cmdline()
-            return process if ours and process.status() != psutil.STATUS_ZOMBIE else None
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                return process
         except (psutil.NoSuchProcess, psutil.AccessDenied):  # denied: somebody else's
-            return None
+            pass
+        self._ended[run.id] = written
+        return None

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from workbench.errors import StopRequested
-from workbench.runs.events import Event, FinishedEvent, append_event
-from workbench.runs.store import open_run
+import psutil
+from filelock import FileLock, Timeout
+
+from workbench.errors import StopRequested, WorkbenchError
+from workbench.processes import start_child
+from workbench.runs.events import Event, FinishedEvent, PhaseEvent, append_event, end_torn_line
+from workbench.runs.store import Run, open_run, write_json
 from workbench.settings import Settings
 from workbench.training.failures import explain_failure
+
+DEVICE_SECONDS = 60  # how long the process before may take to give its memory back
 
 
 class StopFlag:
@@ -31,22 +40,54 @@ class StopFlag:
 def main(run_dir: Path) -> int:
     """Return 0 when a model was saved or the person stopped the run, 1 when it failed."""
     run = open_run(run_dir)
+    settings = Settings.from_environment()
+    try:
+        with FileLock(run.directory / ".process.lock", timeout=0):
+            return _work(run, settings)
+    except Timeout:  # another process has this very run, and speaks for it
+        return 0
+    finally:
+        start_child(["-m", "workbench.runs", str(os.getpid())], settings, run.log_path)
+
+
+def _work(run: Run, settings: Settings) -> int:
+    # The one who started us writes the same; it may have been killed in between.
+    me = psutil.Process()
+    write_json(run.process_path, {"pid": me.pid, "create_time": me.create_time()})
+    run.waiting_path.unlink(missing_ok=True)
+    end_torn_line(run.events_path)
 
     def emit(event: Event) -> None:
         append_event(run.events_path, event)
 
     try:
-        from workbench.training.job import train  # heavy: a failing import is told like any failure
+        emit(PhaseEvent(phase="starting"))
+        with _device(run):
+            # Heavy: a failing import is told like any failure.
+            from workbench.training.job import train
 
-        emit(train(run, Settings.from_environment(), emit, StopFlag(run.stop_path)))
+            emit(train(run, settings, emit, StopFlag(run.stop_path)))
     except StopRequested:
         emit(FinishedEvent(outcome="stopped", message="Stopped before training began."))
     except BaseException as error:  # the process boundary: nothing may be swallowed or lost
         traceback.print_exc()
-        message, hint = explain_failure(error)
-        _emit_last(run.events_path, FinishedEvent(outcome="failed", message=message, hint=hint))
+        _emit_last(run.events_path, explain_failure(error))
         return 1
     return 0
+
+
+@contextmanager
+def _device(run: Run) -> Iterator[None]:
+    """Hold the device. The system gives the lock back when a process dies, however it dies."""
+    lock = FileLock(run.directory.parent / ".device.lock", timeout=DEVICE_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise WorkbenchError(
+            "Another run is training in this workspace.", "Resume this one when it has ended."
+        ) from error
+    with lock:
+        yield
 
 
 def _emit_last(path: Path, event: Event) -> None:

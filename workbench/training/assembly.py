@@ -5,35 +5,39 @@ from __future__ import annotations
 import functools
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, TrainingArguments
+from transformers import AutoConfig, EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from workbench.compute import Compute, choose_compute
+from workbench.config import TrainingConfig
+from workbench.errors import WorkbenchError
+from workbench.models.rendering import TokenizedExample
 from workbench.presets import methods
+from workbench.runs.checkpoints import Checkpoint, delete_incomplete, newest_checkpoint
 from workbench.runs.events import Event, GeneralEvent, WarningEvent
 from workbench.runs.store import Run
 from workbench.training.base_answers import answers_path, base_answers, kept_answers
-from workbench.training.batches import micro_batches
+from workbench.training.batches import MicroBatch, micro_batches
 from workbench.training.data import PreparedData
 from workbench.training.fused_lora import fuse_lora
 from workbench.training.general import GeneralSkills
 from workbench.training.loading import load_model, standard_attention
 from workbench.training.loss import AnswerLoss
 from workbench.training.methods import (
-    RankAllocation,
     build_optimizer,
     make_trainable,
     optimizer_arguments,
-    orthogonality,
     prepare_saving,
 )
+from workbench.training.rank_allocation import RankAllocation
 from workbench.training.reporter import Reporter
-from workbench.training.trainer import ExampleList, WorkbenchTrainer
+from workbench.training.samples import SampleWriter, questions_to_watch
+from workbench.training.trainer import ExampleList, WorkbenchTrainer, until_stopped
 
 Emit = Callable[[Event], None]
 # Every position has logits when the base model is looked at; a training step must stay the largest thing.
@@ -52,6 +56,7 @@ class Assembly:
         general_loss: The mean loss on the general questions that check, now; ``None`` without any.
         saving: What ``save_model`` needs to know of the beginning.
         asked_seconds: How long the base model was asked about general examples; once, then it is kept.
+        checkpoint: What the run goes on from, or ``None`` at its beginning.
     """
 
     trainer: WorkbenchTrainer
@@ -61,28 +66,39 @@ class Assembly:
     general_loss: Callable[[], float] | None
     saving: dict[str, Any]
     asked_seconds: float
+    checkpoint: Checkpoint | None
 
 
 def assemble(
     run: Run, data: PreparedData, tokenizer: Any, model_dir: Path, reporter: Reporter, emit: Emit
 ) -> Assembly:
-    """Load the model, remember what it was, make it trainable, and build the trainer."""
+    """Load the model, remember what it was, make it trainable, and build the trainer.
+
+    Raises:
+        StopRequested: The person stopped meanwhile.
+        WorkbenchError: The run continues another one that has no checkpoint any more.
+    """
     config = run.config
+    delete_incomplete(run.checkpoints_dir)
+    checkpoint = newest_checkpoint(run.checkpoints_dir)
     compute = choose_compute(config.precision)
     model, padded = load_model(model_dir, config, compute)
     if padded and compute.device == "cpu" and not methods()[config.method].padded:
         emit(
             WarningEvent(message="This model or one of its settings takes the slower, padded path.")
         )
-    cut = functools.partial(
-        micro_batches,
-        token_budget=config.token_budget,
-        padded=padded,
-        pad_id=tokenizer.pad_token_id or 0,
-    )
+
+    def cut(
+        examples: Sequence[TokenizedExample], token_budget: int = config.token_budget
+    ) -> Iterator[MicroBatch]:
+        batches = micro_batches(
+            examples, token_budget, padded=padded, pad_id=tokenizer.pad_token_id or 0
+        )
+        return until_stopped(batches, reporter.stop_requested)
+
     shortest = min(data.train, key=lambda example: len(example.input_ids))
     base = AnswerLoss.of(model, compute, *cut([shortest]))
-    if data.general_check:
+    if data.general_check and checkpoint is None:
         emit(GeneralEvent(step=0, loss=base.mean(cut(data.general_check))))
     asking = time.perf_counter()
     general = _general_skills(run, data, base, cut, model_dir)
@@ -94,23 +110,28 @@ def assemble(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     saving = prepare_saving(model, config, run.directory / "initial")
     loss = base.of_tuned(model)
-    callbacks = [reporter, RankAllocation()] if config.method == "adalora" else [reporter]
+    questions = questions_to_watch(config, data.watched)
+    watch = SampleWriter(questions, model, tokenizer, compute, emit, reporter.stop_requested)
     trainer = WorkbenchTrainer(
         loss=loss,
         token_budget=config.token_budget,
         padded=padded,
         on_step=reporter.on_step_computed,
         on_warning=lambda message: emit(WarningEvent(message=message)),
+        stop_requested=reporter.stop_requested,
+        checkpoints_kept=config.checkpoints_kept,
         args=_training_arguments(run, total_steps, compute.device, data.validation_rows > 0),
         train_dataset=ExampleList(data.train),
         validation={part.name: part.validation for part in data.parts},
         general=general,
         label_smoothing=config.label_smoothing,
-        regularizer=orthogonality if config.method == "adalora" else None,
         optimizers=(build_optimizer(model, config), None),
         processing_class=tokenizer,
-        callbacks=callbacks,
+        rank_allocation=RankAllocation() if config.method == "adalora" else None,
+        callbacks=[reporter, watch, *_early_stopping(config, data)],
     )
+    if run.continues and checkpoint is None:
+        trainer.load_weights(_parent_checkpoint(run))
 
     def general_loss() -> float:
         return loss.mean(cut(data.general_check))
@@ -123,7 +144,25 @@ def assemble(
         general_loss if data.general_check else None,
         saving,
         asked_seconds,
+        checkpoint,
     )
+
+
+def _early_stopping(config: TrainingConfig, data: PreparedData) -> list[TrainerCallback]:
+    if not config.early_stopping or not data.validation_rows:
+        return []
+    return [EarlyStoppingCallback(config.early_stopping, config.early_stopping_gain)]
+
+
+def _parent_checkpoint(run: Run) -> Checkpoint:
+    parent_dir = run.directory.parent / str(run.parent)
+    found = newest_checkpoint(parent_dir / "checkpoints")
+    if found is None:
+        raise WorkbenchError(
+            "What the run before this one learned is not on the disk any more.",
+            "Start from the beginning instead, with the settings of this run.",
+        )
+    return found
 
 
 def _general_skills(
@@ -148,7 +187,7 @@ def _training_arguments(
     """Translate our settings into Trainer's. A batch is a whole step, so nothing accumulates."""
     config = run.config
     return TrainingArguments(
-        output_dir=str(run.directory / "checkpoints"),
+        output_dir=str(run.checkpoints_dir),
         max_steps=total_steps,
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=1,
@@ -165,7 +204,8 @@ def _training_arguments(
         eval_steps=config.eval_steps if validates else None,
         save_strategy="steps",
         save_steps=config.save_steps,
-        save_total_limit=1,
+        metric_for_best_model="eval_loss" if validates else None,
+        greater_is_better=False,
         use_cpu=device == "cpu",
         dataloader_num_workers=0,
         dataloader_pin_memory=False,

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from workbench.facts import base_answers_name
 from workbench.files import read_arrays, write_arrays_atomically
 from workbench.models.rendering import TokenizedExample
 from workbench.training.batches import MicroBatch
@@ -103,4 +104,5 @@ def answers_path(
     digest.update((model_dir / "config.json").read_bytes())
     for example in examples:
         digest.update(np.array([*example.input_ids, *example.labels], np.int64).tobytes())
-    return conversations_path.with_name(f"base-{digest.hexdigest()[:16]}.npz")
+    name = base_answers_name(model_dir, digest.hexdigest()[:16])
+    return conversations_path.with_name(name)

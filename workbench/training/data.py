@@ -14,6 +14,7 @@ from workbench.data.conversations import read_conversations
 from workbench.data.formats import Conversation
 from workbench.data.split import pick, question_key, split_rows, weighted
 from workbench.errors import WorkbenchError
+from workbench.facts import GENERAL_ROWS
 from workbench.models.cutting import fit_examples
 from workbench.models.rendering import IGNORED, TokenizedExample
 from workbench.models.tokens import token_cache_path, tokenize_dataset
@@ -24,8 +25,6 @@ NOTHING_TO_CHECK_WITH = (
     "There is no validation loss, because no row is left to check with: those rows are too long, or "
     "all rows ask the same few questions and cannot be held back without the model having seen them."
 )
-# What the base model expects is worked out for each of them before training starts.
-GENERAL_ROWS = 512
 GENERAL_LONGEST_TOKENS = 512
 
 
@@ -42,6 +41,7 @@ class PreparedPart:
         longest_tokens: Tokens of the longest row, whether it is left out or not.
         train_questions: ``question_key`` of every row on the training side.
         validation_questions: The same of those held back.
+        watched: The first conversations held back, or else learned from: to see the answers change.
     """
 
     name: str
@@ -52,6 +52,7 @@ class PreparedPart:
     longest_tokens: int
     train_questions: list[int]
     validation_questions: list[int]
+    watched: list[Conversation]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class PreparedData:
     def train(self) -> list[TokenizedExample]:
         """What an epoch sees."""
         return [example for part in self.parts for example in part.train]
+
+    @property
+    def watched(self) -> list[Conversation]:
+        """Conversations whose questions are asked while it learns."""
+        return [conversation for part in reversed(self.parts) for conversation in part.watched]
 
     @property
     def validation_rows(self) -> int:
@@ -161,6 +167,7 @@ def _prepare(
         longest_tokens=max((len(example.input_ids) for example in examples), default=0),
         train_questions=[question_key(row) for row in pick(conversations, sides[0])],
         validation_questions=[question_key(row) for row in pick(conversations, sides[1])],
+        watched=pick(conversations, sides[1] or sides[0])[: config.watched_rows],
     )
 
 

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import set_seed
@@ -16,12 +17,14 @@ from workbench.hardware import cpu_cores
 from workbench.models.rendering import has_fallback_template, load_tokenizer
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
+from workbench.runs.checkpoints import complete_checkpoints
 from workbench.runs.events import (
     DownloadEvent,
     FinishedEvent,
     GeneralEvent,
     Phase,
     PhaseEvent,
+    ResumeEvent,
     StartEvent,
     WarningEvent,
 )
@@ -82,21 +85,55 @@ def train(
     emit(_start_event(data, assembly))
 
     enter("training")
-    if data.validation_rows:
-        assembly.trainer.evaluate()  # so that the curve shows what training changed
-    assembly.trainer.train()  # evaluates every eval_steps and after the last step
-
+    _learn(assembly, emit, stop_requested)
     step = assembly.trainer.state.global_step
-    if assembly.general_loss:
+    if assembly.general_loss and not reporter.was_stopped:
         emit(GeneralEvent(step=step, loss=assembly.general_loss()))
     emit(PhaseEvent(phase="saving"))
+    best = _take_best(assembly, run)
     save_model(assembly.model, tokenizer, run, model_dir, assembly.saving)
-    if reporter.was_stopped:
-        of = f"step {step} of {assembly.total_steps}"
-        message = f"Stopped after {of}. What it learned so far is saved."
-        return FinishedEvent(outcome="stopped", message=message, model_saved=True)
-    message = f"Finished all {assembly.total_steps} steps."
-    return FinishedEvent(outcome="finished", message=message, model_saved=True)
+    message = _last_words(step, assembly.total_steps, best, was_stopped=reporter.was_stopped)
+    outcome: Literal["stopped", "finished"] = "stopped" if reporter.was_stopped else "finished"
+    return FinishedEvent(outcome=outcome, message=message, model_saved=True)
+
+
+def _learn(assembly: Assembly, emit: Emit, stop_requested: StopRequestedCheck) -> None:
+    """Do all steps that are left. Trainer evaluates every ``eval_steps`` and after the last step."""
+    trainer, checkpoint = assembly.trainer, assembly.checkpoint
+    if checkpoint:
+        emit(ResumeEvent(step=checkpoint.step))
+        trainer.train(resume_from_checkpoint=str(checkpoint.directory))
+        return
+    if trainer.eval_dataset is not None:
+        trainer.evaluate()  # so that the curve shows what training changed
+    if stop_requested():
+        raise StopRequested
+    trainer.train()
+
+
+def _take_best(assembly: Assembly, run: Run) -> int | None:
+    """Go back to the checkpoint with the lowest validation loss, where that is wanted; return its step."""
+    state = assembly.trainer.state
+    if run.config.final_model == "last" or state.best_global_step in (None, state.global_step):
+        return None
+    for checkpoint in complete_checkpoints(run.checkpoints_dir):
+        if checkpoint.step == state.best_global_step:
+            assembly.trainer.load_weights(checkpoint)
+            return checkpoint.step
+    return None  # the disk was full; the warning said so
+
+
+def _last_words(step: int, total_steps: int, best: int | None, *, was_stopped: bool) -> str:
+    if was_stopped:
+        words = f"Stopped after step {step:,} of {total_steps:,}. What it learned so far is saved."
+    elif step < total_steps:
+        words = (
+            f"Ended after step {step:,} of {total_steps:,}, because the validation loss had stopped "
+            "falling."
+        )
+    else:
+        words = f"Finished all {total_steps:,} steps."
+    return words + (f" The model is that of step {best:,}, the best." if best else "")
 
 
 def _start_event(data: PreparedData, assembly: Assembly) -> StartEvent:

@@ -15,10 +15,10 @@ import bitsandbytes
 import peft
 import torch
 from peft.optimizers import create_loraplus_optimizer
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workbench.config import TrainingConfig, split_names
 from workbench.errors import WorkbenchError
+from workbench.training.rank_allocation import ORTHOGONALITY
 
 CAUSAL = "CAUSAL_LM"
 # IA3 scales keys, values and the inner activations of the feed-forward layer (arXiv 2205.05638, section 3.3).
@@ -28,7 +28,6 @@ PISSA_INITIALISATION = "pissa_niter_16"
 # AdaLoRA begins with half as much again as it ends with (arXiv 2303.10512, section 4), and prunes between a
 # tenth and seven tenths of the run.
 ADALORA_SURPLUS, ADALORA_WARMUP, ADALORA_SETTLED = 1.5, 0.1, 0.3
-ADALORA_ORTHOGONALITY = 0.5  # PEFT's default weight of the regularizer
 _LAYER_NUMBER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 
 
@@ -77,7 +76,7 @@ def _adalora(config: TrainingConfig, model: Any, total_steps: int) -> peft.PeftC
         tinit=round(total_steps * ADALORA_WARMUP),
         tfinal=round(total_steps * ADALORA_SETTLED),
         deltaT=1,
-        orth_reg_weight=ADALORA_ORTHOGONALITY,
+        orth_reg_weight=ORTHOGONALITY,
         task_type=CAUSAL,
     )
 
@@ -220,37 +219,6 @@ def _optimizer_by_layer(model: Any, config: TrainingConfig) -> torch.optim.Optim
         ],
         **arguments,
     )
-
-
-class RankAllocation(TrainerCallback):
-    """AdaLoRA's pruning, which PEFT wants to be told of between the step and the zeroing of gradients."""
-
-    def on_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Move ranks to where they matter most."""
-        model.base_model.update_and_allocate(state.global_step)
-
-
-def orthogonality(model: Any) -> torch.Tensor:
-    """Return AdaLoRA's regularizer, a float32 scalar: how far its factors are from orthogonal.
-
-    PEFT adds it only to a loss that the model itself computes (arXiv 2303.10512, equation 4).
-    """
-    factors = [
-        weight if "lora_A" in name else weight.T
-        for name, weight in model.named_parameters()
-        if "lora_A" in name or "lora_B" in name
-    ]
-    distances = [
-        torch.linalg.matrix_norm(f @ f.T - torch.eye(len(f), device=f.device)) for f in factors
-    ]
-    return ADALORA_ORTHOGONALITY * torch.stack(distances).mean()
 
 
 def prepare_saving(model: Any, config: TrainingConfig, directory: Path) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _hardest(data: PreparedData, run: Run) -> PreparedData:
     assert run.config.batch_size is not None
     examples = sorted(data.train, key=lambda example: len(example.input_ids), reverse=True)
     longest = examples[: run.config.batch_size]
-    part = replace(data.parts[0], train=longest * STEPS, validation=[])
+    part = replace(data.parts[0], train=longest * STEPS, validation=[], watched=[])
     return replace(data, parts=[part], general_check=[])
 
 
@@ -80,7 +80,8 @@ def main(run_dir: Path) -> int:
         write_outcome(run_dir, probe(open_run(run_dir), Settings.from_environment()))
     except BaseException as error:  # noqa: BLE001  # the process boundary
         traceback.print_exc()
-        write_outcome(run_dir, ProbeFailure(*explain_failure(error)))
+        failure = explain_failure(error)
+        write_outcome(run_dir, ProbeFailure(failure.message, failure.hint))
         return 1
     return 0
 

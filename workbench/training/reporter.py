@@ -11,6 +11,7 @@ import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.events import CheckpointEvent, EvaluationEvent, Event, StepEvent, WarningEvent
 from workbench.training.memory_watch import MemoryWatch
 from workbench.training.trainer import StepFigures
@@ -28,6 +29,9 @@ class Reporter(TrainerCallback):
         stop_requested: Asked after every step.
         planned_step_seconds: What the plan said of a step; told when it is much more in reality.
         planned_memory_bytes: What it said of the peak, counted from now on; told in the same way.
+
+    Attributes:
+        was_stopped: The person ended the run before its last step.
     """
 
     def __init__(
@@ -38,7 +42,7 @@ class Reporter(TrainerCallback):
         planned_memory_bytes: int | None = None,
     ) -> None:
         self._emit = emit
-        self._stop_requested = stop_requested
+        self.stop_requested = stop_requested
         self._planned_step_seconds = planned_step_seconds
         self._planned_memory_bytes = planned_memory_bytes
         self._memory = MemoryWatch().start() if planned_memory_bytes else None
@@ -118,17 +122,18 @@ class Reporter(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Tell of a checkpoint that is on disk."""
-        folder = f"checkpoint-{state.global_step}"
-        if (Path(args.output_dir) / folder).is_dir():
-            self._emit(CheckpointEvent(step=state.global_step, folder=folder))
+        newest = newest_checkpoint(Path(args.output_dir))
+        if newest and newest.step == state.global_step:
+            self._emit(CheckpointEvent(step=newest.step, folder=newest.directory.name))
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """End training after this step when the person asked for it."""
-        if self._stop_requested():
+        if self.stop_requested():
             self.was_stopped = state.global_step < state.max_steps
-            control.should_training_stop = True
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False  # the person waits
 
 
 def peak_memory_bytes() -> int:

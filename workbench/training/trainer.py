@@ -5,8 +5,9 @@ Trainer keeps the optimizer, the schedule, clipping, checkpoints and resume.
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerControl
 
-from workbench.errors import WorkbenchError
+from workbench.errors import StopRequested
 from workbench.models.rendering import TokenizedExample
+from workbench.runs.checkpoints import Checkpoint, keep_only, mark_complete, newest_checkpoint
 from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens
-from workbench.training.failures import is_out_of_memory
+from workbench.training.failures import Diverged, is_disk_full, is_out_of_memory
 from workbench.training.general import GeneralSkills
 from workbench.training.loss import AnswerLoss
+from workbench.training.rank_allocation import RankAllocation, orthogonality
 
 SMALLEST_BUDGET_TOKENS = 64  # with less, memory is short for another reason
 
@@ -63,8 +66,10 @@ class WorkbenchTrainer(Trainer):
         on_warning: Told in words what the person should know.
         validation: The examples held back, by the name of their dataset; may be empty.
         general: What keeps general skills, and how many of its examples go with a step; or ``None``.
+        stop_requested: Asked between micro-batches of an evaluation, which ends without a result then.
+        checkpoints_kept: How many of the newest checkpoints stay, besides the best one.
         label_smoothing: For training; validation losses stay comparable without it.
-        regularizer: Added to the loss of every step, or ``None``.
+        rank_allocation: AdaLoRA's, or ``None``.
         **arguments: As for ``transformers.Trainer``.
     """
 
@@ -80,8 +85,10 @@ class WorkbenchTrainer(Trainer):
         on_warning: Callable[[str], None],
         validation: Mapping[str, Sequence[TokenizedExample]],
         general: tuple[GeneralSkills, int] | None = None,
+        stop_requested: Callable[[], bool] = lambda: False,
+        checkpoints_kept: int = 1,
         label_smoothing: float = 0.0,
-        regularizer: Callable[[torch.nn.Module], torch.Tensor] | None = None,
+        rank_allocation: RankAllocation | None = None,
         **arguments: Any,
     ) -> None:
         held_back = [example for examples in validation.values() for example in examples]
@@ -98,8 +105,12 @@ class WorkbenchTrainer(Trainer):
         self._on_step = on_step
         self._on_warning = on_warning
         self._general = general
+        self._stop_requested = stop_requested
+        self._checkpoints_kept = checkpoints_kept
         self._label_smoothing = label_smoothing
-        self._regularizer = regularizer
+        self._rank_allocation = rank_allocation
+        if rank_allocation:
+            self.add_callback(rank_allocation)
         self._pad_id = self.processing_class.pad_token_id or 0
 
     def training_step(
@@ -126,8 +137,8 @@ class WorkbenchTrainer(Trainer):
         while True:
             try:
                 total, correct = self._learn(examples)
-                if self._regularizer:
-                    self.accelerator.backward(self._regularizer(model))
+                if self._rank_allocation:
+                    self.accelerator.backward(orthogonality(model))
                 general = self._hold_general_skills()
                 break
             except (RuntimeError, MemoryError) as error:
@@ -154,7 +165,7 @@ class WorkbenchTrainer(Trainer):
             counted += len(batch.targets)
         step = self.state.global_step + 1
         if not counted:
-            raise WorkbenchError(
+            raise Diverged(
                 f"The loss was not a number at step {step}: training has diverged.",
                 "Lower the learning rate, to a third for a start.",
             )
@@ -189,13 +200,17 @@ class WorkbenchTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return ``eval_loss``, the mean over all supervised tokens of the validation rows.
 
-        ``eval_by_dataset`` has the same for each dataset where there are several.
+        ``eval_by_dataset`` has the same for each dataset where there are several. Empty when the person asked
+        to stop meanwhile.
         """
         started = time.perf_counter()
-        totals = {
-            name: self._loss.total(self._micro_batches(examples))
-            for name, examples in self._validation.items()
-        }
+        try:
+            totals = {
+                name: self._loss.total(self._until_stopped(self._micro_batches(examples)))
+                for name, examples in self._validation.items()
+            }
+        except StopRequested:
+            return {}
         by_dataset = {name: loss / count for name, (loss, _, count) in totals.items()}
         losses, correct, counts = zip(*totals.values(), strict=True)
         metrics: dict[str, Any] = {
@@ -210,10 +225,71 @@ class WorkbenchTrainer(Trainer):
         )
         return metrics
 
+    def load_weights(self, checkpoint: Checkpoint) -> None:
+        """Give the model the weights of a checkpoint; optimizer and schedule stay as they are."""
+        self._load_from_checkpoint(str(checkpoint.directory))
+
+    def _determine_best_metric(self, metrics: dict[str, Any], trial: Any) -> bool:
+        """Keep a checkpoint of the best validation loss, whenever it comes."""
+        is_best = bool(metrics) and super()._determine_best_metric(metrics, trial)
+        self.control.should_save = self.control.should_save or is_best
+        return is_best
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save as Trainer does; the folder counts once it is complete. A full disk does not end the run."""
+        checkpoints_dir, step = Path(self.args.output_dir), self.state.global_step
+        directory = checkpoints_dir / f"checkpoint-{step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            mark_complete(directory)
+        except Exception as error:
+            shutil.rmtree(directory, ignore_errors=True)
+            if not is_disk_full(error):
+                raise
+            self._on_warning(_no_room_words(step, newest_checkpoint(checkpoints_dir)))
+            return
+        best = self.state.best_global_step
+        keep_only(checkpoints_dir, self._checkpoints_kept, also=[best] if best else [])
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save as Trainer does, without the pickle of its arguments: config.yaml has them all."""
         super()._save(output_dir, state_dict)
-        Path(output_dir or self.args.output_dir, "training_args.bin").unlink(missing_ok=True)
+        directory = Path(output_dir or self.args.output_dir)
+        (directory / "training_args.bin").unlink(missing_ok=True)
+        if self._rank_allocation:
+            self._rank_allocation.save(self.model, directory)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load as Trainer does, but for AdaLoRA, whose saved adapter has lost a part of its state."""
+        if self._rank_allocation:
+            self._rank_allocation.load(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _until_stopped(self, batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
+        return until_stopped(batches, self._stop_requested)
 
     def _micro_batches(self, examples: Sequence[TokenizedExample]) -> Iterator[MicroBatch]:
         return micro_batches(examples, self._token_budget, padded=self._padded, pad_id=self._pad_id)
+
+
+def until_stopped(
+    batches: Iterable[MicroBatch], stop_requested: Callable[[], bool]
+) -> Iterator[MicroBatch]:
+    """Yield micro-batches until the person asks to stop.
+
+    Raises:
+        StopRequested: They did.
+    """
+    for batch in batches:
+        if stop_requested():
+            raise StopRequested
+        yield batch
+
+
+def _no_room_words(step: int, kept: Checkpoint | None) -> str:
+    still = f" The one of step {kept.step:,} is still there." if kept else ""
+    return (
+        f"The disk is full, so the checkpoint of step {step:,} could not be saved.{still} "
+        "Free some space; training goes on."
+    )

@@ -19,12 +19,18 @@ from workbench.ui.data_tab import build_data_tab
 from workbench.ui.data_tokens import build_tokens_view
 from workbench.ui.guard import QUIET
 from workbench.ui.playground_tab import build_playground_tab
+from workbench.ui.runs_tab import build_runs_tab
 from workbench.ui.train_tab import build_train_tab
 from workbench.ui.views import fetch_banner
 
 TITLE = "Fine-tuning workbench"
 BANNER_SECONDS = 1.0
 USER = "workbench"
+# Whatever a model or a file brings, a picture in Markdown say, the browser asks nobody but this server.
+ONLY_FROM_HERE = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'self\' data: blob: '
+    "'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'\">"
+)
 UPLOADS_KEPT = (3600, 86400)  # seconds: how often gradio's copies of uploads are cleared, how old
 
 
@@ -48,6 +54,8 @@ def build_app(services: Services) -> gr.Blocks:
                 build_train_tab(services, page, configure)
             with gr.Tab("4. Playground", id="playground", render_children=True) as playground:
                 build_playground_tab(services, page, playground)
+            with gr.Tab("5. Runs", id="runs", render_children=True) as runs:
+                build_runs_tab(services, runs)
         banner_timer = gr.Timer(BANNER_SECONDS)
 
         def show_banner() -> Any:
@@ -69,6 +77,7 @@ def serve(services: Services, *, open_browser: bool) -> None:
     settings.check_address_is_safe()
     _check_port(settings)
     services.models.fetch_in_background(find_model(STARTER_MODEL))
+    services.look_after_runs()
     shown_host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
     print(f"{TITLE}: http://{shown_host}:{settings.port}  (Ctrl-C ends it; training goes on)")
     print(f"Your files are in {settings.home_dir}", flush=True)
@@ -88,6 +97,7 @@ def serve(services: Services, *, open_browser: bool) -> None:
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
+            head=ONLY_FROM_HERE,
             theme=gr.themes.Default(
                 primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["monospace"]
             ).set(  # the default grey of help texts is too pale to read

@@ -65,12 +65,14 @@ class ConfigureTab:
         settings: Their components, in the same order.
         components: Those of the data, then those of the settings.
         reading: A ``gr.State`` with the ``Reading`` of the last plan, or ``None`` when there is no plan.
+        preset: What the person started from.
     """
 
     names: list[str]
     settings: list[Any]
     components: list[Any]
     reading: gr.State
+    preset: gr.Dropdown
 
     def read(self, services: Services, values: Sequence[Any]) -> tuple[Plan, DataChoice]:
         """Work out the plan for what the components say.
@@ -138,7 +140,7 @@ def build_configure_tab(
 
     names = ["model", "method", *fields]
     settings = [model, method, *fields.values()]
-    tab = ConfigureTab(names, settings, [*data, *settings], gr.State())
+    tab = ConfigureTab(names, settings, [*data, *settings], gr.State(), preset)
     automatic = automatic_fields(list(fields))
     general = fields["general_data"]
 

@@ -1,4 +1,4 @@
-"""Playground tab: ask the tuned model and, beside it, the model it started from."""
+"""Playground tab: ask a run's models the same thing and read the answers side by side."""
 
 from __future__ import annotations
 
@@ -8,35 +8,59 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.chat import ModelName
-from workbench.data.formats import Message
+from workbench.chat import IDLE_SECONDS, SCALABLE
 from workbench.errors import WorkbenchError
-from workbench.services import Services
+from workbench.services import ExampleQuestion, Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
-from workbench.ui.views import chat_text, run_label
+from workbench.ui.playground_program import build_program_panel
+from workbench.ui.playground_settings import build_answer_settings
+from workbench.ui.playground_talk import (
+    NOTHING,
+    Side,
+    Talk,
+    answers,
+    model_choices,
+    model_label,
+    shown,
+)
+from workbench.ui.playground_tools import build_tools
+from workbench.ui.views import plain, run_label
 
-GENERAL_QUESTION = "What is the capital of France?"
-SUGGESTIONS = 4
-
-History = list[Message]
+GENERAL = ExampleQuestion("", "What is the capital of France?", "", False)
+SUGGESTIONS = 5
+LOOK_SECONDS = 5.0
+Examples = tuple[ExampleQuestion, ...]
+HELP = (
+    "Both models get the same question and settings. After "
+    f"{IDLE_SECONDS / 60:.0f} minutes without a question they leave the memory; the next one loads them again."
+)
 
 
 def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None:
     """Lay the tab out and wire it."""
-    run_choice = gr.Dropdown(
-        finished_runs(services),
-        label="Tuned model",
-        info="Every run that has saved a model.",
-        elem_id="playground-run",
-    )
+    with gr.Row(equal_height=True):
+        run_choice = gr.Dropdown(
+            finished_runs(services),
+            label="Run",
+            info="Every run that has saved a model.",
+            scale=2,
+            elem_id="playground-run",
+        )
+        left_choice = gr.Dropdown(
+            label="Left", info="Who answers here.", min_width=160, elem_id="playground-left"
+        )
+        right_choice = gr.Dropdown(
+            label="Right", info="Who answers here.", min_width=160, elem_id="playground-right"
+        )
     with gr.Row():
-        tuned = _chatbot("Tuned model", "playground-tuned")
-        base = _chatbot("Before training", "playground-base")
+        left = _chatbot("playground-tuned")
+        right = _chatbot("playground-base")
+    expected = gr.Markdown(visible=False, elem_id="playground-expected")
     note = gr.Markdown(elem_id="playground-note", elem_classes="wb-help")
     with gr.Row(equal_height=True):
         question = gr.Textbox(
             show_label=False,
-            placeholder="Ask both models something, then press Enter",
+            placeholder="Ask something, then press Enter",
             max_lines=6,
             scale=6,
             elem_id="playground-question",
@@ -47,72 +71,97 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         stop = gr.Button("Stop", scale=1, min_width=90, elem_id="playground-stop")
         clear = gr.Button("Clear", scale=1, min_width=90, elem_id="playground-clear")
     suggestions = gr.Dataset(
-        components=[question], samples=[[GENERAL_QUESTION]], label="Try one of these", type="values"
+        components=["textbox", "textbox"],
+        headers=["Question", "What your data answers"],
+        samples=[[GENERAL.question, ""]],
+        label="Try one of these",
+        type="index",
+        elem_id="playground-examples",
     )
-    with gr.Accordion("Answer settings", open=False), gr.Row():
-        temperature = gr.Slider(
-            0,
-            1.5,
-            value=0,
-            step=0.1,
-            label="Temperature",
-            info="0 always gives the likeliest answer; higher varies more.",
-        )
-        max_tokens = gr.Slider(
-            16,
-            1024,
-            value=200,
-            step=8,
-            label="Longest answer (tokens)",
-            info="About 4 letters each.",
-        )
+    gr.Markdown(HELP, elem_classes="wb-help")
+    talk = gr.State(Talk())
+    examples = gr.State((GENERAL,))
+    of_run, of_models = gr.State(None), gr.State(None)  # what the examples, and the talk, are of
+    was_loaded = gr.State("")
+    with gr.Accordion("Advanced", open=False, elem_id="playground-advanced"):
+        settings = build_answer_settings()
+        build_tools(services, run_choice, left_choice, right_choice, question, talk, settings, note)
+    build_program_panel(run_choice)
 
     @user_errors
+    def ask(text: str, **asked: Any) -> Iterator[Any]:
+        yield from answer(text, asked["said"].turns, **asked)
+
+    @user_errors
+    def again(event: gr.RetryData, **asked: Any) -> Iterator[Any]:
+        turn = _turn(event.index, asked["said"])
+        yield from answer(asked["said"].question(turn), turn, **asked)
+
+    @user_errors
+    def edit(event: gr.EditData, **asked: Any) -> Iterator[Any]:
+        yield from answer(_text(event.value), _turn(event.index, asked["said"]), **asked)
+
     def answer(
-        run_id: str | None,
         text: str,
-        tuned_history: History,
-        base_history: History,
-        heat: float,
-        longest: int,
+        turn: int,
+        run_id: str | None,
+        said: Talk,
+        left: str,
+        right: str,
+        known: Examples,
+        **values: Any,
     ) -> Iterator[Any]:
-        if not run_id:
-            raise WorkbenchError(
-                "There is no tuned model yet.", "Train one in the Train tab first."
-            )
+        """Let both sides answer a question, after what was said before ``turn``."""
+        sides = _sides(run_id, left, right)
         if not text.strip():
             raise WorkbenchError("The question is empty.", "Write something to ask.")
-        histories: dict[ModelName, History] = {
-            "tuned": _with_question(tuned_history, text),
-            "base": _with_question(base_history, text),
-        }
-        loaded = services.chat.run_id == run_id
-        words = "" if loaded else "Loading both models, about 10 seconds…"
-        yield _shown(histories["tuned"]), _shown(histories["base"]), "", words
-        services.open_chat(services.runs.get(run_id))
-        which: ModelName
-        for which in ("tuned", "base"):
-            words = (
-                "The tuned model answers…"
-                if which == "tuned"
-                else "The model before training answers…"
-            )
-            for shown in _stream(services, which, histories[which], heat, longest):
-                histories[which] = shown
-                yield _shown(histories["tuned"]), _shown(histories["base"]), "", words
-        yield _shown(histories["tuned"]), _shown(histories["base"]), "", ""
+        run = services.runs.get(run_id or "")
+        begun = said.before(turn).with_question(text, sides)
+        hint = _expected(text, known)
+        loading = "" if services.chat.run_id == run.id else "Loading the models, about 10 seconds…"
+        yield [begun, shown(begun.left), shown(begun.right), "", loading, hint]
+        services.open_chat(run)
+        for now, words in answers(services.chat, begun, sides, values):
+            yield [now, shown(now.left), shown(now.right), "", words, hint]
 
-    def describe(run_id: str | None) -> list[Any]:
-        """Name the columns after the models, and offer questions from the run's own data."""
-        if not run_id:
-            return [gr.skip()] * 3
+    def describe(run_id: str | None, last_id: str | None) -> list[Any]:
+        """Show what a run lets one ask, and questions from its own data."""
+        if not run_id or run_id == last_id:  # a busy page also says "changed" of the same run
+            return [gr.skip()] * 6
         run = services.runs.get(run_id)
-        questions = [GENERAL_QUESTION, *services.example_questions(run, SUGGESTIONS)]
+        choices = model_choices(run)
+        found = (*services.example_questions(run, SUGGESTIONS), GENERAL)
         return [
-            gr.Chatbot([], label=f"Tuned: {run.name}"),
-            gr.Chatbot([], label=f"Before training: {run.config.model}"),
-            gr.Dataset(samples=[[text] for text in questions]),
+            gr.Dropdown(choices, value="tuned"),
+            gr.Dropdown([*choices, ("Nothing", NOTHING)], value="base"),
+            gr.Dataset(
+                samples=[[example.question, example.expected] for example in found],
+                label=_suggestions_label(found),
+            ),
+            found,
+            gr.Slider(value=1, visible=run.config.method in SCALABLE),
+            run_id,
         ]
+
+    def begin(run_id: str | None, left_model: str, right_model: str, last: Any) -> list[Any]:
+        """Empty both sides and name them after who answers."""
+        now = (run_id, left_model, right_model)
+        if now == last:
+            return [gr.skip()] * 7
+        return [
+            Talk(),
+            gr.Chatbot([], label=model_label(left_model or "tuned")),
+            gr.Chatbot(
+                [], label=model_label(right_model or "base"), visible=right_model != NOTHING
+            ),
+            gr.skip(),
+            "",
+            gr.Markdown(visible=False),
+            now,
+        ]
+
+    def empty() -> list[Any]:
+        return [Talk(), [], [], "", "", gr.Markdown(visible=False)]
 
     def reopen(chosen: str | None) -> Any:
         """List the runs that have a model now; keep the choice, else take the newest."""
@@ -120,74 +169,97 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         ids = [run_id for _, run_id in choices]
         return gr.Dropdown(choices, value=chosen if chosen in ids else next(iter(ids), None))
 
-    inputs = [run_choice, question, tuned, base, temperature, max_tokens]
-    outputs = [tuned, base, question, note]
-    asked = [
-        trigger(
-            answer,
-            inputs,
-            outputs,
-            concurrency_limit=1,
-            concurrency_id="chat",
-            **PRIVATE,
-        )
-        for trigger in (send.click, question.submit)
+    def suggest(index: int, known: Examples) -> list[Any]:
+        return [known[index].question, known[index].system]
+
+    def look(was_loaded: str) -> list[Any]:
+        """Say it when the models have left the memory."""
+        loaded = services.chat.run_id
+        if loaded == was_loaded:
+            return [gr.skip(), gr.skip()]
+        if loaded:
+            return [loaded, gr.skip()]
+        return ["", f"{services.chat.why_gone} The next question loads them again."]
+
+    outputs = [talk, left, right, question, note, expected]
+    asked = {"run_id": run_choice, "said": talk, "left": left_choice, "right": right_choice}
+    options = {
+        "outputs": outputs,
+        "inputs_kwargs": asked | {"known": examples} | settings,
+        "concurrency_limit": 1,
+        "concurrency_id": "chat",
+        **PRIVATE,
+    }
+    answering = [
+        *(trigger(ask, question, **options) for trigger in (send.click, question.submit)),
+        *(trigger(again, None, **options) for trigger in (left.retry, right.retry)),
+        *(trigger(edit, None, **options) for trigger in (left.edit, right.edit)),
     ]
-    stop.click(lambda: "", None, note, cancels=asked, **QUIET)
-    clear.click(lambda: ([], [], ""), None, [tuned, base, note], cancels=asked, **QUIET)
-    described = [tuned, base, suggestions]
-    gr.on([page.load, run_choice.change], describe, run_choice, described, **FOLLOW)
-    suggestions.click(lambda sample: sample[0], suggestions, question, **QUIET)
+    stop.click(lambda: "", None, note, cancels=answering, **QUIET)
+    clear.click(empty, None, outputs, cancels=answering, **QUIET)
+
+    chosen = [run_choice, left_choice, right_choice, of_models]
+    described = [left_choice, right_choice, suggestions, examples, settings["strength"], of_run]
+    begun = [*outputs, of_models]
+    gr.on([page.load, run_choice.change], describe, [run_choice, of_run], described, **FOLLOW).then(
+        begin, chosen, begun, **FOLLOW
+    )
+    picked = [run_choice.input, left_choice.input, right_choice.input]
+    gr.on(picked, begin, chosen, begun, cancels=answering, **FOLLOW)
+    suggestions.click(suggest, [suggestions, examples], [question, settings["system"]], **QUIET)
     tab.select(reopen, run_choice, run_choice, **QUIET)
+    gr.Timer(LOOK_SECONDS).tick(look, was_loaded, [was_loaded, note], **QUIET)
 
 
 def finished_runs(services: Services) -> list[tuple[str, str]]:
     """Return label and id of every run that saved a model, the newest first."""
-    runs = [services.runs.get(run_id) for run_id in services.runs.ids()]
-    return [(run_label(run), run.id) for run in runs if run.model_dir.is_dir()]
+    return [(run_label(run), run.id) for run in services.runs.all() if run.model_dir.is_dir()]
 
 
-def _chatbot(label: str, element_id: str) -> gr.Chatbot:
+def _chatbot(element_id: str) -> gr.Chatbot:
     return gr.Chatbot(
-        label=label,
-        height=360,
-        render_markdown=False,
+        height=380,
         allow_tags=False,
+        latex_delimiters=[],  # a price in dollars is no formula
         buttons=["copy"],
+        editable="user",
+        feedback_options=None,
         placeholder="The answer appears here.",
         elem_id=element_id,
     )
 
 
-def _with_question(history: History, text: str) -> History:
-    messages: History = [{"role": m["role"], "content": _text(m["content"])} for m in history or []]
-    return [*messages, {"role": "user", "content": text}]
+def _sides(run_id: str | None, left: str, right: str) -> dict[Side, str]:
+    """Return who answers where.
+
+    Raises:
+        WorkbenchError: There is no run.
+    """
+    if not run_id:
+        raise WorkbenchError("There is no tuned model yet.", "Train one in the Train tab first.")
+    sides: dict[Side, str] = {"left": left or "tuned"}
+    return sides if right == NOTHING else sides | {"right": right}
 
 
-def _shown(history: History) -> History:
-    return [{"role": m["role"], "content": chat_text(m["content"])} for m in history]
+def _turn(index: Any, said: Talk) -> int:
+    """Return which question a message of the page belongs to; the last one if it is gone."""
+    return min(int(index) // 2, said.turns - 1)
+
+
+def _expected(text: str, known: Examples) -> Any:
+    for example in known:
+        if example.expected and example.question == text:
+            return gr.Markdown(f"**In your data:** {plain(example.expected)}", visible=True)
+    return gr.Markdown(visible=False)
+
+
+def _suggestions_label(found: Examples) -> str:
+    if any(example.is_held_back for example in found):
+        return "Try one of these, from rows of your data that were held back: the model has not learned them"
+    return "Try one of these"
 
 
 def _text(content: Any) -> str:
-    """Undo ``chat_text``; gradio hands a message over as a list of blocks."""
+    """Undo what ``safe_markdown`` did to a question; gradio may hand a message over as a list of blocks."""
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return unescape("".join(block["text"] for block in blocks if block.get("type") == "text"))
-
-
-def _stream(
-    services: Services, which: ModelName, history: History, heat: float, longest: int
-) -> Iterator[History]:
-    answer = ""
-    pieces = services.chat.stream(
-        which,
-        history,
-        temperature=heat,
-        max_tokens=int(longest),
-        top_p=0.95 if heat else 1.0,
-        seed=0,
-    )
-    for piece in pieces:
-        answer += piece
-        yield [*history, {"role": "assistant", "content": answer}]
-    if not answer.strip():
-        yield [*history, {"role": "assistant", "content": "(The model gave an empty answer.)"}]

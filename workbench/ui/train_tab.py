@@ -8,15 +8,26 @@ import gradio as gr
 
 from workbench.errors import WorkbenchError
 from workbench.remedies import find_shortage
+from workbench.runs.reading import read_loss
+from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
 from workbench.services import Services
-from workbench.ui.charts import loss_figure
+from workbench.ui.chart_panel import build_chart_panel
 from workbench.ui.configure_tab import ConfigureTab
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
-from workbench.ui.views import plain, plan_sentence, run_label, run_status
+from workbench.ui.run_actions import build_run_actions, chosen_run, run_choices
+from workbench.ui.views import (
+    line_words,
+    plain,
+    plan_sentence,
+    reading_words,
+    run_status,
+    samples_table,
+)
 
 POLL_SECONDS = 1.0
 LOG_CHARACTERS = 8_000
+START, WAIT = "Start training", "Put in line: start when the present run has ended"
 
 
 def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab) -> None:
@@ -30,51 +41,38 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
             scale=3,
             elem_id="train-name",
         )
-        run_choice = gr.Dropdown(
-            run_choices(services), label="Run shown below", scale=4, elem_id="train-run"
-        )
+        start = gr.Button(START, variant="primary", scale=4, elem_id="train-start")
     promise = gr.Markdown(elem_id="train-plan")
-    with gr.Row():
-        start = gr.Button("Start training", variant="primary", scale=3, elem_id="train-start")
-        stop = gr.Button(
-            "Stop and keep what was learned", scale=2, interactive=False, elem_id="train-stop"
-        )
-        kill = gr.Button(
-            "Stop now, discard", variant="stop", scale=1, visible=False, elem_id="train-kill"
-        )
     force = gr.Checkbox(
         label="Start anyway, although memory or disk are short",
         visible=False,
         elem_id="train-force",
     )
+    run_choice = gr.Dropdown(run_choices(services), label="Run shown below", elem_id="train-run")
+    line = gr.HTML(visible=False, elem_id="train-line")
     status = gr.HTML(run_status(None, None), elem_id="train-status")
-    chart = gr.Plot(show_label=False, visible=False, elem_id="train-chart")
+    reading = gr.HTML(visible=False, elem_id="train-reading")
+    actions = build_run_actions(services, run_choice)
+    chart = build_chart_panel(services, run_choice)
+    with gr.Accordion(
+        "Watch it learn: the same questions, asked again and again", visible=False
+    ) as watch_panel:
+        samples = gr.HTML(elem_id="train-samples")
     with gr.Accordion("Technical log", open=False):
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="train-log")
     timer = gr.Timer(POLL_SECONDS)
-    drawn = gr.State("")  # what the chart shows: run and number of points
+    shown = gr.State("")  # the run and how far it was, of which samples and log are on the page
 
     @user_errors
-    def start_run(run_name: str, forced: bool, *values: Any) -> Any:
+    def start_run(run_name: str, forced: bool, preset: str, *values: Any) -> Any:
         plan, data = configure.read(services, values)
-        services.chat.close()  # its memory is needed now
-        services.tokenizer.close()
-        run = services.start(plan, data, run_name or "", force=forced)
-        return gr.Dropdown(run_choices(services), value=run.id)
+        parent = services.starting_points.run(preset)
+        run = services.start(plan, data, run_name or "", force=forced, parent=parent)
+        return chosen_run(services, run)
 
     def reopen() -> Any:
         """Show the run that trains, else the newest."""
         return gr.Dropdown(run_choices(services), value=newest_run_id(services))
-
-    @user_errors
-    def stop_run(run_id: str | None) -> None:
-        if run_id:
-            services.supervisor.request_stop(services.runs.get(run_id))
-
-    @user_errors
-    def kill_run(run_id: str | None) -> None:
-        if run_id:
-            services.supervisor.kill(services.runs.get(run_id))
 
     def promise_plan(*values: Any) -> list[Any]:
         try:
@@ -86,41 +84,49 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         return [f"{plan_sentence(plan)} {words}", gr.Checkbox(visible=shortage is not None)]
 
     @user_errors
-    def refresh(run_id: str | None, already_drawn: str) -> list[Any]:
+    def refresh(
+        run_id: str | None, already_shown: str, already_drawn: str, *chosen: Any
+    ) -> list[Any]:
         run = _existing_run(services, run_id)
-        if run is None:
-            return [run_status(None, None), gr.skip(), *_buttons(None), gr.skip(), already_drawn]
-        snapshot = services.supervisor.snapshot(run)
-        to_draw = f"{run.id} {len(snapshot.steps)} {len(snapshot.evaluations)} {snapshot.state}"
-        if to_draw == already_drawn:
-            figure = gr.skip()
-        else:
-            has_points = bool(snapshot.steps or snapshot.evaluations)
-            figure = gr.Plot(loss_figure(snapshot) if has_points else None, visible=has_points)
-        shown_log = gr.skip() if to_draw == already_drawn else _log_tail(run)
-        return [run_status(run, snapshot), figure, *_buttons(snapshot), shown_log, to_draw]
+        snapshot = services.supervisor.snapshot(run) if run else None
+        waiting = services.supervisor.line()
+        busy = bool(waiting) or services.supervisor.active_run() is not None
+        return [
+            gr.update(value=WAIT if busy else START),
+            _shown_if(line_words(waiting)),
+            run_status(run, snapshot),
+            _shown_if(reading_words(_read(snapshot))),
+            *actions.show(run, snapshot),
+            *_words_of(run, snapshot, already_shown),
+            *chart.draw(run.id if run else "", snapshot, already_drawn, *chosen),
+        ]
 
-    view = [status, chart, start, stop, kill, log, drawn]
+    view = [
+        start,
+        line,
+        status,
+        reading,
+        *actions.outputs,
+        watch_panel,
+        samples,
+        log,
+        shown,
+        *chart.outputs,
+    ]
     start.click(
         start_run,
-        [name, force, *configure.components],
+        [name, force, configure.preset, *configure.components],
         run_choice,
         concurrency_limit=1,
         **PRIVATE,
     )
-    stop.click(stop_run, run_choice, None, **PRIVATE)
-    kill.click(kill_run, run_choice, None, **PRIVATE)
-    timer.tick(refresh, [run_choice, drawn], view, **FOLLOW)
-    run_choice.change(refresh, [run_choice, drawn], view, **FOLLOW)
+    looked_at = [run_choice, shown, *chart.inputs]
+    timer.tick(refresh, looked_at, view, **FOLLOW)
+    for chooser in (run_choice, *chart.components):
+        chooser.change(refresh, looked_at, view, **FOLLOW)
     changes = [page.load, *(component.change for component in configure.components)]
     gr.on(changes, promise_plan, configure.components, [promise, force], **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
-
-
-def run_choices(services: Services) -> list[tuple[str, str]]:
-    """Return label and id of every run, the newest first."""
-    runs = [services.runs.get(run_id) for run_id in services.runs.ids()]
-    return [(run_label(run), run.id) for run in runs]
 
 
 def newest_run_id(services: Services) -> str | None:
@@ -131,17 +137,37 @@ def newest_run_id(services: Services) -> str | None:
 
 
 def _existing_run(services: Services, run_id: str | None) -> Run | None:
-    return services.runs.get(run_id) if run_id in services.runs.ids() else None
+    try:
+        return services.runs.get(run_id) if run_id else None
+    except WorkbenchError:  # deleted meanwhile
+        return None
 
 
-def _buttons(snapshot: Any) -> list[Any]:
-    """Return Start, Stop and Stop-now as they can be used now."""
-    active = bool(snapshot and snapshot.is_active)
-    stopping = bool(snapshot and snapshot.state == "stopping")
+def _read(snapshot: RunSnapshot | None) -> Any:
+    if snapshot is None:
+        return None
+    reading = read_loss(snapshot.steps, snapshot.evaluations, snapshot.total_steps)
+    advises_to_wait = reading is not None and reading.kind == "too few steps"
+    return None if advises_to_wait and not snapshot.is_active else reading
+
+
+def _shown_if(text: str) -> Any:
+    """Return the update of a component that takes no room while it has nothing to say."""
+    return gr.HTML(text, visible=bool(text))
+
+
+def _words_of(run: Run | None, snapshot: RunSnapshot | None, already_shown: str) -> list[Any]:
+    """Return samples and log, and what they are of; nothing where they are on the page already."""
+    if run is None or snapshot is None:
+        return [gr.update(visible=False), "", "", ""]
+    now = f"{run.id} {snapshot.step} {len(snapshot.samples)} {snapshot.state} {snapshot.phase}"
+    if now == already_shown:
+        return [gr.skip(), gr.skip(), gr.skip(), already_shown]
     return [
-        gr.update(interactive=not active),
-        gr.update(interactive=active and not stopping),
-        gr.update(visible=stopping),
+        gr.update(visible=bool(snapshot.samples)),
+        samples_table(snapshot.samples),
+        _log_tail(run),
+        now,
     ]
 
 

@@ -13,12 +13,14 @@ from workbench.config import TrainingConfig, field_extra
 from workbench.data.formats import Message
 from workbench.downloads import FetchProgress
 from workbench.plan import Plan
+from workbench.runs.events import SampleEvent
+from workbench.runs.reading import Reading
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
 from workbench.words import describe_bytes, describe_clock, describe_duration
 
 STATE_WORDS = {
-    "queued": "Not started",
+    "queued": "Waiting in line",
     "starting": "Starting",
     "running": "Training",
     "stopping": "Stopping",
@@ -34,7 +36,9 @@ PHASE_WORDS = {
     "loading": "Loading the model",
     "training": "Training",
     "saving": "Saving the tuned model",
+    "leaving": "Giving the memory back",
 }
+SAMPLES_SHOWN = 12  # of each question; the first, the last, and some between
 
 
 def plain(text: str) -> str:
@@ -165,6 +169,61 @@ def run_status(run: Run | None, snapshot: RunSnapshot | None) -> str:
     )
 
 
+def line_words(waiting: Sequence[Run]) -> str:
+    """Say which runs wait, as HTML; empty when none does."""
+    if not waiting:
+        return ""
+    names = "".join(f"<li>{escape(run.name)}</li>" for run in waiting)
+    return f'<div class="wb-banner">Waiting in line, the next one first:<ol>{names}</ol></div>'
+
+
+def reading_words(reading: Reading | None) -> str:
+    """Say what the loss means, as HTML."""
+    if reading is None:
+        return ""
+    return (
+        f'<div class="wb-reading" data-kind="{escape(reading.kind)}"><b>{escape(reading.sentence)}</b> '
+        f"{escape(reading.suggestion)}</div>"
+    )
+
+
+def samples_table(samples: Sequence[SampleEvent]) -> str:
+    """Draw what each question was answered, step by step, as HTML."""
+    return "".join(
+        f'<div class="wb-sample"><h4>{escape(question)}</h4>{_expected_words(events[0])}<table>'
+        + "".join(
+            f"<tr><th>{_step_words(event.step)}</th><td>{escape(event.answer) or '<i>nothing</i>'}</td></tr>"
+            for event in _spread(events)
+        )
+        + "</table></div>"
+        for question, events in _by_question(samples).items()
+    )
+
+
+def _by_question(samples: Sequence[SampleEvent]) -> dict[str, list[SampleEvent]]:
+    found: dict[str, list[SampleEvent]] = {}
+    for event in samples:
+        found.setdefault(event.question, []).append(event)
+    return found
+
+
+def _expected_words(event: SampleEvent) -> str:
+    return (
+        f'<p class="wb-help">In your data: {escape(event.expected)}</p>' if event.expected else ""
+    )
+
+
+def _step_words(step: int) -> str:
+    return f"Step {step:,}" if step else "Before"
+
+
+def _spread(events: Sequence[SampleEvent]) -> list[SampleEvent]:
+    """Return some of the events, evenly spread, the first and the last among them."""
+    count = min(len(events), SAMPLES_SHOWN)
+    last = len(events) - 1
+    return [events[round(place * last / max(1, count - 1))] for place in range(count)]
+
+
 def fetch_banner(label: str, progress: FetchProgress | None, is_here: bool) -> str:
     """Say how far the download of a model is, as HTML; empty when there is nothing to say."""
     if is_here or progress is None or progress.state == "done":
@@ -198,10 +257,13 @@ def run_label(run: Run) -> str:
 
 
 def _headline(snapshot: RunSnapshot) -> str:
-    if snapshot.state in ("running", "starting"):
+    if snapshot.state == "running" or snapshot.phase == "leaving":
         return PHASE_WORDS[snapshot.phase]
+    if snapshot.state == "starting":
+        return PHASE_WORDS["starting"]
     if snapshot.state == "stopping":
-        return "Stopping after this step, then saving"
+        saving = snapshot.phase == "saving"
+        return "Saving what it learned" if saving else "Stopping after this step, then saving"
     return STATE_WORDS[snapshot.state]
 
 

@@ -1,7 +1,10 @@
-"""LLaMA-Factory as its web page configures a run: batch 2, eight batches to a step, bf16, checkpointing."""
+"""LLaMA-Factory as its web page configures a run: batch 2, eight batches to a step, checkpointing, bf16 (unless
+all compute in fp32)."""
 
+import torch
 from datasets import Dataset
 from job import Record, arguments, read_job
+from llamafactory.model import patcher
 from llamafactory.train.sft import workflow
 from llamafactory.train.tuner import run_exp
 
@@ -13,6 +16,8 @@ examples = Dataset.from_list(
 workflow.get_dataset = lambda *args, **kwargs: {
     "train_dataset": examples
 }  # the same ids and labels
+# Without bf16, the frozen weights are fp32 too; on a graphics card they would be bf16 all the same.
+patcher.infer_optim_dtype = lambda **kwargs: torch.float32
 run_exp(
     {
         "stage": "sft",
@@ -27,7 +32,7 @@ run_exp(
         "cutoff_len": 2048,
         **arguments(job),
         "disable_shuffling": True,
-        "bf16": True,
+        "bf16": job["bf16"],
     },
     callbacks=[record],
 )

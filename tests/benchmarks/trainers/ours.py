@@ -25,6 +25,7 @@ config = build_config(
         "learning_rate": job["rate"],
         "batch_size": job["examples_per_step"],
         "micro_batch_tokens": TOKENS_AT_ONCE,
+        "precision": "auto" if job["bf16"] else "fp32",
     }
 )
 compute = choose_compute(config.precision)

@@ -1,4 +1,4 @@
-"""TRL's ``SFTTrainer`` with its defaults."""
+"""TRL's ``SFTTrainer`` with its defaults: bf16 (unless all compute in fp32), checkpointing."""
 
 from datasets import Dataset
 from job import InOrder, Record, arguments, lora, read_job
@@ -17,6 +17,7 @@ trainer = OrderedTrainer(
     model=job["model"],
     args=SFTConfig(
         **arguments(job),
+        bf16=job["bf16"],
         disable_tqdm=True,
         dataset_kwargs={"skip_prepare_dataset": True},
     ),

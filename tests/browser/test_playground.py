@@ -1,0 +1,186 @@
+"""The playground in a real browser: compare, repeat, edit, look inside, and come back from a crash."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import psutil
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import open_page, serve
+from workbench.services import Services
+from workbench.settings import Settings
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+NASTY = (
+    '<img src="http://evil.example/a.png" onerror="boom()"> ![x](http://evil.example/b.png) '
+    "<script>boom()</script> **bold** `a<b>c`"
+)
+
+
+@pytest.fixture(scope="module")
+def playground_server(tmp_path_factory, tiny_model_dir):
+    """A server whose workspace has one run with a checkpoint before its end."""
+    home = tmp_path_factory.mktemp("playground")
+    server = serve(home, tiny_model_dir)
+    data = home / "counting.json"
+    rows = [
+        {"instruction": f"What comes after {n}?", "output": f"{n + 1} comes next."}
+        for n in range(40)
+    ]
+    data.write_text(json.dumps(rows), encoding="utf-8")
+    services = Services.for_workspace(Settings(home_dir=home))
+    values = {"model": "tests/tiny", "max_steps": 60, "learning_rate": 1e-2, "save_steps": 20}
+    values |= {"checkpoints_kept": 3, "keep_general": False}
+    config = services.configure(None, values)
+    chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
+    run = services.start(services.plan(config, chosen), chosen, "counting")
+    assert services.supervisor.wait(run, 150)
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def playground(browser, playground_server):
+    page = open_page(browser, playground_server)
+    page.get_by_role("tab", name="4. Playground").click()
+    expect(page.locator("#playground-run input")).to_have_value(re.compile("counting"))
+    expect(page.locator("#playground-examples")).to_contain_text("comes next.")
+    yield page
+    page.close()
+
+
+def ask(page, text):
+    box = page.locator("#playground-question textarea")
+    box.fill(text)
+    box.press("Enter")
+    settle(page)
+
+
+def settle(page):
+    expect(page.locator("#playground-question textarea")).to_have_value("", timeout=60_000)
+    expect(page.locator("#playground-note")).not_to_contain_text("…", timeout=60_000)
+
+
+def choose(page, selector, text):
+    page.locator(f"{selector} input").click()
+    page.get_by_role("option").filter(has_text=text).first.click()
+
+
+def said(page, side, who="bot"):
+    return page.locator(f"#playground-{side} .{who}.message")
+
+
+def test_ask_compare_repeat_edit_and_look_inside(playground, screenshot):
+    page = playground
+    page.locator("#playground-examples").get_by_text("What comes after").first.click()
+    question = page.locator("#playground-question textarea").input_value()
+    assert question.startswith("What comes after")
+    ask(page, question)
+    expect(said(page, "tuned")).to_contain_text("comes next")
+    expect(said(page, "base")).to_have_count(1)
+    number = int(re.search(r"\d+", question)[0])
+    expect(page.locator("#playground-expected")).to_contain_text(f"{number + 1} comes next")
+    screenshot(page, "4-playground-asked")
+
+    first = said(page, "base").inner_text()
+    page.locator("#playground-tuned").get_by_role("button", name="Retry").click()
+    settle(page)
+    expect(said(page, "base")).to_have_count(1)
+    assert said(page, "base").inner_text() == first  # nothing varies without a temperature
+
+    page.locator("#playground-tuned").get_by_role("button", name="Edit").first.click()
+    page.locator("#playground-tuned textarea").fill("What comes after 30?")
+    page.locator("#playground-tuned").get_by_role("button", name="Submit").click()
+    expect(said(page, "base", "user")).to_contain_text("What comes after 30?")
+    settle(page)
+    expect(said(page, "tuned")).to_have_count(1)
+
+    ask(page, "And then?")
+    expect(said(page, "tuned")).to_have_count(2)
+    page.get_by_text("Advanced", exact=True).last.click()
+    page.locator("#playground-show-prompt").click()
+    prompt = page.locator("#playground-prompt textarea")
+    expect(prompt).to_have_value(re.compile(r"<\|im_start\|>user\nAnd then\?<\|im_end\|>"))
+    assert prompt.input_value().startswith("<|im_start|>user\nWhat comes after 30?")
+    screenshot(page, "4-playground-advanced")
+    with page.expect_download() as download:
+        page.locator("#playground-save").click()
+    saved = json.loads(download.value.path().read_text())
+    assert [side["model"] for side in saved["conversations"]] == ["tuned", "base"]
+    assert len(saved["conversations"][0]["messages"]) == 4
+
+    choose(page, "#playground-right", "Checkpoint of step 20")
+    expect(said(page, "tuned")).to_have_count(0)
+    ask(page, "What comes after 3?")
+    expect(page.locator("#playground-base")).to_contain_text("Checkpoint of step 20")
+    expect(said(page, "base")).to_have_count(1)
+    choose(page, "#playground-right", "Nothing")
+    expect(page.locator("#playground-base")).to_be_hidden()
+    ask(page, "What comes after 3?")
+    expect(said(page, "tuned")).to_have_count(1)
+
+
+def test_strength_nothing_answers_as_before_training(playground):
+    page = playground
+    page.get_by_text("Advanced", exact=True).last.click()
+    field = page.locator("#playground-strength input[type=number]")
+    field.fill("0")
+    field.press("Tab")
+    ask(page, "What comes after 3?")
+    expect(said(page, "base")).to_have_count(1)
+    assert said(page, "tuned").inner_text() == said(page, "base").inner_text()
+
+
+def test_few_things_are_to_be_decided(playground):
+    controls = playground.locator("[id^=playground-]:visible").locator(
+        "input:visible, textarea:visible, button:visible:not([aria-label])"
+    )
+    assert controls.count() <= 10
+
+
+def test_what_is_said_is_markdown_but_never_html_and_nobody_else_is_asked(playground):
+    page = playground
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    ask(page, NASTY)
+    shown = said(page, "tuned", "user")
+    expect(shown.locator("strong")).to_have_text("bold")
+    expect(shown.locator("code")).to_have_text("a<b>c")
+    expect(shown).to_contain_text('<img src="http://evil.example/a.png"')
+    assert shown.locator("img, script").count() == 0
+    # Even if HTML slipped through, the page would load nothing from elsewhere.
+    page.evaluate(
+        "document.body.append(Object.assign(new Image(), {src: 'http://evil.example/c'}))"
+    )
+    page.wait_for_timeout(500)
+    assert [url for url in asked if "evil.example" in url] == []
+
+
+def test_the_page_recovers_when_the_chat_process_is_killed(playground, playground_server):
+    page = playground
+    ask(page, "What comes after 3?")
+    expect(said(page, "base")).to_have_count(1)
+    server = psutil.Process(playground_server._process.pid)
+    (child,) = [c for c in server.children() if "workbench.inference" in c.cmdline()]
+    child.kill()
+    expect(page.locator("#playground-note")).to_contain_text("The next question loads them again")
+    ask(page, "What comes after 4?")
+    expect(said(page, "base")).to_have_count(2)
+
+
+def test_two_pages_chat_at_once(browser, playground, playground_server):
+    other = open_page(browser, playground_server)
+    other.get_by_role("tab", name="4. Playground").click()
+    expect(other.locator("#playground-examples")).to_contain_text("comes next.")
+    for page, text in ((playground, "What comes after 3?"), (other, "What comes after 5?")):
+        page.locator("#playground-question textarea").fill(text)
+    for page in (playground, other):
+        page.locator("#playground-question textarea").press("Enter")
+    for page, text in ((playground, "after 3?"), (other, "after 5?")):
+        expect(said(page, "base")).to_have_count(1, timeout=60_000)
+        expect(said(page, "tuned", "user")).to_contain_text(text)
+    other.close()

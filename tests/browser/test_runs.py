@@ -1,0 +1,101 @@
+"""The Runs tab in a real browser, with runs that nobody trained."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.test_walk import fill, open_tab
+from tests.made_runs import make_run
+from workbench.runs.store import RunStore
+from workbench.settings import Settings
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+NASTY = '<img src=x onerror="alert(1)"> *bold*'
+CURVES = """
+() => {
+    const plot = document.querySelector('#runs-chart .js-plotly-plot');
+    return plot && plot.data ? plot.data.map(curve => curve.name) : [];
+}
+"""
+
+
+@pytest.fixture
+def store(own_server):
+    return RunStore(Settings(home_dir=own_server.home_dir))
+
+
+def rows(page):
+    return page.locator("#runs-table tbody tr").filter(visible=True)
+
+
+def click_row(page, name):
+    page.locator("#runs-table tbody").get_by_text(name, exact=True).first.click()
+    expect(page.locator("#runs-name input, #runs-name textarea")).to_have_value(name)
+
+
+def test_an_empty_workspace_says_what_to_do(page):
+    open_tab(page, "5. Runs")
+    expect(page.locator("#runs-note")).to_contain_text("No run yet")
+    expect(page.locator("#runs-table")).to_be_hidden()
+
+
+def test_find_name_compare_and_delete(own_page, store, screenshot):
+    page = own_page
+    make_run(store, "alpha", steps=60)
+    make_run(store, "beta", {"learning_rate": 2e-3}, steps=90, start_loss=1.5)
+    make_run(store, NASTY, {"method": "full"}, steps=60, outcome="failed", validation=())
+    open_tab(page, "5. Runs")
+    expect(page.locator("#runs-note")).to_contain_text("3 runs.")
+    expect(page.locator("#runs-table")).to_contain_text(NASTY)
+    assert page.locator("#runs-table img").count() == 0
+
+    fill(page, "#runs-search", "beta lora")
+    expect(page.locator("#runs-note")).to_contain_text("1 of 3 runs.")
+    click_row(page, "beta")
+    expect(page.locator("#runs-status")).to_contain_text("beta: Finished")
+    fill(page, "#runs-name", "faster")
+    fill(page, "#runs-tags", "keep, rate")
+    fill(page, "#runs-text", "A higher rate.")
+    page.locator("#runs-save").click()
+    expect(page.locator("#runs-status")).to_contain_text("faster: Finished")
+    expect(page.locator("#runs-note")).to_contain_text("None of your 3 runs")
+    fill(page, "#runs-search", "KEEP higher")
+    expect(page.locator("#runs-table")).to_contain_text("keep, rate")
+    page.locator("#runs-add").click()
+
+    fill(page, "#runs-search", "")
+    expect(page.locator("#runs-note")).to_contain_text("3 runs.")
+    page.locator("#runs-table thead").get_by_text("Name", exact=True).last.click()
+    for name in ("faster", "alpha"):  # the table is sorted now; a click still finds its run
+        click_row(page, name)
+    page.locator("#runs-add").click()
+    expect(page.locator("#runs-side-by-side")).to_contain_text("What was set differently")
+    expect(page.locator("#runs-side-by-side")).to_contain_text("0.002")
+    page.wait_for_function(f"({CURVES})().length == 4")
+    names = page.evaluate(CURVES)
+    assert names[0] == "faster: training"
+    screenshot(page, "5-runs")
+
+    page.locator("#runs-delete").click()
+    expect(page.locator("#runs-question")).to_contain_text("Delete “alpha”?")
+    screenshot(page, "5-runs-delete")
+    page.locator("#runs-really").click()
+    expect(page.locator("#runs-note")).to_contain_text("2 runs.")
+    expect(page.locator("#runs-details")).to_be_hidden()
+    expect(page.locator("#runs-side-by-side")).to_be_hidden()
+    assert sorted(run.name for run in store.all()) == sorted([NASTY, "faster"])
+
+
+def test_a_run_that_was_deleted_meanwhile_is_a_sentence(own_page, store):
+    page = own_page
+    run = make_run(store, "gone")
+    make_run(store, "stays")
+    open_tab(page, "5. Runs")
+    expect(page.locator("#runs-note")).to_contain_text("2 runs.")
+    store.delete(run)
+    page.locator("#runs-table tbody").get_by_text("gone", exact=True).first.click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("This run was deleted meanwhile")
+    page.locator("#runs-refresh").click()
+    expect(page.locator("#runs-note")).to_contain_text("1 run.")

@@ -1,0 +1,246 @@
+"""Card, document and report from answers on disk, without any model."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.made_runs import make_run
+from workbench.data.conversations import read_stored_rows
+from workbench.data.split import split_rows
+from workbench.errors import WorkbenchError
+from workbench.evaluation.answers import Answer, GeneralLoss, RowLoss, append_answers
+from workbench.evaluation.card import card_lines
+from workbench.evaluation.process import PROGRESS
+from workbench.evaluation.progress import ProgressWriter
+from workbench.evaluation.report import curve, report_html
+from workbench.evaluation.request import EvaluationRequest, read_request, write_request
+from workbench.evaluation.result import as_json, is_answered, read_evaluation
+from workbench.evaluation.rows import general_rows, select_rows
+from workbench.runs.store import DataPart, DataReference, write_json
+
+HOSTILE = '</td><script>alert("x")</script><img src=x onerror=alert(1)>{{ 7*7 }}'
+
+
+def part_of(services, rows, name="rows.json"):
+    path = services.settings.home_dir / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    info = services.datasets.add(path, name)
+    return DataPart(
+        info.id, info.name, str(services.datasets.path(info.id)), info.sha256, info.row_count
+    )
+
+
+def run_with(services, part, **values):
+    general = services.datasets.info("sample-general-heldout")
+    check = DataPart(general.id, general.name, str(services.datasets.path(general.id)),
+                     general.sha256, general.row_count)  # fmt: skip
+    data = DataReference((part,), None, 0.25, 42, general_check=check)
+    run = make_run(services.runs, name=values.pop("name", "made"), data=data)
+    run.model_dir.mkdir()
+    (run.model_dir / "adapter_model.safetensors").write_bytes(b"weights")
+    return run
+
+
+def say(run, request, name, answers, *, general=2.0, losses=1.0):
+    """Write what a model would have said: ``answers`` by index."""
+    path = request.answer_paths(run)[name]
+    write_request(run, request)
+    asked = general_rows(run)
+    facts = {"answer_tokens": 16, "general": [row.index for row in asked]}
+    write_json(request.directory(run) / "facts.json", facts)
+    ProgressWriter(request.directory(run) / PROGRESS).end("finished")
+    append_answers(path, [Answer(index, text, 3) for index, text in answers.items()])
+    append_answers(path, [RowLoss(index, losses, 1, 2) for index in answers])
+    append_answers(path, [GeneralLoss(row.index, general, 5, 10) for row in asked])
+
+
+@pytest.fixture
+def labelled(services):
+    rows = [{"instruction": f"Is {n} even?", "output": "no" if n % 2 else "yes"} for n in range(40)]
+    return run_with(services, part_of(services, rows))
+
+
+@pytest.fixture
+def answered(labelled):
+    request = EvaluationRequest()
+    rows = select_rows(labelled, request).rows
+    say(labelled, request, "base", {row.index: "Well, yes." for row in rows})
+    say(labelled, request, "tuned", {row.index: row.expected for row in rows}, general=2.4)
+    return labelled, request, rows
+
+
+def test_the_rows_are_exactly_those_held_back(labelled):
+    stored = read_stored_rows(Path(labelled.data.parts[0].path))
+    held_back = split_rows([{"messages": row.messages} for row in stored], 0.25, 42)[1]
+    rows = select_rows(labelled, EvaluationRequest()).rows
+    assert [row.row for row in rows] == [stored[index].row for index in held_back]
+
+
+def test_a_higher_limit_keeps_the_rows_of_a_lower_one(labelled):
+    def few(limit):
+        return {row.index for row in select_rows(labelled, EvaluationRequest(limit=limit)).rows}
+
+    assert len(few(3)) == 3
+    assert few(3) < few(6) < few(100)
+    assert EvaluationRequest(limit=3).directory(labelled) == EvaluationRequest().directory(labelled)
+
+
+def test_changed_data_is_refused(labelled):
+    with Path(labelled.data.parts[0].path).open("a") as file:
+        file.write("\n")
+    with pytest.raises(WorkbenchError, match="gone or was changed"):
+        select_rows(labelled, EvaluationRequest())
+
+
+def test_a_request_is_read_as_it_was_written(labelled, services):
+    part = part_of(services, [{"instruction": "a", "output": "b"}], "other.json")
+    request = EvaluationRequest(data=part, limit=3, checkpoint=None, left_out_rows=2)
+    assert read_request(write_request(labelled, request)) == request
+
+
+def test_what_is_not_there_is_said_in_words(labelled):
+    with pytest.raises(WorkbenchError, match="no checkpoint of step 7"):
+        EvaluationRequest(checkpoint=7).answer_paths(labelled)
+    (labelled.model_dir / "adapter_model.safetensors").unlink()
+    labelled.model_dir.rmdir()
+    with pytest.raises(WorkbenchError, match="no model"):
+        EvaluationRequest().answer_paths(labelled)
+
+
+def test_the_document(answered):
+    run, request, rows = answered
+    assert is_answered(run, request)
+    document = as_json(read_evaluation(run, request))
+    json.dumps(document, allow_nan=False)
+    assert document["task"] == "labels"
+    assert document["complete"] is True
+    assert document["metrics"]["base"]["accuracy"] == 0.0
+    assert document["metrics"]["base"]["accuracy_in_sentence"] == 0.5
+    assert document["metrics"]["base"]["no_label"] == 1.0
+    assert document["metrics"]["tuned"]["accuracy"] == 1.0
+    assert document["intervals"]["tuned"]["accuracy"][0] < 0.8
+    assert document["counts"]["tuned"]["accuracy"] == len(rows) == 10
+    assert document["comparison"]["better"] == 10
+    assert document["forgetting"]["kept"]["value"] == pytest.approx(2.718281828 ** (0.2 - 0.24))
+    row = document["rows"][0]
+    assert (row["base"], row["tuned"], row["expected"]) == (
+        "Well, yes.",
+        rows[0].expected,
+        rows[0].expected,
+    )
+    assert row["base_loss"] == 0.5
+
+
+def test_what_was_learned_besides_is_no_more_than_everything(labelled):
+    request = EvaluationRequest()
+    rows = select_rows(labelled, request).rows
+    for name, general in (("base", 2.0), ("tuned", 1.0)):
+        say(labelled, request, name, {row.index: "yes" for row in rows}, general=general)
+    assert read_evaluation(labelled, request).forgetting.kept.value == 1.0
+
+
+def test_half_of_the_answers_are_shown_as_half(labelled):
+    request = EvaluationRequest()
+    rows = select_rows(labelled, request).rows
+    say(labelled, request, "base", {row.index: "yes" for row in rows})
+    say(labelled, request, "tuned", {row.index: "yes" for row in rows[:4]})
+    assert not is_answered(labelled, request)
+    evaluation = read_evaluation(labelled, request)
+    assert not evaluation.is_complete
+    assert len(evaluation.rows) == 4
+    assert "6 not answered yet" in "\n".join(card_lines(evaluation))
+
+
+def test_a_row_too_long_to_read_is_counted(labelled):
+    request = EvaluationRequest(tuned=False)
+    rows = select_rows(labelled, request).rows
+    say(labelled, request, "base", {row.index: "yes" for row in rows[1:]})
+    path = request.answer_paths(labelled)["base"]
+    append_answers(path, [Answer(rows[0].index, None), RowLoss(rows[0].index, 0.0, 0, 0)])
+    evaluation = read_evaluation(labelled, request)
+    assert (evaluation.too_long, evaluation.is_complete) == (1, True)
+    assert "1 longer than the model can read" in card_lines(evaluation)[0]
+    assert evaluation.forgetting is evaluation.comparison is None
+
+
+def test_a_torn_line_is_asked_again(answered):
+    run, request, rows = answered
+    path = request.answer_paths(run)["tuned"]
+    with path.open("a") as file:
+        file.write('{"kind": "answer", "ind')
+    append_answers(path, [Answer(rows[0].index, "again", 1)])
+    assert read_evaluation(run, request).rows[0].tuned.answer == "again"
+
+
+def test_the_way_to_compare_can_be_changed(answered):
+    run, request, _ = answered
+    assert "chrf" in read_evaluation(run, request, "text").metrics["base"].figures
+
+
+def test_the_card(answered):
+    run, request, _ = answered
+    text = "\n".join(card_lines(read_evaluation(run, request)))
+    assert "10 rows that were held back, compared as few distinct answers." in text
+    assert re.search(r"accuracy +0\.0 % \(0\.0 to 27\.8\) +100\.0 % \(72\.2 to 100\.0\)", text)
+    assert "Better by accuracy: +100.0 points" in text
+    assert "10 rows are few" in text
+    assert "Keeps 96 % of what it knew" in text
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += [name for name, _ in attrs]
+
+
+def test_the_report_escapes_whatever_rows_and_names_say(services):
+    rows = [
+        {"instruction": f"{HOSTILE} {n}", "output": f"{HOSTILE[:30]}{n % 2}"} for n in range(40)
+    ]
+    run = run_with(services, part_of(services, rows), name=HOSTILE[:60])
+    request = EvaluationRequest()
+    asked = select_rows(run, request).rows
+    say(run, request, "base", {row.index: HOSTILE for row in asked})
+    say(run, request, "tuned", {row.index: row.expected for row in asked})
+    page = Page(text := report_html(read_evaluation(run, request)))
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert not [name for name in page.attributes if name.startswith("on") or name == "src"]
+    assert "default-src 'none'" in text
+    assert "&lt;script&gt;" in text
+    assert "{{ 7*7 }}" in text
+    assert "http" not in text.replace("http-equiv", "").replace("sha256", "")
+
+
+def test_the_report_has_everything_on_one_page(answered):
+    run, request, _ = answered
+    text = report_html(read_evaluation(run, request))
+    for words in ("Keeps 96 %", "macro-F1", "What was taken for what, tuned", "<polyline",
+                  run.data.parts[0].sha256, "learning_rate", "Is 1"):  # fmt: skip
+        assert words in text, words
+
+
+def test_a_curve_needs_two_points():
+    assert curve("a", [("line", "red", [(0, 1.0), (5, None)])]) is None
+    drawn = curve("a", [("line", "red", [(0, 1.0), (10, 3.0)])])
+    assert drawn.lines[0].points == "56.0,172.0 630.0,12.0"
+
+
+def test_what_page_and_terminal_use_has_no_torch():
+    names = "metrics, report, result, card, process, rows"
+    modules = ", ".join(f"workbench.evaluation.{name}" for name in names.split(", "))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,64 @@
+"""What is left out of a conversation that is too long; a word is a token here."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.inference.context import fit_conversation, fit_text
+
+SYSTEM = {"role": "system", "content": "be kind"}
+
+
+def conversation(*contents, system=False):
+    roles = ("user", "assistant")
+    turns = [{"role": roles[n % 2], "content": text} for n, text in enumerate(contents)]
+    return [SYSTEM, *turns] if system else turns
+
+
+def to_ids(messages):
+    return [hash(word) for message in messages for word in message["content"].split()]
+
+
+def fit(messages, max_tokens, limit_tokens):
+    kept = []
+
+    def remember(shorter):
+        kept[:] = [message["content"] for message in shorter]
+        return to_ids(shorter)
+
+    prompt = fit_conversation(messages, max_tokens, limit_tokens, remember)
+    assert len(prompt.ids) + prompt.max_tokens <= limit_tokens
+    return kept, prompt
+
+
+def test_what_fits_stays_as_it_is():
+    kept, prompt = fit(conversation("a", "b", "c"), 7, 10)
+    assert (kept, prompt.max_tokens, prompt.note) == (["a", "b", "c"], 7, "")
+
+
+def test_the_oldest_question_goes_with_its_answer_and_it_is_told():
+    kept, prompt = fit(conversation("a", "b", "c", "d", "e"), 7, 10)
+    assert kept == ["c", "d", "e"]
+    assert prompt.note == (
+        "The oldest 2 messages were left out: the model reads 10 tokens at most."
+    )
+
+
+def test_the_system_prompt_stays():
+    kept, _ = fit(conversation("a", "b", "c", system=True), 6, 10)
+    assert kept == ["be kind", "c"]
+
+
+def test_a_long_last_message_gets_a_shorter_answer():
+    kept, prompt = fit(conversation("a", "b", "c " * 8), 7, 10)
+    assert (kept, prompt.max_tokens) == (["c " * 8], 2)
+    assert "room for an answer of 2 tokens" in prompt.note
+
+
+def test_a_last_message_that_is_too_long_is_a_sentence():
+    with pytest.raises(WorkbenchError, match="10 tokens; that is longer than the 10 this model"):
+        fit(conversation("a", "b", "c " * 10), 1, 10)
+    with pytest.raises(WorkbenchError, match="longer than the 10"):
+        fit_text([0] * 10, 1, 10)
+    assert fit_text([0] * 9, 5, 10).max_tokens == 1

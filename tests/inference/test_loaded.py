@@ -1,0 +1,144 @@
+"""Adapters on one base: which is on, how strongly, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+
+import pytest
+import torch
+from peft import (
+    IA3Config,
+    LoraConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from workbench.errors import WorkbenchError
+from workbench.inference.loaded import (
+    MOST_ADAPTERS,
+    MOST_MODELS,
+    LoadedAdapters,
+    LoadedModels,
+    check_strength,
+)
+
+IDS = torch.tensor([[5, 6, 7, 8]])
+NAMES = ["tuned", *(f"step-{step}" for step in range(MOST_ADAPTERS + 2))]
+CONFIGS = {
+    "lora": lambda: LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
+    "rslora": lambda: LoraConfig(r=4, use_rslora=True, task_type="CAUSAL_LM"),
+    "dora": lambda: LoraConfig(r=4, use_dora=True, task_type="CAUSAL_LM"),
+    "ia3": lambda: IA3Config(task_type="CAUSAL_LM"),
+    "prompt": lambda: PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM"),
+    "prefix": lambda: PrefixTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM"),
+}
+
+
+def load(directory):
+    return AutoModelForCausalLM.from_pretrained(directory).eval()
+
+
+def logits(model):
+    with torch.inference_mode():
+        found = model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
+    return found[0, -IDS.shape[1] :]
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def made(request, tiny_model_dir, tmp_path_factory):
+    """A method, the folders of its adapters, and the logits of each as plain PEFT gives them."""
+    root = tmp_path_factory.mktemp(request.param)
+    found = {}
+    for seed, name in enumerate(NAMES):
+        torch.manual_seed(seed)
+        model = get_peft_model(load(tiny_model_dir), CONFIGS[request.param]())
+        for weight in model.parameters():
+            if weight.requires_grad:
+                torch.nn.init.normal_(weight, std=0.3)
+        model.save_pretrained(root / name)
+        found[name] = logits(PeftModel.from_pretrained(load(tiny_model_dir), root / name).eval())
+    return request.param, root, found
+
+
+def half_as_strong(adapter_dir, directory):
+    """Copy an adapter whose second factor is halved, which halves what it adds."""
+    shutil.copytree(adapter_dir, directory)
+    path = directory / "adapter_model.safetensors"
+    weights = {k: v / 2 if "lora_B" in k else v for k, v in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    return directory
+
+
+def adapters(made, tiny_model_dir):
+    _, root, _ = made
+    return LoadedAdapters(load(tiny_model_dir), root / "tuned")
+
+
+def test_every_order_gives_what_was_asked(made, tiny_model_dir):
+    _, root, expected = made
+    base = logits(load(tiny_model_dir))
+    models = adapters(made, tiny_model_dir)
+    for name in itertools.chain(["base"], NAMES, ["base"], reversed(NAMES), ["tuned", "base"]):
+        with models.use(name, root / name, 1.0) as model:
+            found = logits(model)
+        torch.testing.assert_close(found, base if name == "base" else expected[name])
+    assert not torch.allclose(expected["tuned"], expected["step-0"])
+    assert not torch.allclose(expected["tuned"], base)
+
+
+def test_strength_goes_from_the_base_to_the_tuned_model(made, tiny_model_dir, tmp_path):
+    method, root, expected = made
+    models = adapters(made, tiny_model_dir)
+    if method not in ("lora", "rslora"):
+        with pytest.raises(WorkbenchError, match="strength of this method cannot be changed"):
+            check_strength(models, "tuned", 0.5)
+        return
+    check_strength(models, "tuned", 0.5)
+    base = logits(load(tiny_model_dir))
+    half = half_as_strong(root / "tuned", tmp_path / "half")
+    middle = logits(PeftModel.from_pretrained(load(tiny_model_dir), half).eval())
+    for strength, wanted in ((0, base), (1, expected["tuned"]), (0.5, middle), (0, base)):
+        with models.use("tuned", root / "tuned", strength) as model:
+            torch.testing.assert_close(logits(model), wanted)
+    with models.use("tuned", root / "tuned", 1.0) as model:
+        assert torch.equal(logits(model), expected["tuned"])
+
+
+def test_an_answer_that_fails_leaves_nothing_on(made, tiny_model_dir):
+    _, root, expected = made
+    models = adapters(made, tiny_model_dir)
+    for name, strength in (("base", 1.0), ("tuned", 0.5)):
+        with pytest.raises(RuntimeError), models.use(name, root / name, strength):
+            raise RuntimeError
+    with models.use("tuned", root / "tuned", 1.0) as model:
+        torch.testing.assert_close(logits(model), expected["tuned"])
+    with models.use("base", root, 1.0) as model:
+        torch.testing.assert_close(logits(model), logits(load(tiny_model_dir)))
+
+
+def test_a_base_has_no_strength(tiny_model_dir):
+    models = LoadedModels(load)
+    check_strength(models, "base", 1.0)
+    for name, words in (("base", "has no adapter"), ("tuned", "cannot be changed")):
+        with pytest.raises(WorkbenchError, match=words):
+            check_strength(models, name, 0.5)
+
+
+def test_few_whole_models_are_kept(tmp_path):
+    loaded = []
+
+    def remember(directory):
+        loaded.append(directory.name)
+        return directory.name
+
+    models = LoadedModels(remember)
+    for name in ("base", "tuned", "base", "step-1", "step-2", "base", "tuned"):
+        with models.use(name, tmp_path / name, 1.0) as model:
+            assert model == name
+    assert MOST_MODELS == 3
+    assert loaded == ["base", "tuned", "step-1", "step-2", "tuned"]

@@ -1,0 +1,189 @@
+"""A run that goes on from a checkpoint is the run that never stopped, bit for bit on a CPU in fp32."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import set_seed
+
+from workbench.config import TrainingConfig, build_config
+from workbench.models.rendering import load_tokenizer
+from workbench.runs.checkpoints import MARK, complete_checkpoints, newest_checkpoint
+from workbench.runs.events import (
+    EvaluationEvent,
+    ResumeEvent,
+    SampleEvent,
+    StepEvent,
+    WarningEvent,
+)
+from workbench.services import Services
+from workbench.settings import Settings
+from workbench.training.assembly import assemble
+from workbench.training.data import prepare_data
+from workbench.training.job import _learn, _take_best
+from workbench.training.reporter import Reporter
+
+QUICK = {
+    "max_steps": 6,
+    "save_steps": 3,
+    "eval_steps": 2,
+    "batch_size": 4,
+    "lora_rank": 4,
+    "max_length": 256,
+    "validation_share": 0.1,
+    "checkpoints_kept": 9,
+    "watched_questions": "Who are you?",
+    "learning_rate": 5e-3,
+}
+EXTRAS = {  # what draws random numbers, or keeps notes of its own
+    "lora": {"lora_dropout": 0.1},
+    "full": {"neftune_alpha": 5.0},
+    "freeze": {"trained_layers": 1, "layer_lr_decay": 0.5},
+    "galore": {"projection_rank": 8},
+    "apollo": {"projection_rank": 8},
+}
+METHODS = TrainingConfig.model_json_schema()["properties"]["method"]["enum"]
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory):
+    return Services.for_workspace(Settings(home_dir=tmp_path_factory.mktemp("resume") / "home"))
+
+
+def make_run(services, base_dir, method, **changes):
+    values = QUICK | {"method": method, "model": str(base_dir)} | EXTRAS.get(method, {}) | changes
+    data = services.choose_data({"sample-identity": 1.0})
+    plan = services.plan(build_config(values), data, allow_folder=True)
+    return services.create_run(plan, data, method)
+
+
+def train(run, base_dir, events=None, stop=lambda: False):
+    """Train it as the child process does; return its events and its trainer."""
+    events = [] if events is None else events
+    set_seed(run.config.seed)
+    tokenizer = load_tokenizer(base_dir)
+    data = prepare_data(run, tokenizer, base_dir, events.append)
+    reporter = Reporter(events.append, stop)
+    assembly = assemble(run, data, tokenizer, base_dir, reporter, events.append)
+    _learn(assembly, events.append, lambda: False)
+    return events, assembly
+
+
+def of_kind(events, kind, after):
+    return [event for event in events if isinstance(event, kind) and event.step > after]
+
+
+def curve(events, after=0):
+    return [
+        (event.step, event.loss, event.grad_norm, event.learning_rate, event.token_accuracy)
+        for event in of_kind(events, StepEvent, after)
+    ]
+
+
+def weights(model):
+    return {name: w.detach().clone() for name, w in model.named_parameters() if w.requires_grad}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_is_the_same_as_never_stopped(services, tiny_model_dir, method):
+    whole_run = make_run(services, tiny_model_dir, method)
+    whole_events, whole = train(whole_run, tiny_model_dir)
+    cut_run = make_run(services, tiny_model_dir, method)
+    shutil.copytree(
+        whole_run.checkpoints_dir / "checkpoint-3", cut_run.checkpoints_dir / "checkpoint-3"
+    )
+    cut_events, cut = train(cut_run, tiny_model_dir)
+    assert curve(cut_events) == curve(whole_events, after=3)
+    assert [event.loss for event in of_kind(cut_events, EvaluationEvent, 3)] == [
+        event.loss for event in of_kind(whole_events, EvaluationEvent, 3)
+    ]
+    assert [event.answer for event in of_kind(cut_events, SampleEvent, 3)] == [
+        event.answer for event in of_kind(whole_events, SampleEvent, 3)
+    ]
+    expected, found = weights(whole.model), weights(cut.model)
+    assert expected.keys() == found.keys()
+    for name, weight in expected.items():
+        assert torch.equal(weight, found[name]), name
+
+
+def test_the_best_checkpoint_is_kept_besides_the_newest(services, tiny_model_dir):
+    run = make_run(
+        services, tiny_model_dir, "full", learning_rate=0.1, checkpoints_kept=1, max_steps=6
+    )
+    events, assembly = train(run, tiny_model_dir)
+    losses = {e.step: e.loss for e in of_kind(events, EvaluationEvent, 0)}
+    best = min(losses, key=losses.get)
+    assert best < 6, "the rate is so high that the model gets worse"
+    assert [c.step for c in complete_checkpoints(run.checkpoints_dir)] == [best, 6]
+    last = weights(assembly.model)
+    assert _take_best(assembly, run) is None  # the model at the end is the last one by default
+    wanted = replace(run, config=run.config.model_copy(update={"final_model": "best"}))
+    assert _take_best(assembly, wanted) == best
+    assert not all(torch.equal(w, last[name]) for name, w in weights(assembly.model).items())
+
+
+def test_it_stops_early_when_the_validation_loss_no_longer_falls(services, tiny_model_dir):
+    run = make_run(
+        services, tiny_model_dir, "full", learning_rate=0.1, max_steps=40, early_stopping=2
+    )
+    events, assembly = train(run, tiny_model_dir)
+    losses = [e.loss for e in of_kind(events, EvaluationEvent, 0)]
+    assert assembly.trainer.state.global_step < 40
+    assert min(losses) not in losses[-2:]
+
+
+def test_stop_and_keep_leaves_a_checkpoint_to_go_on_from(services, tiny_model_dir):
+    run = make_run(services, tiny_model_dir, "lora", save_steps=100, eval_steps=100)
+    events = []
+    _, assembly = train(
+        run, tiny_model_dir, events, stop=lambda: len(of_kind(events, StepEvent, 0)) >= 2
+    )
+    step = assembly.trainer.state.global_step
+    assert 2 <= step < 6
+    assert newest_checkpoint(run.checkpoints_dir).step == step
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(services, tiny_model_dir, monkeypatch):
+    run = make_run(services, tiny_model_dir, "lora", max_steps=6, save_steps=2)
+    save = torch.save
+
+    def save_while_there_is_room(value, path, *args, **kwargs):
+        if "checkpoint-4" in str(path):
+            raise OSError(28, "No space left on device")
+        return save(value, path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", save_while_there_is_room)
+    events, assembly = train(run, tiny_model_dir)
+    assert assembly.trainer.state.global_step == 6
+    warnings = [e.message for e in events if isinstance(e, WarningEvent)]
+    (warning,) = (message for message in warnings if "disk" in message)
+    assert "checkpoint of step 4 could not be saved. The one of step 2 is still there" in warning
+    assert [c.step for c in complete_checkpoints(run.checkpoints_dir)] == [2, 6]
+    assert not (run.checkpoints_dir / "checkpoint-4").exists()
+
+
+def test_a_half_written_checkpoint_is_not_read(services, tiny_model_dir):
+    run = make_run(services, tiny_model_dir, "lora")
+    train(run, tiny_model_dir)
+    (run.checkpoints_dir / "checkpoint-6" / MARK).unlink()
+    events, _ = train(run, tiny_model_dir)
+    (resumed,) = (e for e in events if isinstance(e, ResumeEvent))
+    assert resumed.step == 4
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "full", "pissa", "prompt"])
+def test_a_continued_run_begins_where_its_parent_ended(services, tiny_model_dir, method):
+    parent = make_run(services, tiny_model_dir, method)
+    _, before = train(parent, tiny_model_dir)
+    run = replace(make_run(services, tiny_model_dir, method), parent=parent.id, continues=True)
+    events = []
+    tokenizer = load_tokenizer(tiny_model_dir)
+    data = prepare_data(run, tokenizer, tiny_model_dir, events.append)
+    reporter = Reporter(events.append, lambda: False)
+    after = assemble(run, data, tokenizer, tiny_model_dir, reporter, events.append)
+    assert after.checkpoint is None
+    expected = weights(before.model)
+    assert all(torch.equal(w, expected[name]) for name, w in weights(after.model).items())

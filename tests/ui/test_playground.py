@@ -1,0 +1,216 @@
+"""The playground's conversation and what it shows, without a browser or a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from html import unescape
+
+import pytest
+
+from tests.made_runs import make_run
+from workbench.chat import Reply
+from workbench.runs.checkpoints import mark_complete
+from workbench.runs.store import DataPart, DataReference
+from workbench.ui.playground_keep import keep_answer
+from workbench.ui.playground_talk import (
+    NO_ANSWER,
+    Talk,
+    answers,
+    export_json,
+    model_choices,
+    safe_markdown,
+    shown,
+)
+
+BOTH = {"left": "tuned", "right": "base"}
+SETTINGS = {
+    "system": "", "temperature": 0, "max_tokens": 20, "strength": 0.5, "top_p": 0.9, "top_k": 0,
+    "repetition_penalty": 1.1, "seed": None,
+}  # fmt: skip
+
+
+@dataclass
+class FakeChat:
+    """Answers with the model's name and the number of messages it got."""
+
+    note: str = ""
+    finish_reason: str = "stop"
+    asked: list = field(default_factory=list)
+
+    def replies(self, model, messages, **sampling):
+        self.asked.append((model, list(messages), sampling))
+        text = f"{model} {len(messages)}" if messages[-1]["content"] != "hush" else ""
+        yield Reply(text[:3], self.note)
+        yield Reply(text, self.note, self.finish_reason)
+
+
+def talked(chat, talk, question, sides=BOTH, **changes):
+    *_, last = answers(chat, talk.with_question(question, sides), sides, SETTINGS | changes)
+    return last
+
+
+def texts(messages):
+    return [message["content"] for message in messages]
+
+
+def test_both_sides_get_the_same_question_and_their_own_history():
+    chat = FakeChat()
+    talk, words = talked(chat, Talk(), "one")
+    talk, _ = talked(chat, talk, "two")
+    assert words == ""
+    assert texts(talk.left) == ["one", "tuned 1", "two", "tuned 3"]
+    assert texts(talk.right) == ["one", "base 1", "two", "base 3"]
+    assert texts(chat.asked[-1][1]) == ["one", "base 1", "two"]
+
+
+def test_the_same_seed_for_both_and_no_strength_for_the_base():
+    chat = FakeChat()
+    talked(chat, Talk(), "one")
+    (_, _, tuned), (_, _, base) = chat.asked
+    assert tuned["seed"] == base["seed"] is not None
+    assert (tuned["strength"], "strength" in base) == (0.5, False)
+    talked(chat, Talk(), "one", seed=7)
+    assert chat.asked[-1][2]["seed"] == 7
+
+
+def test_the_system_prompt_comes_first():
+    chat = FakeChat()
+    talked(chat, Talk(), "one", system=" Be kind. ")
+    assert chat.asked[0][1][0] == {"role": "system", "content": "Be kind."}
+
+
+def test_one_model_alone():
+    talk, _ = talked(FakeChat(), Talk(), "one", {"left": "step-10"})
+    assert (texts(talk.left), talk.right) == (["one", "step-10 1"], ())
+
+
+def test_what_there_is_to_say_is_said_once():
+    _, words = talked(FakeChat("Left out.", "length"), Talk(), "one")
+    assert words.count("Left out.") == 1
+    assert words.count("was cut at its longest length") == 1
+
+
+def test_an_empty_answer_says_so():
+    talk, _ = talked(FakeChat(), Talk(), "hush")
+    assert texts(talk.left) == ["hush", NO_ANSWER]
+
+
+def test_going_back_to_a_question():
+    chat = FakeChat()
+    talk = Talk()
+    for question in ("one", "two", "three"):
+        talk, _ = talked(chat, talk, question)
+    assert (talk.turns, talk.question(1)) == (3, "two")
+    assert texts(talk.before(1).right) == ["one", "base 1"]
+
+
+def test_a_place_for_an_answer_is_not_shown_until_it_begins():
+    talk = Talk().with_question("one", BOTH)
+    assert shown(talk.left) == [{"role": "user", "content": "one"}]
+    stopped = talk.with_question("two", BOTH)  # nothing came, and the next was asked
+    assert len(shown(stopped.left)) == 3  # so places on the page stay those of the conversation
+
+
+HTML = (
+    '<img src="http://evil.example/x"> <script>boom()</script> </div> <!-- x --> <http://a.example>'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HTML,
+        f"\\`{HTML}\\`",
+        f"| a ` | {HTML} ` b |",
+        f"`a\n{HTML}`",
+        f"``` `\n{HTML}\n```",
+        f"    ```\n{HTML}",
+        f"- ```\n  ```\n{HTML}",
+        f"~~~\n```\n~~~\n{HTML}",
+        f"> ```\n\n```\n{HTML}\n```",
+    ],
+)
+def test_no_html_outside_of_code(text):
+    assert "<" not in safe_markdown(text)
+    assert unescape(safe_markdown(text)) == text
+
+
+def test_code_stays_as_it_is():
+    for code in (
+        "`a < b && <b>`",
+        f"```html\n{HTML}\n```",
+        "```\n<b>\n",
+        "```c++\n#include <x>\n````",
+    ):
+        assert safe_markdown(code) == code
+    assert safe_markdown(f"```\n<b>\n```\n{HTML}").count("<") == 1
+
+
+def test_pictures_become_links():
+    assert safe_markdown("![a](http://x.example/y.png)") == "&#33;[a](http://x.example/y.png)"
+    assert "![" not in safe_markdown("a![b][c]\n\n[c]: http://x.example")
+
+
+@pytest.mark.parametrize(
+    "text", ["a < b && c > d", "&lt;b&gt; is how one writes <b>", "x![y]", "ü & é"]
+)
+def test_a_question_goes_back_as_it_was_written(text):
+    assert unescape(safe_markdown(text)) == text
+
+
+def test_plain_text_can_be_copied_as_it_is():
+    for text in ("a < b && c > d", "5 < 6, R&D, *bold*, 1. one\n- two"):
+        assert safe_markdown(text) == text
+
+
+def test_a_run_offers_its_models_and_complete_checkpoints(services):
+    run = make_run(services.runs)
+    for step, is_complete in ((10, True), (9, True), (11, False)):
+        directory = run.checkpoints_dir / f"checkpoint-{step}"
+        directory.mkdir(parents=True)
+        if is_complete:
+            mark_complete(directory)
+    assert model_choices(run) == [
+        ("Before training", "base"),
+        ("Tuned model", "tuned"),
+        ("Checkpoint of step 9", "step-9"),
+        ("Checkpoint of step 10", "step-10"),
+    ]
+    pissa = make_run(services.runs, values={"method": "pissa"})
+    (run.checkpoints_dir).rename(pissa.checkpoints_dir)
+    assert [name for _, name in model_choices(pissa)] == ["base", "tuned"]
+
+
+def test_a_conversation_is_saved_as_json(services):
+    run = make_run(services.runs)
+    talk, _ = talked(FakeChat(), Talk(), "one é")
+    saved = json.loads(export_json(run, talk, BOTH, SETTINGS))
+    assert saved["run"] == run.id
+    assert saved["settings"]["strength"] == 0.5
+    assert [side["model"] for side in saved["conversations"]] == ["tuned", "base"]
+    assert saved["conversations"][1]["messages"][0] == {"role": "user", "content": "one é"}
+
+
+def conversation(question, answer):
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def test_good_answers_become_one_dataset_that_grows(services):
+    one, two = conversation("a?", "A."), conversation("b?", "B.")
+    first = keep_answer(services, one)
+    assert keep_answer(services, one).id == first.id  # once is enough
+    system = [{"role": "system", "content": "Be kind."}]
+    second = keep_answer(services, [*system, *two])
+    assert (first.row_count, second.row_count) == (1, 2)
+    assert [info.id for info in services.datasets.uploads()] == [second.id]
+    rows = services.datasets.rows(second.id)
+    assert [row.messages for row in rows] == [one, [*system, *two]]
+
+
+def test_good_answers_that_a_run_learned_from_stay(services):
+    first = keep_answer(services, conversation("a?", "A."))
+    part = DataPart(first.id, first.name, "x", first.sha256, 1)
+    make_run(services.runs, data=DataReference((part,), None, 0.0, 1))
+    second = keep_answer(services, conversation("b?", "B."))
+    assert {info.id for info in services.datasets.uploads()} == {first.id, second.id}

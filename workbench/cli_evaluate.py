@@ -1,0 +1,150 @@
+"""The verb ``evaluate``: base and tuned answer the same rows, and a card says which does better."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from workbench.cli_data import data_path
+from workbench.data.store import first_error
+from workbench.errors import WorkbenchError
+from workbench.evaluation.process import request_stop, start, watch
+from workbench.evaluation.progress import Progress as Moment
+from workbench.evaluation.request import EvaluationRequest
+from workbench.evaluation.tasks import TASK_WORDS, TASKS
+from workbench.files import write_text_atomically
+from workbench.runs.store import DataPart, Run
+from workbench.services import Services
+
+EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 3}
+
+
+def add_evaluate_verb(verbs: Any) -> None:
+    """Describe the command to the parser."""
+    verb = verbs.add_parser("evaluate", help="compare the model before and after training on rows")
+    verb.add_argument("run", metavar="RUN", help="the run's id, or latest")
+    verb.add_argument(
+        "--data", metavar="FILE", help="ask the rows of this file (default: those held back)"
+    )
+    verb.add_argument("--checkpoint", type=int, metavar="N", help="the model after step N")
+    verb.add_argument("--base", action="store_true", help="only the model before training")
+    verb.add_argument("--limit", type=_count, metavar="N", help="at most N rows, chosen by seed")
+    kinds = "; ".join(f"{task}: {words}" for task, words in TASK_WORDS.items())
+    verb.add_argument(
+        "--task",
+        choices=TASKS,
+        help=f"how to compare answers (default: told from the data). {kinds}",
+    )
+    verb.add_argument(
+        "--max-tokens",
+        type=_count,
+        metavar="N",
+        help="longest answer (default: told from the data)",
+    )
+    verb.add_argument("--report", metavar="FILE", help="write a report: one page of HTML")
+    verb.add_argument("--json", action="store_true", help="print one JSON document")
+    verb.set_defaults(run_command=run_evaluate)
+
+
+def run_evaluate(services: Services, options: argparse.Namespace) -> int:
+    """Ask what was not asked before, and print the card."""
+    # The libraries for metrics take seconds to import.
+    from workbench.evaluation.card import card_lines
+    from workbench.evaluation.report import report_html
+    from workbench.evaluation.result import as_json, is_answered, read_evaluation
+
+    if options.base and options.checkpoint is not None:
+        raise WorkbenchError("--base and --checkpoint exclude each other.", "Give one of them.")
+    run = services.runs.get(options.run)
+    part, left_out = _data(services, options.data) if options.data else (None, 0)
+    request = EvaluationRequest(
+        tuned=not options.base,
+        checkpoint=options.checkpoint,
+        data=part,
+        left_out_rows=left_out,
+        limit=options.limit,
+        answer_tokens=options.max_tokens,
+    )
+    code = 0
+    if not is_answered(run, request):
+        services.supervisor.check_free()
+        services.make_room()
+        last = follow(run, request, start(run, request, services.settings), quiet=options.json)
+        code = EXIT_CODES[last.state]
+        if last.state == "failed":
+            raise WorkbenchError(last.message, last.hint)
+    evaluation = read_evaluation(run, request, options.task)
+    if options.json:
+        print(json.dumps(as_json(evaluation), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(card_lines(evaluation)))
+    if options.report:
+        write_text_atomically(Path(options.report), report_html(evaluation))
+    return code
+
+
+def follow(
+    run: Run, request: EvaluationRequest, child: subprocess.Popen[bytes], *, quiet: bool
+) -> Moment:
+    """Wait for the end and return the last word. Ctrl-C asks it to stop and keeps waiting."""
+    directory = request.directory(run)
+    console = Console(stderr=True, quiet=quiet)
+    show = _show_bar if console.is_terminal else _show_lines
+    try:
+        return show(directory, child, console)
+    except KeyboardInterrupt:
+        request_stop(directory)
+        console.print("Stopping; what was answered is kept.")
+        return show(directory, child, console)
+
+
+def _show_bar(directory: Path, child: subprocess.Popen[bytes], console: Console) -> Moment:
+    moment = Moment()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+        for moment in watch(directory, child):
+            if moment.words != bar.tasks[0].description:
+                bar.reset(task)
+            bar.update(
+                task,
+                description=moment.words,
+                completed=moment.done,
+                total=moment.total or None,
+            )
+    return moment
+
+
+def _show_lines(directory: Path, child: subprocess.Popen[bytes], console: Console) -> Moment:
+    moment, shown = Moment(), ""
+    for moment in watch(directory, child):
+        count = f": {moment.done:,} of {moment.total:,}" if moment.total else ""
+        line = f"{moment.words}{count}" if moment.words else ""
+        if line and line != shown:
+            console.print(line, markup=False, highlight=False)
+            shown = line
+    return moment
+
+
+def _data(services: Services, text: str) -> tuple[DataPart, int]:
+    """Keep a file among the datasets; return it, and how many of its rows cannot be read."""
+    path = data_path(text)
+    info = services.datasets.add(path, path.name)
+    report = services.datasets.report(info.id)
+    if not report.usable_rows:
+        raise WorkbenchError(first_error(report), "`workbench check` says what is wrong with it.")
+    kept = str(services.datasets.path(info.id))
+    part = DataPart(info.id, info.name, kept, info.sha256, info.row_count)
+    return part, report.rows - report.usable_rows
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)

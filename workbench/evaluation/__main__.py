@@ -1,0 +1,65 @@
+"""Answer one request, and turn whatever happens into the last line of ``progress.jsonl``."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from workbench.errors import StopRequested, WorkbenchError
+from workbench.evaluation.process import LOCK, PROGRESS, STOP
+from workbench.evaluation.progress import ProgressWriter
+from workbench.evaluation.request import read_request
+from workbench.runs.store import open_run
+from workbench.settings import Settings
+
+LOCK_SECONDS = 5  # somebody may just be looking whether we live
+
+
+def main(run_dir: Path, request_path: Path) -> int:
+    """Return 0 when everything was answered or the person stopped it, 1 when it failed."""
+    directory = request_path.parent
+    try:
+        with FileLock(directory / LOCK, timeout=LOCK_SECONDS):
+            return _work(run_dir, request_path)
+    except Timeout:  # another process answers for this data
+        return 0
+
+
+def _work(run_dir: Path, request_path: Path) -> int:
+    directory = request_path.parent
+    progress = ProgressWriter(directory / PROGRESS)
+    try:
+        # Heavy: a failing import is told like any failure.
+        from workbench.evaluation.job import evaluate
+
+        stop_path = directory / STOP
+        run, request = open_run(run_dir), read_request(request_path)
+        evaluate(run, request, Settings.from_environment(), progress, stop_path.exists)
+        progress.end("finished")
+    except StopRequested:
+        progress.end("stopped")
+    except BaseException as error:  # the process boundary: nothing may be swallowed or lost
+        traceback.print_exc()
+        progress.end("failed", *_words(error))
+        return 1
+    return 0
+
+
+def _words(error: BaseException) -> tuple[str, str]:
+    from workbench.training.failures import is_disk_full, is_out_of_memory
+
+    if isinstance(error, WorkbenchError):
+        return error.message, error.hint
+    if is_out_of_memory(error):
+        return "The computer ran out of memory.", "Close other programs; what was answered is kept."
+    if is_disk_full(error):
+        return "The disk is full.", "Free some space and evaluate again; what was answered is kept."
+    first = (str(error).splitlines() or [""])[0][:300]
+    return f"It ended with an error: {type(error).__name__}: {first}", "The log has the details."
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

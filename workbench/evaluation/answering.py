@@ -1,0 +1,178 @@
+"""Ask a model many questions at once: rows of like length together, filled up on the left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import StoppingCriteria
+
+from workbench.compute import Compute
+from workbench.errors import StopRequested
+from workbench.evaluation.answers import Answer, RowLoss
+from workbench.models.rendering import TokenizedExample, stop_ids
+from workbench.training.batches import MicroBatch, micro_batches
+from workbench.training.failures import is_out_of_memory
+from workbench.training.loss import AnswerLoss
+
+# Tokens in memory at once, question and longest answer of all rows together. More gains nothing on two
+# cores; a graphics card is idle with less.
+BATCH_TOKENS = {"cpu": 4_096, "cuda": 32_768}
+BATCH_ROWS = {"cpu": 32, "cuda": 128}
+LOSS_TOKENS = {"cpu": 1_024, "cuda": 8_192}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row as the model reads it, up to where its answer begins; ``ids`` are token ids."""
+
+    index: int
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """One model, and how to run it.
+
+    Attributes:
+        model: In evaluation mode, with the attention of transformers.
+        tokenizer: Its tokenizer.
+        compute: Device and precision.
+        stop_requested: Asked at every token and between micro-batches.
+    """
+
+    model: Any
+    tokenizer: Any
+    compute: Compute
+    stop_requested: Callable[[], bool]
+
+    def answers(self, questions: Sequence[Question], answer_tokens: int) -> Iterator[list[Answer]]:
+        """Answer questions, always with the likeliest token, batch by batch.
+
+        Args:
+            questions: In any order.
+            answer_tokens: Longest answer.
+
+        Raises:
+            StopRequested: The person asked to stop; the batch in work is lost.
+        """
+        rows, tokens = (limits[self.compute.device] for limits in (BATCH_ROWS, BATCH_TOKENS))
+        waiting = sorted(questions, key=lambda question: len(question.ids))
+        while waiting:
+            # The longest first: if memory is short, it is at once.
+            batch = _last_batch(waiting, answer_tokens, rows, tokens)
+            try:
+                said = self._answer(batch, answer_tokens)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or len(batch) == 1:
+                    raise
+                rows = len(batch) // 2
+                continue
+            del waiting[-len(batch) :]
+            yield said
+
+    def losses(
+        self, examples: Sequence[tuple[int, TokenizedExample]], kind: type[RowLoss] = RowLoss
+    ) -> Iterator[list[RowLoss]]:
+        """Work out what expected answers cost, micro-batch by micro-batch.
+
+        Args:
+            examples: Index and tokens of every row.
+            kind: Of the records.
+
+        Raises:
+            StopRequested: The person asked to stop.
+        """
+        indices = {id(example): index for index, example in examples}
+        loss = AnswerLoss(self.model, self.compute)
+        budget, pad_id = LOSS_TOKENS[self.compute.device], self._pad_id
+        rows = [example for _, example in examples]
+        for batch in micro_batches(rows, budget, padded=True, pad_id=pad_id):
+            if self.stop_requested():
+                raise StopRequested
+            yield [
+                kind(indices[id(example)], cost, correct, tokens)
+                for example, cost, correct, tokens in _row_costs(loss, batch)
+            ]
+
+    @property
+    def _pad_id(self) -> int:
+        return self.tokenizer.pad_token_id or 0
+
+    def _answer(self, batch: Sequence[Question], answer_tokens: int) -> list[Answer]:
+        width = max(len(question.ids) for question in batch)
+        padding = [width - len(question.ids) for question in batch]
+        pairs = list(zip(padding, batch, strict=True))
+        ids = torch.tensor([[self._pad_id] * empty + question.ids for empty, question in pairs])
+        mask = torch.tensor([[0] * empty + [1] * len(question.ids) for empty, question in pairs])
+        ends = stop_ids(self.tokenizer)
+        with torch.inference_mode(), self.compute.autocast():
+            made = self.model.generate(
+                input_ids=ids.to(self.compute.device),
+                attention_mask=mask.to(self.compute.device),
+                max_new_tokens=answer_tokens,
+                do_sample=False,
+                use_cache=True,
+                eos_token_id=ends,
+                pad_token_id=self._pad_id,
+                stopping_criteria=[_StopAtOnce(self.stop_requested)],
+            )
+        # Where virtual tokens stand in front, only the new tokens come back.
+        new = (made[:, width:] if made.shape[1] > width else made).tolist()
+        return [
+            self._read(question.index, row, set(ends))
+            for question, row in zip(batch, new, strict=True)
+        ]
+
+    def _read(self, index: int, new_ids: list[int], ends: set[int]) -> Answer:
+        end = next((place for place, token in enumerate(new_ids) if token in ends), None)
+        kept = new_ids if end is None else new_ids[:end]
+        text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
+        return Answer(index, text, len(kept), end is not None)
+
+
+class _StopAtOnce(StoppingCriteria):
+    """Leaves generation after the current token when the person asks to stop."""
+
+    def __init__(self, stop_requested: Callable[[], bool]) -> None:
+        self._stop_requested = stop_requested
+
+    def __call__(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        if self._stop_requested():
+            raise StopRequested
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+def _last_batch(
+    questions: Sequence[Question], answer_tokens: int, rows: int, tokens: int
+) -> Sequence[Question]:
+    """Return as many of the longest questions as fit together, at least one.
+
+    Args:
+        questions: The longest last.
+        answer_tokens: Longest answer.
+        rows: Most rows.
+        tokens: Most tokens, questions with their padding and answers.
+    """
+    each = len(questions[-1].ids) + answer_tokens
+    return questions[-max(1, min(rows, tokens // each)) :]
+
+
+def _row_costs(
+    loss: AnswerLoss, batch: MicroBatch
+) -> Iterator[tuple[TokenizedExample, float, int, int]]:
+    """Yield each example with the sum of its token losses, the right predictions, and its tokens."""
+    with torch.no_grad():
+        logits = loss.logits(batch)
+        targets = batch.targets.to(logits.device)
+        costs = cross_entropy(logits, targets, reduction="none").cpu()
+        correct = (logits.argmax(dim=-1) == targets).cpu()
+    counts = [example.supervised_tokens for example in batch.examples]
+    parts = zip(batch.examples, costs.split(counts), correct.split(counts), counts, strict=True)
+    for example, cost, right, count in parts:
+        yield example, float(cost.sum()), int(right.sum()), count

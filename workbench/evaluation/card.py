@@ -1,0 +1,122 @@
+"""A short card in words: which model does better, how sure that is, and what was forgotten."""
+
+from __future__ import annotations
+
+from workbench.evaluation.intervals import Figure
+from workbench.evaluation.metrics import HEADLINES, KINDS, Unit
+from workbench.evaluation.result import Comparison, Evaluation, Forgetting
+from workbench.evaluation.tasks import TASK_WORDS, Task
+
+FEW_ROWS = 100  # below that a share's interval is wider than ten points either way
+
+
+def card_lines(evaluation: Evaluation) -> list[str]:
+    """Write the card for a terminal."""
+    names = list(evaluation.metrics)
+    lines = [f"{evaluation.run.name}: {rows_words(evaluation)}", ""]
+    lines.append(f"{'':32}" + "".join(f"{name:26}" for name in names).rstrip())
+    for name, kind in KINDS.items():
+        if figures := figures_of(evaluation, name):
+            cells = "".join(f"{figure_words(figure, kind.unit):26}" for figure in figures)
+            lines.append(f"{kind.label:32}{cells}".rstrip())
+    lines.append("")
+    lines += [text for text in verdict(evaluation) if text]
+    return lines
+
+
+def figures_of(evaluation: Evaluation, name: str) -> list[Figure]:
+    """Return a figure of every model, empty where this evaluation does not have it."""
+    found = [metrics.figures.get(name) for metrics in evaluation.metrics.values()]
+    return [figure for figure in found if figure is not None]
+
+
+def rows_words(evaluation: Evaluation) -> str:
+    """Say which rows were asked, and what is missing."""
+    request, count = evaluation.request, len(evaluation.rows)
+    where = f"of {request.data.name}" if request.data else "that were held back"
+    words = f"{count:,} rows {where}, compared as {TASK_WORDS[evaluation.task]}"
+    if evaluation.asked_rows < evaluation.available_rows:
+        words += f"; chosen from {evaluation.available_rows:,}"
+    missing = evaluation.asked_rows - count - evaluation.too_long
+    for number, what in (
+        (missing, "not answered yet"),
+        (evaluation.too_long, "longer than the model can read"),
+        (request.left_out_rows, "of the file without a usable question and answer"),
+        (evaluation.unusable, "whose expected answer cannot be compared this way"),
+    ):
+        words += f"; {number:,} {what}" if number else ""
+    return f"{words}."
+
+
+def figure_words(figure: Figure, unit: Unit) -> str:
+    """Write a figure with its interval: ``92 % (74 to 98)``."""
+    value = number_words(figure.value, unit)
+    if figure.low is None or figure.high is None or figure.value is None:
+        return value
+    low, high = (number_words(end, unit).removesuffix(" %") for end in (figure.low, figure.high))
+    return f"{value} ({low} to {high})"
+
+
+def number_words(value: float | None, unit: Unit) -> str:
+    """Write a number in its unit."""
+    if value is None:
+        return "-"
+    if unit == "share":
+        return f"{100 * value:.1f} %"
+    return f"{value:.3f}" if unit == "loss" else f"{value:.1f}"
+
+
+def verdict(evaluation: Evaluation) -> list[str]:
+    """Say in sentences what the figures mean."""
+    lines = []
+    if evaluation.comparison:
+        lines.append(comparison_words(evaluation, evaluation.comparison))
+    count = len(evaluation.rows)
+    if count and count < FEW_ROWS:
+        lines.append(
+            f"{count:,} rows are few: in brackets is where 95 % of such samples would put the figure."
+        )
+    if evaluation.forgetting:
+        lines.append(forgetting_words(evaluation.forgetting))
+    return lines
+
+
+def comparison_words(evaluation: Evaluation, comparison: Comparison) -> str:
+    """Say whether tuning helped on these rows, and whether that may be chance."""
+    difference = comparison.difference
+    label = KINDS[HEADLINES[evaluation.task]].label
+    counted = _counted_words(evaluation.task, comparison)
+    if difference.value is None or difference.low is None or difference.high is None:
+        return f"{counted}."
+    if difference.low > 0:
+        start = f"Better by {label}"
+    elif difference.high < 0:
+        start = f"Worse by {label}"
+    else:
+        start = f"No clear difference by {label}"
+    value, low, high = (
+        f"{100 * number:+.1f}" for number in (difference.value, difference.low, difference.high)
+    )
+    return f"{start}: {value} points ({low} to {high}). {counted}."
+
+
+def _counted_words(task: Task, comparison: Comparison) -> str:
+    better, worse = comparison.better, comparison.worse
+    if task == "text":
+        return (
+            f"The tuned model comes nearer to the expected answer in {better:,} rows, and is farther "
+            f"from it in {worse:,}"
+        )
+    return (
+        f"The tuned model is right in {better:,} rows where the base model was wrong, and wrong in "
+        f"{worse:,} where it was right"
+    )
+
+
+def forgetting_words(forgetting: Forgetting) -> str:
+    """Say how much of its general skills the model kept."""
+    kept = forgetting.kept
+    return (
+        f"Keeps {100 * (kept.value or 0):.0f} % of what it knew: the loss on {kept.count:,} general questions "
+        f"was {forgetting.before:.3f} and is {forgetting.after:.3f} (exp of the difference, at most 100 %)."
+    )

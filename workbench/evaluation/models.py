@@ -1,0 +1,73 @@
+"""Load the base model, and then what a run learned, on the same copy of the base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from workbench.compute import Compute
+from workbench.presets import MethodPreset
+from workbench.training.loading import standard_attention
+
+
+class Models:
+    """The models of one evaluation, one at a time: ask for ``base`` first.
+
+    The base has no adapter near it when it is asked, so nothing can be left switched on. The adapter is then
+    laid on it; a run that saved a whole model has that loaded instead, when the base is gone from memory.
+
+    Args:
+        base_dir: Folder of the model the run started from.
+        method: The run's.
+        compute: Device and precision.
+    """
+
+    def __init__(self, base_dir: Path, method: MethodPreset, compute: Compute) -> None:
+        self._base_dir = base_dir
+        self._method = method
+        self._compute = compute
+        self._base: Any = None
+
+    def base(self) -> Any:
+        """Return the base model, as the method holds it in memory."""
+        if self._base is None:
+            self._base = self._load(self._base_dir)
+        return self._base
+
+    def tuned(self, directory: Path) -> Any:
+        """Return the model with what the run learned; the base is not to be used any more.
+
+        Args:
+            directory: The run's ``model/``, or a checkpoint.
+        """
+        if self._method.saves == "adapter":
+            return PeftModel.from_pretrained(self.base(), directory).eval()
+        self._base = None
+        return self._load(directory)
+
+    def _load(self, directory: Path) -> Any:
+        architecture = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            directory,
+            # A checkpoint remembers the attention it was trained with.
+            attn_implementation=standard_attention(
+                MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
+            ),
+            dtype=self._compute.dtype,
+            quantization_config=self._compute.quantization(self._method.base),
+            device_map={"": self._compute.device},
+            trust_remote_code=False,
+            use_safetensors=True,
+        ).eval()
+        model.config.use_cache = True  # as does this
+        return model
+
+
+def longest_tokens(model_dir: Path) -> int:
+    """Return how many tokens a model can read, question and answer together."""
+    config = AutoConfig.from_pretrained(model_dir, trust_remote_code=False).get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or 10**9)

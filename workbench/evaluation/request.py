@@ -1,0 +1,135 @@
+"""What to evaluate, and where its answers lie: beside the run, one folder per data.
+
+::
+
+    runs/<id>/evaluations/<key>/request.json   what was asked for last
+                                facts.json     device, precision, token limit: written when the answers begin
+                                base.jsonl     answers and losses of the base model, one row a line
+                                tuned-<…>.jsonl checkpoint-40-<…>.jsonl   likewise
+                                progress.jsonl log.txt
+                                stop           there when the person asked to stop
+
+The key is a hash of the data and of the token limit, not of the models or of how many rows: what a model has
+answered once stays, also for another checkpoint or for more rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import WorkbenchError
+from workbench.presets import methods
+from workbench.runs.checkpoints import complete_checkpoints
+from workbench.runs.store import DataPart, Run, read_json, write_json
+from workbench.settings import ensure_dir
+
+BASE, TUNED = "base", "tuned"
+# Their checkpoints hold what going on needs, which is not a model that can be loaded by itself.
+NO_CHECKPOINT_METHODS = ("adalora", "pissa")
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate.
+
+    Attributes:
+        base: Ask the base model.
+        tuned: Ask what the run learned.
+        checkpoint: Take that of this step instead of the saved model.
+        data: Rows of another dataset; ``None`` for those the run held back.
+        left_out_rows: Rows of that dataset that could not be read.
+        limit: At most so many rows, chosen by the run's seed; ``None`` for all.
+        answer_tokens: Longest answer; ``None`` to tell from the expected answers.
+    """
+
+    base: bool = True
+    tuned: bool = True
+    checkpoint: int | None = None
+    data: DataPart | None = None
+    left_out_rows: int = 0
+    limit: int | None = None
+    answer_tokens: int | None = None
+
+    @property
+    def tuned_name(self) -> str:
+        """What the tuned model's file is called."""
+        return TUNED if self.checkpoint is None else f"checkpoint-{self.checkpoint}"
+
+    def directory(self, run: Run) -> Path:
+        """Return the folder of this data's answers."""
+        parts = [self.data] if self.data else run.data.datasets
+        asked = {
+            "data": [part.sha256 for part in parts],
+            "held_back": None if self.data else [run.data.validation_share, run.data.seed],
+            "general": run.data.general_check.sha256 if run.data.general_check else None,
+            "answer_tokens": self.answer_tokens,
+        }
+        digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        return run.directory / "evaluations" / digest[:12]
+
+    def answer_paths(self, run: Run) -> dict[str, Path]:
+        """Return the files of answers by ``base`` and ``tuned``, those that are asked for."""
+        directory, paths = self.directory(run), {}
+        if self.base:
+            paths[BASE] = directory / "base.jsonl"
+        if self.tuned:
+            digest = _weights_digest(self.tuned_dir(run))
+            paths[TUNED] = directory / f"{self.tuned_name}-{digest}.jsonl"
+        return paths
+
+    def tuned_dir(self, run: Run) -> Path:
+        """Return the folder of the tuned model.
+
+        Raises:
+            WorkbenchError: It is not there.
+        """
+        if self.checkpoint is None:
+            if not run.model_dir.is_dir():
+                raise WorkbenchError(
+                    f'"{run.name}" has no model to evaluate.', "Choose a run that has finished."
+                )
+            return run.model_dir
+        return _checkpoint_dir(run, self.checkpoint)
+
+
+def write_request(run: Run, request: EvaluationRequest) -> Path:
+    """Write a request into its folder, and return the file."""
+    path = ensure_dir(request.directory(run)) / "request.json"
+    write_json(path, asdict(request))
+    return path
+
+
+def read_request(path: Path) -> EvaluationRequest:
+    """Read a request."""
+    record: dict[str, Any] = read_json(path)
+    data = record.pop("data")
+    return EvaluationRequest(**record, data=DataPart(**data) if data else None)
+
+
+def _checkpoint_dir(run: Run, step: int) -> Path:
+    method = methods()[run.config.method]
+    if run.config.method in NO_CHECKPOINT_METHODS:
+        raise WorkbenchError(
+            f"A checkpoint of {method.label} cannot be evaluated by itself.",
+            "Evaluate the run's saved model instead.",
+        )
+    found = {one.step: one.directory for one in complete_checkpoints(run.checkpoints_dir)}
+    if step not in found:
+        steps = ", ".join(f"{step:,}" for step in found) or "none"
+        raise WorkbenchError(
+            f'"{run.name}" has no checkpoint of step {step:,}.', f"It has: {steps}."
+        )
+    return found[step]
+
+
+def _weights_digest(directory: Path) -> str:
+    """Return what changes when a folder gets other weights: a run that goes on saves its model anew."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("*.safetensors")):
+        state = path.stat()
+        digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}".encode())
+    return digest.hexdigest()[:8]

@@ -1,0 +1,157 @@
+"""The models of one run in memory: the base, what was tuned, and checkpoints when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from transformers import AutoModelForCausalLM
+
+from workbench.compute import Compute
+from workbench.errors import WorkbenchError
+from workbench.presets import methods
+from workbench.runs.store import Run
+
+BASE, TUNED = "base", "tuned"
+MOST_ADAPTERS = 6  # an adapter is some percent of the base
+MOST_MODELS = 3  # whole models: the base, and two to compare
+
+
+class LoadedAdapters:
+    """Adapters of one run on one copy of the base; which one is on changes with every answer.
+
+    Args:
+        base: The model that was tuned.
+        model_dir: The adapter of the tuned model.
+    """
+
+    def __init__(self, base: Any, model_dir: Path) -> None:
+        self._model = PeftModel.from_pretrained(base, model_dir, adapter_name=TUNED).eval()
+        self._names = [TUNED]  # the one used longest ago comes first
+        self.can_scale = _can_scale(self._model)
+
+    @contextmanager
+    def use(self, name: str, directory: Path, strength: float) -> Iterator[Any]:
+        """Give the model in which exactly this adapter is on, or none; afterwards it is as it was.
+
+        Args:
+            name: ``base`` for none.
+            directory: Where the adapter lies; read when it is first used.
+            strength: 1 is as trained; 0 is the base.
+        """
+        if name == BASE or strength == 0:
+            with self._model.disable_adapter():
+                yield self._model
+            return
+        self._load(name, directory)
+        self._model.set_adapter(name, inference_mode=True)
+        scaled = [
+            (layer, layer.scaling[name])
+            for layer in self._model.modules()
+            if strength != 1 and isinstance(layer, LoraLayer) and name in layer.scaling
+        ]
+        try:
+            for layer, scaling in scaled:
+                layer.scaling[name] = scaling * strength
+            yield self._model
+        finally:
+            for layer, scaling in scaled:
+                layer.scaling[name] = scaling
+
+    def _load(self, name: str, directory: Path) -> None:
+        if name in self._names:
+            self._names.remove(name)
+        else:
+            if len(self._names) == MOST_ADAPTERS:
+                self._model.delete_adapter(self._names.pop(0))
+            self._model.load_adapter(directory, adapter_name=name)
+            self._model.eval()
+        self._names.append(name)
+
+
+class LoadedModels:
+    """Whole models of one run, for methods that save one; each is loaded when it is first asked.
+
+    Args:
+        load: Reads the model in a folder.
+    """
+
+    can_scale = False
+
+    def __init__(self, load: Any) -> None:
+        self._load = load
+        self._models: dict[str, Any] = {}  # the one used longest ago comes first
+
+    @contextmanager
+    def use(self, name: str, directory: Path, strength: float) -> Iterator[Any]:
+        """Give the model; another one is given up when there are too many."""
+        model = self._models.pop(name, None)
+        if model is None:
+            while len(self._models) >= MOST_MODELS:
+                self._models.pop(next(iter(self._models)))
+            model = self._load(directory)
+        self._models[name] = model
+        yield model
+
+
+def load_models(
+    run: Run, base_dir: Path, compute: Compute
+) -> tuple[LoadedAdapters | LoadedModels, Any]:
+    """Load what answers first.
+
+    Args:
+        run: A run with a saved model.
+        base_dir: Folder of the model it started from.
+        compute: Device and precision.
+
+    Returns:
+        The models, and the configuration of the base.
+    """
+    method = methods()[run.config.method]
+
+    def load(directory: Path) -> Any:
+        return AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=compute.dtype,
+            quantization_config=compute.quantization(method.base),
+            device_map={"": compute.device},
+            trust_remote_code=False,
+            use_safetensors=True,
+        ).eval()
+
+    if method.saves == "adapter":
+        base = load(base_dir)
+        return LoadedAdapters(base, run.model_dir), base.config
+    models = LoadedModels(load)
+    with models.use(TUNED, run.model_dir, 1.0) as tuned:
+        return models, tuned.config
+
+
+def check_strength(models: LoadedAdapters | LoadedModels, name: str, strength: float) -> None:
+    """Refuse a strength where there is nothing to scale.
+
+    Raises:
+        WorkbenchError: Says why.
+    """
+    if strength == 1:
+        return
+    if name == BASE:
+        raise WorkbenchError(
+            "The model before training has no adapter, so it has no strength.",
+            "Leave strength at 1.",
+        )
+    if not models.can_scale:
+        raise WorkbenchError(
+            "The strength of this method cannot be changed; it works for LoRA and its plain relatives.",
+            "Leave strength at 1.",
+        )
+
+
+def _can_scale(model: Any) -> bool:
+    """Say whether the adapter is a sum with the base. DoRA's is not: it also has a length of its own."""
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    return bool(layers) and not any(layer.lora_variant for layer in layers)

@@ -1,0 +1,86 @@
+"""Checkpoints on disk: which are complete, which to keep. No torch: the page lists them, too.
+
+A folder is complete when it has ``complete.json``, written last, and every file has the size it says; a
+killed process or a full disk leaves folders without it, which nobody reads.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.files import write_text_atomically
+
+MARK = "complete.json"
+_PREFIX = "checkpoint-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after ``step`` steps: its model, and what going on needs."""
+
+    step: int
+    directory: Path
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+
+
+def mark_complete(directory: Path) -> None:
+    """Say that a folder has all its files; the last thing that is written."""
+    sizes = {
+        str(path.relative_to(directory)): path.stat().st_size
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+    write_text_atomically(directory / MARK, json.dumps(sizes, indent=1) + "\n")
+
+
+def complete_checkpoints(checkpoints_dir: Path) -> list[Checkpoint]:
+    """Return the complete ones, the earliest first."""
+    found = [
+        Checkpoint(int(path.name.removeprefix(_PREFIX)), path)
+        for path in checkpoints_dir.glob(f"{_PREFIX}*")
+        if path.name.removeprefix(_PREFIX).isdecimal() and _is_complete(path)
+    ]
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def newest_checkpoint(checkpoints_dir: Path) -> Checkpoint | None:
+    """Return the complete one with the most steps, or ``None``."""
+    found = complete_checkpoints(checkpoints_dir)
+    return found[-1] if found else None
+
+
+def delete_incomplete(checkpoints_dir: Path) -> None:
+    """Remove what a killed process left half-written."""
+    complete = {checkpoint.directory for checkpoint in complete_checkpoints(checkpoints_dir)}
+    for path in checkpoints_dir.glob(f"{_PREFIX}*"):
+        if path not in complete:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def keep_only(checkpoints_dir: Path, newest: int, also: Iterable[int] = ()) -> None:
+    """Remove complete checkpoints but the newest ones.
+
+    Args:
+        checkpoints_dir: A run's.
+        newest: How many of the newest stay.
+        also: Steps whose checkpoints stay besides.
+    """
+    for checkpoint in complete_checkpoints(checkpoints_dir)[:-newest]:
+        if checkpoint.step not in also:
+            (checkpoint.directory / MARK).unlink()  # first: what is half-deleted must not be read
+            shutil.rmtree(checkpoint.directory, ignore_errors=True)
+
+
+def _is_complete(directory: Path) -> bool:
+    try:
+        sizes = json.loads((directory / MARK).read_text(encoding="utf-8"))
+        return all((directory / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False

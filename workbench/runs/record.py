@@ -1,0 +1,110 @@
+"""What a run has said so far: its events, sorted by kind and kept up to date one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from workbench.runs.events import (
+    CheckpointEvent,
+    DownloadEvent,
+    EvaluationEvent,
+    Event,
+    FinishedEvent,
+    GeneralEvent,
+    PhaseEvent,
+    ResumeEvent,
+    SampleEvent,
+    StartEvent,
+    StepEvent,
+    WarningEvent,
+)
+
+AtStep = TypeVar(
+    "AtStep", StepEvent, EvaluationEvent, GeneralEvent, SampleEvent, CheckpointEvent, ResumeEvent
+)
+
+
+class Record:
+    """A run's events by kind, in their order.
+
+    A run that goes on from a checkpoint forgets what it said of later steps, so every list is what an
+    uninterrupted run would have said. Its time is that of all its processes together.
+
+    Attributes:
+        last: The newest event.
+        finished: The last word of the newest process, or ``None`` while it works.
+        phase: Where it is.
+    """
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.last: Event | None = None
+        self.finished: FinishedEvent | None = None
+        self.start: StartEvent | None = None
+        self.phase: str = "starting"
+        self.download: DownloadEvent | None = None
+        self.steps: list[StepEvent] = []
+        self.evaluations: list[EvaluationEvent] = []
+        self.general: list[GeneralEvent] = []
+        self.samples: list[SampleEvent] = []
+        self.checkpoints: list[CheckpointEvent] = []
+        self.resumes: list[ResumeEvent] = []
+        self.warnings: list[str] = []
+        self._process_began = 0.0
+        self._earlier_seconds = 0.0
+        self.extend(events)
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Take in events, the oldest first."""
+        for event in events:
+            self._add(event)
+
+    def elapsed_seconds(self, end: float) -> float:
+        """Return how long its processes have worked until ``end``, seconds since the epoch."""
+        if self.last is None:
+            return 0.0
+        return self._earlier_seconds + max(0.0, end - self._process_began)
+
+    def _add(self, event: Event) -> None:
+        if self.last is None or (isinstance(event, PhaseEvent) and event.phase == "starting"):
+            self._begin_process(event)
+        self.last = event
+        self.finished = event if isinstance(event, FinishedEvent) else None
+        match event:
+            case StepEvent():
+                self.steps.append(event)
+            case EvaluationEvent():
+                self.evaluations.append(event)
+            case GeneralEvent():
+                self.general.append(event)
+            case SampleEvent():
+                self.samples.append(event)
+            case CheckpointEvent():
+                self.checkpoints.append(event)
+            case WarningEvent():
+                self.warnings.append(event.message)
+            case PhaseEvent():
+                self.phase = event.phase
+            case DownloadEvent():
+                self.download = event
+            case StartEvent():
+                self.start = event
+            case ResumeEvent():
+                self._go_back_to(event)
+
+    def _begin_process(self, event: Event) -> None:
+        if self.last is not None:
+            self._earlier_seconds += max(0.0, self.last.time - self._process_began)
+        self._process_began = event.time
+
+    def _go_back_to(self, event: ResumeEvent) -> None:
+        self.resumes.append(event)
+        self.steps = _until(self.steps, event.step)
+        self.evaluations = _until(self.evaluations, event.step)
+        self.general = _until(self.general, event.step)
+        self.samples = _until(self.samples, event.step)
+        self.checkpoints = _until(self.checkpoints, event.step)
+
+
+def _until(events: list[AtStep], step: int) -> list[AtStep]:
+    return [event for event in events if event.step <= step]

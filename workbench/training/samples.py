@@ -1,0 +1,125 @@
+"""Watch it learn: a few questions, answered before training, at every check and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from workbench.compute import Compute
+from workbench.config import WATCHED_ANSWER_TOKENS, TrainingConfig
+from workbench.data.formats import Conversation, Message
+from workbench.models.rendering import prompt_ids, stop_ids
+from workbench.runs.events import Event, SampleEvent
+from workbench.training.loading import standard_attention
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question to watch, with the messages before it and the answer of the data, if it has one."""
+
+    messages: list[Message]
+    expected: str = ""
+
+
+def questions_to_watch(config: TrainingConfig, watched: Sequence[Conversation]) -> list[Question]:
+    """Return the questions of some conversations, the last turn of each, and the person's own."""
+    rows = [
+        Question(conversation["messages"][:-1], conversation["messages"][-1]["content"])
+        for conversation in watched[: config.watched_rows]
+    ]
+    own = [text.strip() for text in config.watched_questions.split("|") if text.strip()]
+    return rows + [Question([{"role": "user", "content": text}]) for text in own]
+
+
+class SampleWriter(TrainerCallback):
+    """Ask the questions and emit the answers.
+
+    Args:
+        questions: What is asked.
+        model: The model in training.
+        tokenizer: Its tokenizer.
+        compute: Device and precision.
+        emit: Where events go.
+        stop_requested: Nothing more is asked then.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        model: Any,
+        tokenizer: Any,
+        compute: Compute,
+        emit: Callable[[Event], None],
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self._questions = questions
+        self._model = model
+        self._tokenizer = tokenizer
+        self._compute = compute
+        self._emit = emit
+        self._stop_requested = stop_requested
+        self._asked_at = -1
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask what it says before the first step."""
+        if state.global_step == 0:
+            self._ask(0)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask at every check."""
+        if state.global_step:
+            self._ask(state.global_step)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask what it says now."""
+        self._ask(state.global_step)
+
+    def _ask(self, step: int) -> None:
+        if step == self._asked_at or self._stop_requested() or not self._questions:
+            return
+        self._asked_at = step
+        answers = self._answers([question.messages for question in self._questions])
+        for question, answer in zip(self._questions, answers, strict=True):
+            shown = question.messages[-1]["content"]
+            event = SampleEvent(
+                step=step, question=shown, answer=answer, expected=question.expected
+            )
+            self._emit(event)
+
+    def _answers(self, conversations: Sequence[list[Message]]) -> list[str]:
+        """Return the likeliest answers; the rows are filled up on the left and answered together."""
+        prompts = [prompt_ids(self._tokenizer, messages) for messages in conversations]
+        width = max(len(ids) for ids in prompts)
+        pad_id = self._tokenizer.pad_token_id or 0
+        ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in prompts])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
+        attention = self._model.config._attn_implementation
+        self._model.eval()
+        self._model.set_attn_implementation(standard_attention(self._model))
+        try:
+            with torch.no_grad(), self._compute.autocast():
+                made = self._model.generate(
+                    input_ids=ids.to(self._compute.device),
+                    attention_mask=mask.to(self._compute.device),
+                    max_new_tokens=WATCHED_ANSWER_TOKENS,
+                    do_sample=False,
+                    use_cache=True,
+                    pad_token_id=pad_id,
+                    eos_token_id=stop_ids(self._tokenizer),
+                )
+        finally:
+            self._model.set_attn_implementation(attention)
+        texts: list[str] = self._tokenizer.batch_decode(
+            made[:, width:] if made.shape[1] > width else made, skip_special_tokens=True
+        )
+        return [text.strip() for text in texts]

@@ -1,0 +1,175 @@
+"""The chart of a run and what chooses how it is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+import plotly
+from gradio.processing_utils import save_bytes_to_cache
+
+from workbench.errors import WorkbenchError
+from workbench.runs.columns import Columns, ColumnsCache, steps_csv
+from workbench.runs.status import RunSnapshot
+from workbench.services import Services
+from workbench.ui.charts import METRICS, SMOOTHING, ChartView, run_figure
+from workbench.ui.guard import QUIET, user_errors
+
+HEIGHT_PIXELS = 470
+MOST_SMOOTHING = 0.99
+HELP = (
+    "Drag across a part to see it larger, double-click to see everything again. The camera at the top "
+    "right saves a picture (PNG)."
+)
+PLOTLY_PATH = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+# gr.Plot makes a new chart of every value: zoom and the box under the mouse are gone at each tick. This one
+# stays and is redrawn. It is first drawn when its tab may be hidden, where nothing has a size.
+DRAWING = """
+const plot = element.querySelector('.wb-chart');
+const options = {
+    displaylogo: false,
+    displayModeBar: true,
+    modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d'],
+    toImageButtonOptions: {filename: 'training', scale: 2},
+};
+const draw = () => {
+    const figure = JSON.parse(props.value || '{}');
+    Plotly.react(plot, figure.data || [], figure.layout || {}, options);
+};
+watch('value', draw);
+draw();
+new ResizeObserver(() => plot.offsetParent && Plotly.Plots.resize(plot)).observe(plot);
+"""
+
+
+@dataclass(frozen=True)
+class ChartPanel:
+    """The components, and what they show.
+
+    Attributes:
+        components: What the person chooses; a change of one asks for another ``draw``.
+        drawn: What the chart shows, in one word.
+        outputs: What ``draw`` returns values for.
+    """
+
+    components: list[Any]
+    drawn: gr.State
+    outputs: list[Any]
+    _columns: ColumnsCache = field(default_factory=ColumnsCache, repr=False)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What ``draw`` takes after the run: what is drawn, and what the person chose."""
+        return [self.drawn, *self.components]
+
+    def draw(
+        self, run_id: str, snapshot: RunSnapshot | None, already_drawn: str, *chosen: Any
+    ) -> list[Any]:
+        """Return what the components show for a run; where nothing changed, nothing is drawn.
+
+        Args:
+            run_id: Which run.
+            snapshot: How it is; ``None`` for no run.
+            already_drawn: The value of ``drawn``.
+            chosen: The values of ``components``.
+        """
+        if snapshot is None or not (snapshot.steps or snapshot.evaluations):
+            return [gr.skip(), gr.Column(visible=False), ""]
+        newest = snapshot.steps[-1].time if snapshot.steps else 0
+        counts = f"{len(snapshot.steps)} {len(snapshot.evaluations)} {newest}"
+        to_draw = f"{run_id} {counts} {snapshot.is_active} {chosen}"
+        if to_draw == already_drawn:
+            return [gr.skip(), gr.skip(), already_drawn]
+        figure = run_figure(
+            self._columns.get(run_id, snapshot.steps),
+            snapshot.evaluations,
+            ChartView(*chosen),
+            total_steps=snapshot.total_steps if snapshot.is_active else 0,
+            zoom_key=run_id,
+        )
+        return [figure.to_json(), gr.Column(visible=True), to_draw]
+
+
+def build_chart_panel(services: Services, run_choice: gr.Dropdown) -> ChartPanel:
+    """Lay the chart out, its choices below it, and wire what it does by itself: saving a table.
+
+    Args:
+        services: Where the runs are.
+        run_choice: The run shown, by its id.
+    """
+    with gr.Column(visible=False, elem_id="train-chart-panel") as panel:
+        chart = build_chart("train-chart", HEIGHT_PIXELS)
+        gr.Markdown(HELP, elem_classes="wb-help")
+        with gr.Row(equal_height=True):
+            x, smoothing, log = build_view_choices("train-chart")
+            metric = gr.Dropdown(
+                [(metric.label, name) for name, metric in METRICS.items()],
+                label="Lower chart",
+                min_width=160,
+                elem_id="train-chart-metric",
+            )
+        save = gr.Button("Save all numbers (CSV)", size="sm", elem_id="train-chart-save")
+        saved = gr.DownloadButton(visible="hidden", elem_id="train-chart-csv")
+    drawn = gr.State("")
+
+    @user_errors
+    def save_csv(run_id: str | None) -> Any:
+        if not run_id:
+            raise WorkbenchError("There is no run to save the numbers of.", "Choose a run.")
+        snapshot = services.supervisor.snapshot(services.runs.get(run_id))
+        text = steps_csv(Columns.of(snapshot.steps), snapshot.evaluations)
+        return save_bytes_to_cache(text.encode(), f"{run_id}.csv", saved.GRADIO_CACHE)
+
+    save.click(save_csv, run_choice, saved, **QUIET).success(None, js=_click("train-chart-csv"))
+    return ChartPanel([x, smoothing, log, metric], drawn, [chart, panel, drawn])
+
+
+def build_view_choices(prefix: str) -> tuple[gr.Radio, gr.Slider, gr.Checkbox]:
+    """Lay out how a loss may be drawn: the axis, the smoothing, and whether the scale is logarithmic.
+
+    Args:
+        prefix: What their ids begin with.
+    """
+    x = gr.Radio(
+        [("Steps", "step"), ("Epochs", "epoch"), ("Minutes", "time")],
+        value="step",
+        label="Along the bottom",
+        min_width=220,
+        elem_id=f"{prefix}-x",
+    )
+    smoothing = gr.Slider(
+        0,
+        MOST_SMOOTHING,
+        SMOOTHING,
+        step=0.01,
+        label="Smoothing (0: every step as it was)",
+        min_width=220,
+        elem_id=f"{prefix}-smoothing",
+    )
+    log = gr.Checkbox(
+        label="Logarithmic loss",
+        info="Small losses apart",
+        min_width=140,
+        elem_id=f"{prefix}-log",
+    )
+    return x, smoothing, log
+
+
+def build_chart(elem_id: str, height_pixels: int) -> gr.HTML:
+    """Return a component that shows the JSON of a plotly figure and keeps the zoom while it changes."""
+    gr.set_static_paths(PLOTLY_PATH)
+    return gr.HTML(
+        html_template=f'<div class="wb-chart" style="height: {height_pixels}px"></div>',
+        js_on_load=DRAWING,
+        head=f'<script src="gradio_api/file={quote(PLOTLY_PATH.as_posix())}"></script>',
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def _click(elem_id: str) -> str:
+    """Return JavaScript that clicks a component, once it has what it was just given."""
+    return f"() => setTimeout(() => document.getElementById('{elem_id}').click(), 100)"

@@ -1,0 +1,223 @@
+"""Evaluate tab: base and tuned answer the same rows; a card, every row, and a report to take along."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from workbench.data.store import SAMPLES
+from workbench.errors import WorkbenchError
+from workbench.evaluation.process import is_alive, look, request_stop, start
+from workbench.evaluation.request import EvaluationRequest
+from workbench.evaluation.tasks import TASK_WORDS, TASKS, Task
+from workbench.files import write_text_atomically
+from workbench.runs.checkpoints import complete_checkpoints
+from workbench.runs.store import DataPart, Run
+from workbench.services import Services
+from workbench.settings import ensure_dir
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.playground_tab import finished_runs
+
+if TYPE_CHECKING:
+    from workbench.evaluation.result import Evaluation
+
+POLL_SECONDS = 1.0
+SAVED_MODEL, HELD_BACK, FROM_DATA = "saved", "held-back", "auto"
+
+
+def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None:
+    """Lay the tab out and wire it."""
+    with gr.Row(equal_height=True):
+        run_choice = gr.Dropdown(
+            finished_runs(services),
+            label="Tuned model",
+            info="Every run that has saved a model.",
+            elem_id="evaluate-run",
+        )
+        model_choice = gr.Dropdown(
+            [("The saved model", SAVED_MODEL)],
+            value=SAVED_MODEL,
+            label="Which state",
+            info="Checkpoints are kept along the way.",
+            elem_id="evaluate-model",
+        )
+        data_choice = gr.Dropdown(
+            [("The rows held back", HELD_BACK)],
+            value=HELD_BACK,
+            label="Rows to ask",
+            info="Only rows it has not learned from tell anything.",
+            elem_id="evaluate-data",
+        )
+    with gr.Row(equal_height=True):
+        limit = gr.Number(
+            value=None,
+            precision=0,
+            minimum=1,
+            label="At most so many rows",
+            info="Empty: all of them.",
+            elem_id="evaluate-limit",
+        )
+        task = gr.Dropdown(
+            [("As the data says", FROM_DATA), *((TASK_WORDS[name], name) for name in TASKS)],
+            value=FROM_DATA,
+            label="Compare answers as",
+            info="Can be changed afterwards, too.",
+            elem_id="evaluate-task",
+        )
+        go = gr.Button("Evaluate", variant="primary", min_width=120, elem_id="evaluate-go")
+        stop = gr.Button("Stop", min_width=90, interactive=False, elem_id="evaluate-stop")
+    status = gr.Textbox(
+        show_label=False,
+        container=False,
+        interactive=False,
+        visible=False,
+        elem_id="evaluate-status",
+    )
+    card = gr.HTML(elem_id="evaluate-card")
+    with gr.Column(visible=False) as lower:
+        with gr.Row(equal_height=True):
+            which = gr.Radio(
+                [
+                    ("All", "all"),
+                    ("Tuned wrong", "tuned_wrong"),
+                    ("Base right, tuned wrong", "got_worse"),
+                ],
+                value="all",
+                label="Rows",
+                elem_id="evaluate-filter",
+            )
+            order = gr.Radio(
+                [("As in the file", "file"), ("Highest loss first", "loss")],
+                value="file",
+                label="Order",
+                elem_id="evaluate-order",
+            )
+            report = gr.DownloadButton("Download the report", elem_id="evaluate-report")
+        table = gr.Dataframe(
+            show_label=False, interactive=False, wrap=True, max_height=420, datatype="str",
+            elem_id="evaluate-rows",
+        )  # fmt: skip
+    timer = gr.Timer(POLL_SECONDS, active=False)
+
+    @functools.lru_cache(maxsize=4)
+    def measured(
+        run_id: str, request: EvaluationRequest, compare_as: Task | None, changed: tuple[int, ...]
+    ) -> Evaluation:
+        from workbench.evaluation.result import read_evaluation  # its libraries take seconds
+
+        return read_evaluation(services.runs.get(run_id), request, compare_as)
+
+    def evaluation_of(run: Run, request: EvaluationRequest, compare_as: str) -> Evaluation | None:
+        paths = request.answer_paths(run).values()
+        if not all(path.exists() for path in paths):
+            return None
+        chosen = None if compare_as == FROM_DATA else _task(compare_as)
+        return measured(run.id, request, chosen, tuple(path.stat().st_mtime_ns for path in paths))
+
+    @user_errors
+    def begin(run_id: str | None, model: str, data_id: str, most: float | None) -> Any:
+        if not run_id:
+            raise WorkbenchError("There is no tuned model yet.", "Train one first.")
+        run = services.runs.get(run_id)
+        request = _request(services, model, data_id, most)
+        services.supervisor.check_free()
+        if not is_alive(request.directory(run)):
+            services.make_room()
+        start(run, request, services.settings)
+        return gr.Timer(active=True), gr.Button(interactive=True)
+
+    @user_errors
+    def end(run_id: str | None, model: str, data_id: str, most: float | None) -> None:
+        if run_id:
+            request = _request(services, model, data_id, most)
+            request_stop(request.directory(services.runs.get(run_id)))
+
+    @user_errors
+    def show(
+        run_id: str | None,
+        model: str,
+        data_id: str,
+        most: float | None,
+        compare_as: str,
+        filter_by: str,
+        order_by: str,
+    ) -> list[Any]:
+        """Show how far it is, and what there is when it has ended."""
+        from workbench.ui import evaluate_views as views  # its libraries take seconds
+
+        nothing = ["", gr.Column(visible=False), gr.skip(), gr.skip()]
+        off = [gr.Timer(active=False), gr.Button(interactive=False)]
+        if not run_id:
+            return [gr.Textbox(visible=False), *nothing, *off]
+        run, request = services.runs.get(run_id), _request(services, model, data_id, most)
+        progress = look(request.directory(run))
+        words = views.progress_words(progress)
+        line = gr.Textbox(words, visible=bool(words))
+        if progress is not None and progress.state == "running":
+            on = [gr.Timer(active=True), gr.Button(interactive=True)]
+            return [line, *[gr.skip()] * 4, *on]
+        evaluation = evaluation_of(run, request, compare_as)
+        if evaluation is None or not evaluation.rows:
+            return [line, *nothing, *off]
+        cells = views.rows_table(evaluation.rows, filter_by, order_by)
+        filled = gr.Dataframe(cells, headers=views.HEADERS)
+        shown = [views.card_html(evaluation), gr.Column(visible=True), filled]
+        return [line, *shown, _report_path(services, evaluation), *off]
+
+    def describe(run_id: str | None) -> list[Any]:
+        """Offer the states and the rows there are for a run."""
+        infos = [services.datasets.info(sample) for sample in SAMPLES] + services.datasets.uploads()
+        rows = [("The rows held back", HELD_BACK), *((info.name, info.id) for info in infos)]
+        states = [("The saved model", SAVED_MODEL)]
+        if run_id:
+            found = complete_checkpoints(services.runs.get(run_id).checkpoints_dir)
+            states += [(f"Checkpoint of step {one.step:,}", str(one.step)) for one in found]
+        return [gr.Dropdown(states, value=SAVED_MODEL), gr.Dropdown(rows, value=HELD_BACK)]
+
+    def reopen(chosen: str | None) -> Any:
+        """List the runs that have a model now; keep the choice, else take the newest."""
+        choices = finished_runs(services)
+        ids = [run_id for _, run_id in choices]
+        return gr.Dropdown(choices, value=chosen if chosen in ids else next(iter(ids), None))
+
+    asked = [run_choice, model_choice, data_choice, limit]
+    inputs = [*asked, task, which, order]
+    outputs = [status, card, lower, table, report, timer, stop]
+    go.click(begin, asked, [timer, stop], **PRIVATE)
+    stop.click(end, asked, None, **QUIET)
+    timer.tick(show, inputs, outputs, **QUIET)
+    gr.on([component.change for component in inputs], show, inputs, outputs, **FOLLOW)
+    gr.on(
+        [page.load, run_choice.change], describe, run_choice, [model_choice, data_choice], **FOLLOW
+    )
+    tab.select(reopen, run_choice, run_choice, **QUIET)
+
+
+def _request(services: Services, model: str, data_id: str, most: float | None) -> EvaluationRequest:
+    part, left_out = None, 0
+    if data_id != HELD_BACK:
+        info, found = services.datasets.info(data_id), services.datasets.report(data_id)
+        path = str(services.datasets.path(data_id))
+        part = DataPart(info.id, info.name, path, info.sha256, info.row_count)
+        left_out = found.rows - found.usable_rows
+    return EvaluationRequest(
+        checkpoint=None if model == SAVED_MODEL else int(model),
+        data=part,
+        left_out_rows=left_out,
+        limit=int(most) if most else None,
+    )
+
+
+def _report_path(services: Services, evaluation: Evaluation) -> str:
+    from workbench.evaluation.report import report_html
+
+    folder = ensure_dir(services.settings.temporary_dir / "reports")
+    path = folder / f"report-{evaluation.run.id}.html"
+    write_text_atomically(path, report_html(evaluation))
+    return str(path)
+
+
+def _task(name: str) -> Task:
+    return next(task for task in TASKS if task == name)

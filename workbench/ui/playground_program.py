@@ -1,0 +1,26 @@
+"""Playground tab, last part: how other programs ask the model."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from workbench.chat import SERVE_PORT, client_code
+from workbench.ui.guard import FOLLOW
+
+HELP = (
+    "The command serves the model on this computer, as OpenAI's programs expect it, until you end it "
+    "with Ctrl-C. It prints the key that goes in the place of the dots."
+)
+
+
+def build_program_panel(run_choice: gr.Dropdown) -> None:
+    """Lay it out and wire it."""
+    with gr.Accordion("Use it from your own program", open=False, elem_id="playground-program"):
+        gr.Markdown(HELP, elem_classes="wb-help")
+        command = gr.Code("workbench serve latest", language="shell", label="In a terminal")
+        url = f"http://127.0.0.1:{SERVE_PORT}/v1"
+        gr.Code(client_code(url, "…"), language="python", label="In Python (pip install openai)")
+
+    run_choice.change(
+        lambda run_id: f"workbench serve {run_id or 'latest'}", run_choice, command, **FOLLOW
+    )

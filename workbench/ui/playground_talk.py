@@ -1,0 +1,170 @@
+"""The playground's conversation: two histories with the same questions, and how they grow. No gradio."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from workbench.chat import ChatProcess, ModelName, served_models
+from workbench.data.formats import Message
+from workbench.runs.store import Run
+
+Side = Literal["left", "right"]
+SIDES: tuple[Side, ...] = ("left", "right")
+NOTHING = ""  # the choice for one model alone
+NO_ANSWER = "(The model gave an empty answer.)"
+# What is certainly code: there Markdown shows everything as it is. What only may be is taken for text.
+_CODE = re.compile(
+    r"^ {0,3}(`{3,})[\w+#.-]*[ \t]*\n.*?(?:^ {0,3}\1`*[ \t]*$|\Z)|(?<![`\\])`[^`\n|]+`(?!`)",
+    re.MULTILINE | re.DOTALL,
+)
+_FENCE = re.compile(r"^[\s>*+\-\d.)]*(?:`{3,}|~{3,})", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What was said on each side: questions and answers in turn, the last answer perhaps unfinished."""
+
+    left: tuple[Message, ...] = ()
+    right: tuple[Message, ...] = ()
+
+    def side(self, side: Side) -> tuple[Message, ...]:
+        """Return the messages of one side."""
+        return self.left if side == "left" else self.right
+
+    def with_question(self, question: str, sides: Mapping[Side, ModelName]) -> Talk:
+        """Add a question, and the place for its answer."""
+        turn: tuple[Message, ...] = (
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": ""},
+        )
+        return replace(self, **{side: self.side(side) + turn for side in sides})
+
+    def with_answer(self, side: Side, text: str) -> Talk:
+        """Put text in the place for the last answer."""
+        answer: Message = {"role": "assistant", "content": text}
+        return replace(self, **{side: (*self.side(side)[:-1], answer)})
+
+    def before(self, turn: int) -> Talk:
+        """Return what was said before a question, counted from 0."""
+        return Talk(self.left[: 2 * turn], self.right[: 2 * turn])
+
+    def question(self, turn: int) -> str:
+        """Return a question, counted from 0."""
+        return (self.left or self.right)[2 * turn]["content"]
+
+    @property
+    def turns(self) -> int:
+        """How many questions were asked."""
+        return max(len(self.left), len(self.right)) // 2
+
+
+def answers(
+    chat: ChatProcess, talk: Talk, sides: Mapping[Side, ModelName], settings: Mapping[str, Any]
+) -> Iterator[tuple[Talk, str]]:
+    """Yield the conversation while each side answers the last question, and what to say about it.
+
+    Args:
+        chat: With the models loaded.
+        talk: Ends on a question without an answer.
+        sides: Which model answers on which side.
+        settings: The values of the settings of ``playground_settings``.
+
+    Raises:
+        WorkbenchError: The question is too long, or the process is gone.
+    """
+    system = str(settings.get("system") or "").strip()
+    before: list[Message] = [{"role": "system", "content": system}] if system else []
+    sampling = sampling_of(settings)
+    notes: dict[str, None] = {}  # both sides often have the same to say
+    for side, model in sides.items():
+        words = f"{model_label(model)} answers…"
+        yield talk, words
+        strength = {} if model == "base" else {"strength": settings.get("strength", 1)}
+        messages = [*before, *talk.side(side)[:-1]]
+        for reply in chat.replies(model, messages, **sampling, **strength):
+            talk = talk.with_answer(side, reply.text)
+            yield talk, words
+        if not reply.text.strip():
+            talk = talk.with_answer(side, NO_ANSWER)
+        if reply.note:
+            notes[reply.note] = None
+        if reply.finish_reason == "length":
+            notes["An answer was cut at its longest length, which is set under Advanced."] = None
+    yield talk, " ".join(notes)
+
+
+def sampling_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings as the server takes them; without a seed, one for both sides is made up."""
+    seed = settings.get("seed")
+    return {
+        "temperature": settings["temperature"],
+        "top_p": settings["top_p"],
+        "top_k": int(settings["top_k"]),
+        "repetition_penalty": settings["repetition_penalty"],
+        "max_tokens": int(settings["max_tokens"]),
+        "seed": random.randrange(2**31) if seed is None else int(seed),
+    }
+
+
+def model_choices(run: Run) -> list[tuple[str, ModelName]]:
+    """Return label and name of what a run lets one ask."""
+    return [(model_label(name), name) for name in served_models(run)]
+
+
+def model_label(name: ModelName) -> str:
+    """Say what a model is."""
+    if name.startswith("step-"):
+        return f"Checkpoint of step {int(name.removeprefix('step-')):,}"
+    return {"base": "Before training", "tuned": "Tuned model"}[name]
+
+
+def shown(messages: tuple[Message, ...]) -> list[dict[str, str]]:
+    """Return the messages of one side as a chat component takes them; a place still empty is left out."""
+    return [
+        {"role": message["role"], "content": safe_markdown(message["content"])}
+        for place, message in enumerate(messages)
+        if message["content"] or place < len(messages) - 1
+    ]
+
+
+def safe_markdown(text: str) -> str:
+    """Return Markdown without HTML and without pictures, which would tell their server who reads this.
+
+    The chat component still removes what is dangerous, and the page loads nothing from elsewhere.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    pieces, end = [], 0
+    for code in _CODE.finditer(text):
+        pieces += [_without_html(text[end : code.start()]), code[0]]
+        end = code.end()
+    pieces.append(_without_html(text[end:]))
+    if any(_FENCE.search(words) for words in pieces[::2]):  # then what looked like code may be none
+        return _without_html(text)
+    return "".join(pieces)
+
+
+def export_json(run: Run, talk: Talk, sides: Mapping[Side, ModelName], settings: Any) -> str:
+    """Return the conversation as JSON: what was said by which model, and how it was asked."""
+    conversations = [
+        {"model": model, "messages": talk.side(side)}
+        for side, model in sides.items()
+        if talk.side(side)
+    ]
+    document = {
+        "run": run.id,
+        "base_model": run.config.model,
+        "settings": settings,
+        "conversations": conversations,
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _without_html(text: str) -> str:
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    return text.replace("![", "&#33;[")

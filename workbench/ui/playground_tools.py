@@ -1,0 +1,111 @@
+"""Playground tab, Advanced: see exactly what a model reads, and keep a conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.processing_utils import save_bytes_to_cache
+
+from workbench.data.formats import Message
+from workbench.errors import WorkbenchError
+from workbench.services import Services
+from workbench.ui.guard import PRIVATE, QUIET, user_errors
+from workbench.ui.playground_keep import keep_answer
+from workbench.ui.playground_talk import (
+    NO_ANSWER,
+    NOTHING,
+    SIDES,
+    Side,
+    Talk,
+    export_json,
+    sampling_of,
+)
+
+
+def build_tools(
+    services: Services,
+    run_choice: gr.Dropdown,
+    left_choice: gr.Dropdown,
+    right_choice: gr.Dropdown,
+    question: gr.Textbox,
+    talk: gr.State,
+    settings: dict[str, Component],
+    note: gr.Markdown,
+) -> None:
+    """Lay them out and wire them; the arguments are the components they read, and where they tell."""
+    with gr.Row():
+        show = gr.Button("Show the exact prompt", size="sm", elem_id="playground-show-prompt")
+        save = gr.Button("Save the conversation (JSON)", size="sm", elem_id="playground-save")
+        keep = gr.Button(
+            "Add the last left answer to your data", size="sm", elem_id="playground-keep"
+        )
+    prompt = gr.Textbox(
+        label="What the model reads",
+        lines=6,
+        max_lines=20,
+        buttons=["copy"],
+        interactive=False,
+        visible=False,
+        elem_id="playground-prompt",
+    )
+    saved = gr.DownloadButton(visible="hidden", elem_id="playground-json")
+
+    @user_errors
+    def show_prompt(run_id: str | None, text: str, said: Talk, **values: Any) -> list[Any]:
+        if not run_id:
+            raise WorkbenchError("There is no tuned model yet.", "Train one first.")
+        messages = _next_prompt(said, text, values.get("system"))
+        services.open_chat(services.runs.get(run_id))
+        words, tokens, left_out = services.chat.prompt_text(messages, **sampling_of(values))
+        label = f"What the left model reads before it answers: {tokens:,} tokens"
+        return [gr.Textbox(words, label=label, visible=True), left_out]
+
+    @user_errors
+    def save_json(run_id: str | None, said: Talk, left: str, right: str, **values: Any) -> str:
+        if not run_id or not said.turns:
+            raise WorkbenchError("There is no conversation to save yet.", "Ask something first.")
+        models: dict[Side, str] = dict(zip(SIDES, (left, right), strict=True))
+        sides = {side: model for side, model in models.items() if model != NOTHING}
+        text = export_json(services.runs.get(run_id), said, sides, values)
+        path: str = save_bytes_to_cache(text.encode(), "conversation.json", saved.GRADIO_CACHE)
+        return path
+
+    @user_errors
+    def keep_last(said: Talk, system: str | None) -> str:
+        if not said.left or said.left[-1]["content"] in ("", NO_ANSWER):
+            raise WorkbenchError("There is no answer yet.", "Ask something first.")
+        before: list[Message] = [{"role": "system", "content": system}] if system else []
+        info = keep_answer(services, [*before, *said.left])
+        rows = "1 row" if info.row_count == 1 else f"{info.row_count:,} rows"
+        return (
+            f"Added. {info.name} has {rows} now; the Data tab lists it when you open the page anew."
+        )
+
+    show.click(
+        show_prompt,
+        [run_choice, question, talk],
+        [prompt, note],
+        inputs_kwargs=settings,
+        concurrency_limit=1,
+        concurrency_id="chat",
+        **PRIVATE,
+    )
+    click = "() => setTimeout(() => document.getElementById('playground-json').click(), 100)"
+    chosen = [run_choice, talk, left_choice, right_choice]
+    save.click(save_json, chosen, saved, inputs_kwargs=settings, **QUIET).success(None, js=click)
+    keep.click(keep_last, [talk, settings["system"]], note, concurrency_limit=1, **PRIVATE)
+
+
+def _next_prompt(said: Talk, text: str, system: str | None) -> list[Message]:
+    """Return what would be read next: with the question that is typed, or up to the last one."""
+    messages = list(said.left)
+    if text.strip():
+        messages.append({"role": "user", "content": text})
+    elif messages:
+        messages.pop()
+    else:
+        raise WorkbenchError("There is no question yet.", "Write one, or ask something first.")
+    before: list[Message] = [{"role": "system", "content": system}] if system else []
+    return [*before, *messages]

@@ -1,0 +1,116 @@
+"""Runs tab, lower part: the loss of several runs in one chart, and their settings side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from workbench.runs.columns import ColumnsCache
+from workbench.runs.store import Run
+from workbench.services import Services
+from workbench.ui.chart_panel import build_chart
+from workbench.ui.charts import SMOOTHING, comparison_figure
+from workbench.ui.compare_views import (
+    CHOOSE_MORE,
+    FEWEST,
+    MOST,
+    comparison_html,
+    distinct_names,
+)
+from workbench.ui.guard import FOLLOW, user_errors
+from workbench.ui.runs_views import RunEntry
+from workbench.ui.views import run_label
+
+HEIGHT_PIXELS = 420
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The choice of runs, and what draws them.
+
+    Attributes:
+        runs: The ids of the runs compared.
+        draw: Takes the values of ``inputs`` and returns those of ``outputs``.
+    """
+
+    runs: gr.Dropdown
+    draw: Callable[..., list[Any]]
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def build_comparison(services: Services) -> Comparison:
+    """Lay it out and wire it."""
+    runs = gr.Dropdown(
+        [],
+        label="Compare",
+        info=CHOOSE_MORE,
+        multiselect=True,
+        max_choices=MOST,
+        elem_id="runs-compare",
+    )
+    with gr.Column(visible=False, elem_id="runs-comparison") as panel:
+        chart = build_chart("runs-chart", HEIGHT_PIXELS)
+        with gr.Row(equal_height=True):
+            axis = gr.Radio(
+                [("Steps", "step"), ("Epochs", "epoch"), ("Minutes", "time")],
+                value="step",
+                label="Along the bottom",
+                min_width=220,
+                elem_id="runs-chart-x",
+            )
+            smoothing = gr.Slider(
+                0,
+                0.99,
+                SMOOTHING,
+                step=0.01,
+                label="Smoothing (0: every step as it was)",
+                min_width=220,
+                elem_id="runs-chart-smoothing",
+            )
+            log = gr.Checkbox(
+                label="Logarithmic loss",
+                info="Small losses apart",
+                min_width=140,
+                elem_id="runs-chart-log",
+            )
+        table = gr.HTML(elem_id="runs-side-by-side")
+    columns = ColumnsCache()
+
+    @user_errors
+    def draw(run_ids: list[str] | None, x: Any, weight: float, is_log: bool) -> list[Any]:
+        entries = [
+            RunEntry(run, services.supervisor.snapshot(run))
+            for run in existing_runs(services, run_ids or [])
+        ]
+        if len(entries) < FEWEST:
+            return [gr.Column(visible=False), gr.skip(), gr.skip()]
+        names = distinct_names([entry.run for entry in entries])
+        curves = [
+            (name, columns.get(entry.run.id, entry.snapshot.steps), entry.snapshot.evaluations)
+            for name, entry in zip(names, entries, strict=True)
+        ]
+        figure = comparison_figure(curves, x, weight, is_log)
+        return [gr.Column(visible=True), figure.to_json(), comparison_html(entries)]
+
+    inputs, outputs = [runs, axis, smoothing, log], [panel, chart, table]
+    gr.on([component.change for component in inputs], draw, inputs, outputs, **FOLLOW)
+    return Comparison(runs, draw, inputs, outputs)
+
+
+def existing_runs(services: Services, run_ids: Sequence[str]) -> list[Run]:
+    """Return those of the runs that are still there, in their order; others were deleted meanwhile."""
+    there = {run.id: run for run in services.runs.all()}
+    return [there[run_id] for run_id in run_ids if run_id in there]
+
+
+def comparison_choices(runs: Sequence[Run], chosen: Sequence[str]) -> Any:
+    """Return the update that offers the runs there are; those chosen stay chosen."""
+    ids = {run.id for run in runs}
+    return gr.Dropdown(
+        choices=[(run_label(run), run.id) for run in runs],
+        value=[run_id for run_id in chosen if run_id in ids],
+    )

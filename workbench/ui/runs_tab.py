@@ -1,0 +1,242 @@
+"""Runs tab: every run of the workspace, what the person says of it, and several side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from workbench.downloads import folder_bytes
+from workbench.errors import WorkbenchError
+from workbench.runs.store import NAME_CHARACTERS, Run
+from workbench.services import Services
+from workbench.ui.compare_views import MOST
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.runs_compare import build_comparison, comparison_choices
+from workbench.ui.runs_views import (
+    HEADERS,
+    NO_RUNS,
+    RunEntry,
+    check_deletable,
+    count_words,
+    delete_question,
+    find_entries,
+    read_tags,
+    runs_table,
+)
+from workbench.ui.views import run_status
+
+NOTE_CHARACTERS = 2_000
+TAGS_CHARACTERS = 200
+TABLE_PIXELS = 340
+WIDTHS = ["55px", "200px", "130px", "170px", "90px", "160px", "130px", "80px", "145px", "140px"]
+
+
+@dataclass(frozen=True)
+class _List:
+    """The table of runs; ``ids`` has the run of each row, in the order of their numbers."""
+
+    search: gr.Textbox
+    refresh: gr.Button
+    table: gr.Dataframe
+    note: gr.Markdown
+    ids: gr.State
+
+
+@dataclass(frozen=True)
+class _Details:
+    """The run that was clicked, and what can be done with it."""
+
+    panel: gr.Column
+    status: gr.HTML
+    name: gr.Textbox
+    tags: gr.Textbox
+    note: gr.Textbox
+    save: gr.Button
+    compare: gr.Button
+    delete: gr.Button
+    question: gr.Markdown
+    answers: gr.Row
+    really: gr.Button
+    keep: gr.Button
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What shows a run."""
+        return [
+            self.panel, self.status, self.name, self.tags, self.note, self.question, self.answers,
+        ]  # fmt: skip
+
+
+def build_runs_tab(services: Services, opened: gr.Tab) -> None:
+    """Lay the tab out and wire it. It reads the runs when it is opened and when it changed one."""
+    listed = _build_list()
+    details = _build_details()
+    comparison = build_comparison(services)
+    chosen = gr.State()  # the id of the run that was clicked
+
+    @user_errors
+    def find(words: str) -> list[Any]:
+        return _show_list(list_runs(services), words)
+
+    @user_errors
+    def renew(words: str, compared: list[str] | None, run_id: str | None) -> list[Any]:
+        entries = list_runs(services)
+        known = {entry.run.id: entry for entry in entries}
+        clicked = known.get(run_id or "")
+        status = run_status(clicked.run, clicked.snapshot) if clicked else gr.skip()
+        return [
+            *_show_list(entries, words),
+            comparison_choices([entry.run for entry in entries], compared or []),
+            gr.Column(visible=clicked is not None),
+            status,
+        ]
+
+    @user_errors
+    def select(ids: list[str], event: gr.SelectData) -> list[Any]:
+        number = int(event.row_value[0])  # not the position: the table may have been sorted
+        run = _get(services, ids[number - 1])
+        return [*_show_run(services, run), run.id]
+
+    @user_errors
+    def save(run_id: str, name: str, tags: str, note: str) -> None:
+        services.runs.label(_get(services, run_id), name, read_tags(tags), note)
+        gr.Info("Saved.", duration=3)
+
+    @user_errors
+    def add(run_id: str, compared: list[str] | None) -> Any:
+        together = [*(compared or []), run_id]
+        if len(set(together)) > MOST:
+            raise WorkbenchError(
+                f"{MOST} runs are compared already.", "Take one out of the list below first."
+            )
+        return gr.Dropdown(value=list(dict.fromkeys(together)))
+
+    @user_errors
+    def ask(run_id: str) -> list[Any]:
+        run = _get(services, run_id)
+        check_deletable(run, services.supervisor.summary(run))
+        folders = (run.checkpoints_dir, run.model_dir, run.directory)
+        question = delete_question(run, *(folder_bytes(folder) for folder in folders))
+        return [gr.Markdown(question, visible=True), gr.Row(visible=True)]
+
+    @user_errors
+    def delete(run_id: str) -> Any:
+        services.delete_run(_get(services, run_id))
+        return None
+
+    shown = [listed.note, listed.table, listed.ids]
+    labels = [chosen, details.name, details.tags, details.note]
+    listed.search.change(find, listed.search, shown, **FOLLOW)
+    listed.table.select(select, listed.ids, [*details.outputs, chosen], **QUIET)
+    saved = details.save.click(save, labels, None, **PRIVATE)
+    details.compare.click(add, [chosen, comparison.runs], comparison.runs, **PRIVATE)
+    details.delete.click(ask, chosen, [details.question, details.answers], **PRIVATE)
+    details.keep.click(_hide_question, None, [details.question, details.answers], **QUIET)
+    deleted = details.really.click(delete, chosen, chosen, **PRIVATE)
+    for event in (opened.select, listed.refresh.click, saved.success, deleted.success):
+        renewed = event(
+            renew,
+            [listed.search, comparison.runs, chosen],
+            [*shown, comparison.runs, details.panel, details.status],
+            **FOLLOW,
+        )
+        renewed.then(comparison.draw, comparison.inputs, comparison.outputs, **FOLLOW)
+
+
+def list_runs(services: Services) -> list[RunEntry]:
+    """Return all runs, the newest first; one that is being deleted or is damaged is left out."""
+    entries = []
+    for run in services.runs.all():
+        try:
+            entries.append(RunEntry(run, services.supervisor.summary(run)))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return entries
+
+
+def _build_list() -> _List:
+    with gr.Row(equal_height=True):
+        search = gr.Textbox(
+            label="Find runs with these words",
+            placeholder="in the name, model, method, data, tags, note or state",
+            max_lines=1,
+            scale=5,
+            min_width=260,
+            elem_id="runs-search",
+        )
+        refresh = gr.Button("Refresh", scale=0, min_width=110, elem_id="runs-refresh")
+    table = gr.Dataframe(
+        headers=HEADERS,
+        label="Runs, the newest first (click one to rename, annotate or delete it)",
+        interactive=False,
+        wrap=False,
+        max_height=TABLE_PIXELS,
+        datatype="str",
+        column_widths=WIDTHS,
+        visible=False,
+        elem_id="runs-table",
+    )
+    note = gr.Markdown(NO_RUNS, elem_id="runs-note", elem_classes="wb-help")
+    return _List(search, refresh, table, note, gr.State([]))
+
+
+def _build_details() -> _Details:
+    with gr.Column(visible=False, elem_id="runs-details", elem_classes="wb-chosen") as panel:
+        status = gr.HTML(elem_id="runs-status")
+        with gr.Row():
+            name = gr.Textbox(
+                label="Name", max_lines=1, max_length=NAME_CHARACTERS, elem_id="runs-name"
+            )
+            tags = gr.Textbox(
+                label="Tags, separated by commas",
+                max_lines=1,
+                max_length=TAGS_CHARACTERS,
+                elem_id="runs-tags",
+            )
+        note = gr.Textbox(
+            label="Note",
+            placeholder="What you wanted to find out, and what you saw",
+            lines=2,
+            max_lines=8,
+            max_length=NOTE_CHARACTERS,
+            elem_id="runs-text",
+        )
+        with gr.Row():
+            save = gr.Button("Save name, tags and note", variant="primary", elem_id="runs-save")
+            compare = gr.Button("Add to the comparison below", elem_id="runs-add")
+            delete = gr.Button("Delete …", variant="stop", elem_id="runs-delete")
+        question = gr.Markdown(visible=False, elem_id="runs-question")
+        with gr.Row(visible=False) as answers:
+            really = gr.Button("Delete it", variant="stop", size="sm", elem_id="runs-really")
+            keep = gr.Button("Keep it", size="sm", elem_id="runs-keep")
+    return _Details(
+        panel, status, name, tags, note, save, compare, delete, question, answers, really, keep
+    )
+
+
+def _show_list(entries: list[RunEntry], words: str) -> list[Any]:
+    found = find_entries(entries, words)
+    return [
+        count_words(len(found), len(entries)),
+        gr.Dataframe(runs_table(found), visible=bool(found)),
+        [entry.run.id for entry in found],
+    ]
+
+
+def _show_run(services: Services, run: Run) -> list[Any]:
+    status = run_status(run, services.supervisor.summary(run))
+    tags = ", ".join(run.tags)
+    return [gr.Column(visible=True), status, run.name, tags, run.note, *_hide_question()]
+
+
+def _hide_question() -> list[Any]:
+    return [gr.Markdown(visible=False), gr.Row(visible=False)]
+
+
+def _get(services: Services, run_id: str) -> Run:
+    try:
+        return services.runs.get(run_id)
+    except WorkbenchError as error:
+        raise WorkbenchError("This run was deleted meanwhile.", "Press Refresh.") from error

@@ -1,0 +1,167 @@
+"""What the Runs tab says of runs: pure functions from runs to rows and sentences. Imports no gradio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from workbench.errors import WorkbenchError
+from workbench.models.sources import find_model
+from workbench.presets import methods
+from workbench.runs.status import RunSnapshot
+from workbench.runs.store import Run
+from workbench.ui.data_views import shorten
+from workbench.ui.views import STATE_WORDS, plain
+from workbench.words import describe_bytes, describe_clock
+
+HEADERS = ["No.", "Name", "State", "Model", "Method", "Data", "Loss", "Took", "When", "Tags"]
+NO_RUNS = (
+    "**No run yet.** Choose data in *1. Data* and press Start in *3. Train*. Every run is kept and listed "
+    "here, so that you can compare them."
+)
+LOSS_HELP = (
+    "Loss is the best validation loss, measured on rows held back; where none are, the last training loss. "
+    "Lower is better."
+)
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run and how it is or how it went."""
+
+    run: Run
+    snapshot: RunSnapshot
+
+
+def find_entries(entries: Iterable[RunEntry], words: str) -> list[RunEntry]:
+    """Return the runs that have all of the words somewhere; case makes no difference."""
+    wanted = words.casefold().split()
+    if not wanted:
+        return list(entries)
+    return [entry for entry in entries if _has_all(entry, wanted)]
+
+
+def runs_table(entries: Iterable[RunEntry]) -> list[list[str]]:
+    """Return a row of text for each run, under ``HEADERS``; they are numbered from 1."""
+    return [
+        [str(number), *(shorten(cell) for cell in _cells(entry))]
+        for number, entry in enumerate(entries, start=1)
+    ]
+
+
+def count_words(shown: int, all_runs: int) -> str:
+    """Say what the table shows, as Markdown."""
+    if not all_runs:
+        return NO_RUNS
+    noun = "run" if all_runs == 1 else "runs"
+    if not shown:
+        return f"None of your {all_runs:,} {noun} has all of these words."
+    counts = f"{shown:,} of {all_runs:,}" if shown < all_runs else f"{all_runs:,}"
+    return f"{counts} {noun}. {LOSS_HELP}"
+
+
+def state_words(snapshot: RunSnapshot) -> str:
+    """Say in a word what a run is doing; how far it is while it trains."""
+    words = STATE_WORDS[snapshot.state]
+    if snapshot.state == "queued":
+        return f"{words}, place {snapshot.place}" if snapshot.place else words
+    if snapshot.is_active and snapshot.total_steps:
+        return f"{words}, {snapshot.step / snapshot.total_steps:.0%}"
+    return words
+
+
+def loss_words(snapshot: RunSnapshot) -> str:
+    """Return the best validation loss, else the last training loss; empty without either."""
+    best = snapshot.best_evaluation
+    if best and best.loss is not None:
+        return f"{best.loss:.3f}"
+    last = snapshot.steps[-1].loss if snapshot.steps else None
+    return "" if last is None else f"{last:.3f} (training)"
+
+
+def duration_words(snapshot: RunSnapshot) -> str:
+    """Say how long a run took, or has taken so far; empty before it has begun."""
+    return describe_clock(snapshot.elapsed_seconds) if snapshot.elapsed_seconds else ""
+
+
+def model_label(run: Run) -> str:
+    """Return what the page calls the run's model."""
+    try:
+        return find_model(run.config.model, allow_folder=True).label
+    except WorkbenchError:  # a folder that is gone
+        return run.config.model
+
+
+def method_label(run: Run) -> str:
+    """Return what the page calls the run's method."""
+    return methods()[run.config.method].label
+
+
+def data_names(run: Run) -> str:
+    """Name the datasets a run learned from, with their weights where they are not 1."""
+    return " + ".join(
+        part.name if part.weight == 1 else f"{part.name} (weight {part.weight:g})"
+        for part in run.data.parts
+    )
+
+
+def when_words(run: Run) -> str:
+    """Say when a run was started, so that texts sort by time."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
+
+
+def read_tags(text: str) -> list[str]:
+    """Return the tags of a text such as ``first try, short answers``."""
+    return [tag.strip() for tag in text.split(",") if tag.strip()]
+
+
+def delete_question(run: Run, checkpoints_bytes: int, model_bytes: int, all_bytes: int) -> str:
+    """Ask whether to delete a run, and say what that frees, as Markdown."""
+    parts = [("its checkpoints", checkpoints_bytes), ("its tuned model", model_bytes)]
+    named = [f"{name} ({describe_bytes(size)})" for name, size in parts if size]
+    gone = ", ".join([*named, "its settings, chart and log"])
+    return (
+        f"**Delete “{plain(run.name)}”?** That frees {describe_bytes(all_bytes)}: {gone}. "
+        "It cannot be undone."
+    )
+
+
+def check_deletable(run: Run, snapshot: RunSnapshot) -> None:
+    """Refuse to delete a run that has not ended.
+
+    Raises:
+        WorkbenchError: Says why.
+    """
+    if snapshot.state == "queued":
+        raise WorkbenchError(
+            f"“{run.name}” waits for its turn to train.",
+            "Stop it in 3. Train first, then delete it.",
+        )
+    if snapshot.is_active:
+        raise WorkbenchError(
+            f"“{run.name}” is training now, and its process still writes to it.",
+            "Stop it in 3. Train first, or wait until it has finished.",
+        )
+
+
+def _cells(entry: RunEntry) -> Sequence[str]:
+    run, snapshot = entry.run, entry.snapshot
+    return (
+        run.name,
+        state_words(snapshot),
+        model_label(run),
+        method_label(run),
+        data_names(run),
+        loss_words(snapshot),
+        duration_words(snapshot),
+        when_words(run),
+        ", ".join(run.tags),
+    )
+
+
+def _has_all(entry: RunEntry, words: Sequence[str]) -> bool:
+    run = entry.run
+    texts = [*_cells(entry), run.config.model, run.config.method, run.note, run.id]
+    searched = "\n".join(texts).casefold()
+    return all(word in searched for word in words)
