@@ -25,13 +25,23 @@ from workbench.training.trainer import ExampleList, WorkbenchTrainer
 
 CPU = Compute("cpu", "fp32")
 ANSWERS = ["Yes.", "It is a rather long answer, with a clause.", "No", "Perhaps, we shall see."]
+MORE_ANSWERS = ["Never, and that is that.", "A", "Why not?", "It depends on what you mean by it."]
 BUDGETS = [16, 60, 120, 100_000]
 PROBE = [TokenizedExample([5, 6, 7], [IGNORED, 6, 7])]
 
 
 @pytest.fixture(scope="module")
 def examples(tiny_model_dir):
-    tokenizer = load_tokenizer(tiny_model_dir)
+    return tokenize(tiny_model_dir, ANSWERS)
+
+
+@pytest.fixture(scope="module")
+def eight_examples(tiny_model_dir):
+    return tokenize(tiny_model_dir, ANSWERS + MORE_ANSWERS)
+
+
+def tokenize(model_dir, answers):
+    tokenizer = load_tokenizer(model_dir)
     return [
         tokenize_example(
             tokenizer,
@@ -40,7 +50,7 @@ def examples(tiny_model_dir):
                 {"role": "assistant", "content": answer},
             ],
         )
-        for number, answer in enumerate(ANSWERS)
+        for number, answer in enumerate(answers)
     ]
 
 
@@ -75,8 +85,20 @@ def gradients(model):
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def reference_step(model, examples):
-    """Loss and gradients of plain transformers on one padded batch."""
+def reference_step(model, examples, rows):
+    """Loss and gradients of plain transformers: padded batches of so many rows, accumulated."""
+    model.zero_grad()
+    counted = sum(example.supervised_tokens for example in examples)
+    total = 0.0
+    for first in range(0, len(examples), rows):
+        batch = padded_batch(examples[first : first + rows])
+        loss = model(**batch, num_items_in_batch=counted).loss
+        loss.backward()
+        total += loss.item()
+    return total, gradients(model)
+
+
+def padded_batch(examples):
     width = max(len(e.input_ids) for e in examples)
     ids = torch.zeros(len(examples), width, dtype=torch.int64)
     labels = torch.full_like(ids, IGNORED)
@@ -86,29 +108,29 @@ def reference_step(model, examples):
         ids[row, :length] = torch.tensor(example.input_ids)
         labels[row, :length] = torch.tensor(example.labels)
         mask[row, :length] = 1
-    model.zero_grad()
-    loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-    loss.backward()
-    return loss.item(), gradients(model)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 @pytest.mark.parametrize("method", ["lora", "full", "qlora"])
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_loss_and_gradients_equal_plain_transformers(
-    tiny_model_dir, tmp_path, examples, method, budget
+    tiny_model_dir, tmp_path, eight_examples, method, budget
 ):
     trainer = build_trainer(tiny_model_dir, tmp_path, method, budget)
-    loss = trainer.training_step(trainer.model, {"examples": examples}).item()
+    loss = trainer.training_step(trainer.model, {"examples": eight_examples}).item()
     ours = gradients(trainer.model)
     trainer.model.get_base_model().set_attn_implementation("sdpa") if method != "full" else (
         trainer.model.set_attn_implementation("sdpa")
     )
-    expected_loss, expected = reference_step(trainer.model, examples)
-    assert loss == pytest.approx(expected_loss, rel=1e-5)
-    assert ours.keys() == expected.keys()
-    for name in expected:
-        difference = (ours[name] - expected[name]).norm() / expected[name].norm().clamp_min(1e-12)
-        assert difference < 1e-4, name
+    for rows in (8, 4, 1):  # one batch of 8, 2 of 4, 8 of 1
+        expected_loss, expected = reference_step(trainer.model, eight_examples, rows)
+        assert loss == pytest.approx(expected_loss, rel=1e-5), rows
+        assert ours.keys() == expected.keys()
+        for name in expected:
+            difference = (ours[name] - expected[name]).norm() / expected[name].norm().clamp_min(
+                1e-12
+            )
+            assert difference < 1e-4, (name, rows)
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -140,7 +162,7 @@ def test_evaluation_is_the_mean_over_all_supervised_tokens(tiny_model_dir, tmp_p
     trainer = build_trainer(tiny_model_dir, tmp_path, "full", 60, validation=sets)
     metrics = trainer.evaluate()
     trainer.model.set_attn_implementation("sdpa")
-    expected = reference_step(trainer.model, examples)[0]
+    expected = reference_step(trainer.model, examples, 4)[0]
     assert metrics["eval_loss"] == pytest.approx(expected, rel=1e-5)
     assert metrics["eval_by_dataset"].keys() == {"one", "three"}
     for name, loss in metrics["eval_by_dataset"].items():

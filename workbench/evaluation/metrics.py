@@ -178,7 +178,8 @@ def _measure_labels(rows: Sequence[Scored], labels: Sequence[str]) -> Metrics:
     scores = [RowScore(fact, float(fact)) for fact in right]
     if not usable:
         return Metrics(figures, [None] * len(rows), len(rows))
-    asked = [label for label in labels if label in set(truth)]
+    there = set(truth)
+    asked = [label for label in labels if label in there]
     all_labels = [*labels, NO_LABEL]
     counts = confusion_matrix(truth, answered, labels=all_labels)
     figures["macro_f1"] = _macro_f1(truth, answered, asked)

@@ -20,8 +20,8 @@ from workbench.models.rendering import TokenizedExample
 from workbench.presets import methods
 from workbench.runs.checkpoints import Checkpoint, delete_incomplete, newest_checkpoint
 from workbench.runs.events import Event, GeneralEvent, WarningEvent
-from workbench.runs.store import Run
-from workbench.training.base_answers import answers_path, base_answers, kept_answers
+from workbench.runs.store import DataPart, Run
+from workbench.training.base_answers import answers_path, base_answers, kept_answers, kept_loss
 from workbench.training.batches import MicroBatch, micro_batches
 from workbench.training.data import PreparedData
 from workbench.training.fused_lora import fuse_lora
@@ -98,9 +98,11 @@ def assemble(
 
     shortest = min(data.train, key=lambda example: len(example.input_ids))
     base = AnswerLoss.of(model, compute, *cut([shortest]))
-    if data.general_check and checkpoint is None:
-        emit(GeneralEvent(step=0, loss=base.mean(cut(data.general_check))))
     asking = time.perf_counter()
+    if data.general_check and run.data.general_check and checkpoint is None:
+        path = _kept_path(run.data.general_check, config, compute, model_dir, data.general_check)
+        before = kept_loss(path, lambda: base.mean(cut(data.general_check)))
+        emit(GeneralEvent(step=0, loss=before))
     general = _general_skills(run, data, base, cut, model_dir)
     asked_seconds = time.perf_counter() - asking
     total_steps = config.total_steps(len(data.train))
@@ -174,11 +176,22 @@ def _general_skills(
     config = run.config
     base.model.eval()
     cut = functools.partial(cut, token_budget=min(LOOKING_TOKENS, config.token_budget))
-    loaded_as = f"{base.compute.precision} {methods()[config.method].base}"
-    path = answers_path(Path(run.data.general.path), model_dir, loaded_as, data.general)
+    path = _kept_path(run.data.general, config, base.compute, model_dir, data.general)
     answers = kept_answers(path, data.general, lambda: base_answers(data.general, cut, base.logits))
     skills = GeneralSkills(data.general, answers, config.seed)
     return skills, config.general_rows_per_step(len(data.train))
+
+
+def _kept_path(
+    part: DataPart,
+    config: TrainingConfig,
+    compute: Compute,
+    model_dir: Path,
+    examples: Sequence[TokenizedExample],
+) -> Path:
+    """Return where is kept what the base model, loaded as it is here, says of examples."""
+    loaded_as = f"{compute.precision} {methods()[config.method].base}"
+    return answers_path(Path(part.path), model_dir, loaded_as, examples)
 
 
 def _training_arguments(

@@ -86,6 +86,15 @@ def kept_answers(
     return answers
 
 
+def kept_loss(path: Path, ask: Callable[[], float]) -> float:
+    """Return the base model's loss from a file of ``answers_path``, or work it out and fill it."""
+    arrays = read_arrays(path, "loss")
+    if arrays is None:
+        arrays = {"loss": np.array(ask())}
+        write_arrays_atomically(path, **arrays)
+    return float(arrays["loss"])
+
+
 def answers_path(
     conversations_path: Path, model_dir: Path, loaded_as: str, examples: Sequence[TokenizedExample]
 ) -> Path:

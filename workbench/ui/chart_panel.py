@@ -28,11 +28,13 @@ PLOTLY_PATH = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 # gr.Plot makes a new chart of every value: zoom and the box under the mouse are gone at each tick. This one
 # stays and is redrawn. It is first drawn when its tab may be hidden, where nothing has a size.
 DRAWING = """
+const Plotly = window.Plotly;  // a gr.Plot, loaded later, puts its own version there
 const plot = element.querySelector('.wb-chart');
 const options = {
     displaylogo: false,
     displayModeBar: true,
-    modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d'],
+    showSendToCloud: false,
+    modeBarButtonsToRemove: ['sendChartToCloud', 'select2d', 'lasso2d', 'autoScale2d'],
     toImageButtonOptions: {filename: 'training', scale: 2},
 };
 const draw = () => {
@@ -42,6 +44,10 @@ const draw = () => {
 watch('value', draw);
 draw();
 new ResizeObserver(() => plot.offsetParent && Plotly.Plots.resize(plot)).observe(plot);
+"""
+# gr.DownloadButton offers a file that is there; this one is only made when it is asked for.
+FETCHING = """
+(file) => Object.assign(document.createElement('a'), {href: file.url, download: file.orig_name}).click()
 """
 
 
@@ -102,17 +108,25 @@ def build_chart_panel(services: Services, run_choice: gr.Dropdown) -> ChartPanel
     """
     with gr.Column(visible=False, elem_id="train-chart-panel") as panel:
         chart = build_chart("train-chart", HEIGHT_PIXELS)
-        gr.Markdown(HELP, elem_classes="wb-help")
-        with gr.Row(equal_height=True):
+        with gr.Row():
+            gr.Markdown(HELP, elem_classes="wb-help")
+            save = gr.Button(
+                "Save all numbers (CSV)",
+                size="sm",
+                scale=0,
+                min_width=210,
+                elem_id="train-chart-save",
+            )
+        with gr.Row():
             x, smoothing, log = build_view_choices("train-chart")
             metric = gr.Dropdown(
                 [(metric.label, name) for name, metric in METRICS.items()],
                 label="Lower chart",
-                min_width=160,
+                scale=2,
+                min_width=180,
                 elem_id="train-chart-metric",
             )
-        save = gr.Button("Save all numbers (CSV)", size="sm", elem_id="train-chart-save")
-        saved = gr.DownloadButton(visible="hidden", elem_id="train-chart-csv")
+        saved = gr.File(visible=False)
     drawn = gr.State("")
 
     @user_errors
@@ -123,7 +137,7 @@ def build_chart_panel(services: Services, run_choice: gr.Dropdown) -> ChartPanel
         text = steps_csv(Columns.of(snapshot.steps), snapshot.evaluations)
         return save_bytes_to_cache(text.encode(), f"{run_id}.csv", saved.GRADIO_CACHE)
 
-    save.click(save_csv, run_choice, saved, **QUIET).success(None, js=_click("train-chart-csv"))
+    save.click(save_csv, run_choice, saved, **QUIET).success(None, saved, js=FETCHING)
     return ChartPanel([x, smoothing, log, metric], drawn, [chart, panel, drawn])
 
 
@@ -137,7 +151,8 @@ def build_view_choices(prefix: str) -> tuple[gr.Radio, gr.Slider, gr.Checkbox]:
         [("Steps", "step"), ("Epochs", "epoch"), ("Minutes", "time")],
         value="step",
         label="Along the bottom",
-        min_width=220,
+        scale=3,
+        min_width=300,
         elem_id=f"{prefix}-x",
     )
     smoothing = gr.Slider(
@@ -145,14 +160,17 @@ def build_view_choices(prefix: str) -> tuple[gr.Radio, gr.Slider, gr.Checkbox]:
         MOST_SMOOTHING,
         SMOOTHING,
         step=0.01,
-        label="Smoothing (0: every step as it was)",
+        label="Smoothing",
+        info="0 shows every step as it was",
+        scale=3,
         min_width=220,
         elem_id=f"{prefix}-smoothing",
     )
     log = gr.Checkbox(
         label="Logarithmic loss",
-        info="Small losses apart",
-        min_width=140,
+        info="spreads small losses apart",
+        scale=2,
+        min_width=200,
         elem_id=f"{prefix}-log",
     )
     return x, smoothing, log
@@ -168,8 +186,3 @@ def build_chart(elem_id: str, height_pixels: int) -> gr.HTML:
         apply_default_css=False,
         elem_id=elem_id,
     )
-
-
-def _click(elem_id: str) -> str:
-    """Return JavaScript that clicks a component, once it has what it was just given."""
-    return f"() => setTimeout(() => document.getElementById('{elem_id}').click(), 100)"

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from workbench.models.tokens import Histogram
 from workbench.runs.columns import MAX_POINTS, Columns, sample, smooth
 from workbench.runs.events import EvaluationEvent
-from workbench.runs.status import RunSnapshot
 
 Axis = Literal["step", "epoch", "time"]
 Numbers = NDArray[Any]
@@ -58,7 +57,7 @@ class Metric:
 
 
 METRICS = {
-    "learning_rate": Metric("Learning rate", lambda c: c["learning_rate"], ".1e", False),
+    "learning_rate": Metric("Learning rate", lambda c: c["learning_rate"], ".2~e", False),
     "token_accuracy": Metric("Token accuracy", lambda c: c["token_accuracy"], ".0%"),
     "grad_norm": Metric("Gradient norm", lambda c: c["grad_norm"], ".3~g"),
     "speed": Metric("Tokens per second", lambda c: _per_second(c), ",.3~r"),
@@ -351,12 +350,7 @@ def _look(top: int) -> dict[str, Any]:
         "margin": {"l": 60, "r": 16, "t": top, "b": 44},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"color": GREY, "size": 13},
+        "font": {"color": GREY, "size": 13, "family": "system-ui, sans-serif"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE},
         "hoverlabel": {"bgcolor": "#1f2430", "font": {"color": "#ffffff"}},
     }
-
-
-def loss_figure(snapshot: RunSnapshot) -> go.Figure:
-    """Draw a run as it is drawn by default. Goes as soon as the Train tab uses the chart panel."""
-    columns = Columns.of(snapshot.steps)
-    return run_figure(columns, snapshot.evaluations, ChartView(), total_steps=snapshot.total_steps)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from workbench.errors import WorkbenchError
 from workbench.remedies import find_shortage
-from workbench.runs.reading import read_loss
+from workbench.runs.reading import Reading, read_loss
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
 from workbench.services import Services
@@ -95,7 +95,6 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
             gr.update(value=WAIT if busy else START),
             _shown_if(line_words(waiting)),
             run_status(run, snapshot),
-            _shown_if(reading_words(_read(snapshot))),
             *actions.show(run, snapshot),
             *_words_of(run, snapshot, already_shown),
             *chart.draw(run.id if run else "", snapshot, already_drawn, *chosen),
@@ -105,8 +104,8 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         start,
         line,
         status,
-        reading,
         *actions.outputs,
+        reading,
         watch_panel,
         samples,
         log,
@@ -143,9 +142,7 @@ def _existing_run(services: Services, run_id: str | None) -> Run | None:
         return None
 
 
-def _read(snapshot: RunSnapshot | None) -> Any:
-    if snapshot is None:
-        return None
+def _read(snapshot: RunSnapshot) -> Reading | None:
     reading = read_loss(snapshot.steps, snapshot.evaluations, snapshot.total_steps)
     advises_to_wait = reading is not None and reading.kind == "too few steps"
     return None if advises_to_wait and not snapshot.is_active else reading
@@ -157,13 +154,14 @@ def _shown_if(text: str) -> Any:
 
 
 def _words_of(run: Run | None, snapshot: RunSnapshot | None, already_shown: str) -> list[Any]:
-    """Return samples and log, and what they are of; nothing where they are on the page already."""
+    """Return the loss in words, samples, log, and what they are of; nothing where they are shown already."""
     if run is None or snapshot is None:
-        return [gr.update(visible=False), "", "", ""]
+        return [_shown_if(""), gr.update(visible=False), "", "", ""]
     now = f"{run.id} {snapshot.step} {len(snapshot.samples)} {snapshot.state} {snapshot.phase}"
     if now == already_shown:
-        return [gr.skip(), gr.skip(), gr.skip(), already_shown]
+        return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), already_shown]
     return [
+        _shown_if(reading_words(_read(snapshot))),
         gr.update(visible=bool(snapshot.samples)),
         samples_table(snapshot.samples),
         _log_tail(run),
