@@ -192,7 +192,7 @@ def test_memory_that_runs_short_halves_the_batch(run, services, monkeypatch):
 
     monkeypatch.setattr(Asker, "_answer", answer)
     assert work(run, services, EvaluationRequest(tuned=False)).is_complete
-    assert sizes == [4, 2, 1, 1, 1, 1]
+    assert sizes == [10, 5, 2, *[1] * 10]
 
 
 def test_a_row_longer_than_the_model_can_read_is_counted(run, services, tmp_path):
@@ -223,7 +223,7 @@ def test_the_command_asks_in_a_process_of_its_own_and_only_once(
     assert last.state == "finished"
     monkeypatch.setattr("workbench.cli_evaluate.start", None)  # not needed any more
     assert main(["evaluate", run.id]) == 0
-    assert "4 rows that were held back" in capsys.readouterr().out
+    assert "10 rows that were held back" in capsys.readouterr().out
 
 
 def test_the_command_takes_another_file_and_counts_what_it_cannot_read(

@@ -59,29 +59,30 @@ def ask(services, name, messages=QUESTION, **sampling):
     return "".join(services.chat.stream(name, messages, **{"max_tokens": 24} | sampling))
 
 
-def greedy(model, tokenizer, count, messages=QUESTION):
-    ids = torch.tensor([prompt_ids(tokenizer, messages)])
+def plain(model, tokenizer, **choice):
+    """Answer with plain transformers, greedy or with a seed."""
+    ids = torch.tensor([prompt_ids(tokenizer, QUESTION)])
+    torch.manual_seed(choice.pop("seed", 0))
     answer = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id,
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=24,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id, **choice,
     )  # fmt: skip
     return tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True)
 
 
-def test_every_model_answers_as_plain_transformers_does(services, run, tiny_model_dir):
+@pytest.mark.parametrize("choice", [{}, {"temperature": 0.9, "seed": 3, "top_k": 40}])
+def test_every_model_answers_as_plain_transformers_does(services, run, tiny_model_dir, choice):
     services.chat.open(run)
     names = ["tuned", "base", "step-10", "tuned", "step-20", "base"]
-    answers = [ask(services, name) for name in names]
+    answers = [ask(services, name, **choice) for name in names]
     tokenizer = load_tokenizer(tiny_model_dir)
-    base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
-    expected = {"base": greedy(base, tokenizer, 24)}
+    expected = {}
     for name, directory in served_models(run).items():
-        if directory:
-            fresh = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
-            tuned = PeftModel.from_pretrained(fresh, directory).eval()
-            expected[name] = greedy(tuned, tokenizer, 24)
+        model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+        model = PeftModel.from_pretrained(model, directory) if directory else model
+        expected[name] = plain(model.eval(), tokenizer, do_sample=bool(choice), **choice)
     assert answers == [expected[name] for name in names]
-    assert len({expected[name] for name in ("base", "step-10", "tuned")}) == 3
+    assert len({expected[name] for name in ("base", "step-10", "tuned")}) == (3 if choice else 2)
 
 
 def test_strength_nothing_is_the_base(services, run):

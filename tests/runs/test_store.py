@@ -9,6 +9,7 @@ import yaml
 from workbench.config import build_config
 from workbench.errors import WorkbenchError
 from workbench.runs.store import DataPart, DataReference, RunStore
+from workbench.settings import Settings
 
 PART = DataPart("d", "d.json", "/nowhere/d.jsonl", "0" * 64, 8)
 DATA = DataReference((PART,), None, 0.1, 42)
@@ -77,3 +78,40 @@ def test_a_run_from_before_mixes_still_opens(store):
     del old["weight"]
     (run.directory / "data.json").write_text(json.dumps(old))
     assert store.get(run.id).data == DATA
+
+
+def test_a_label_changes_what_is_shown_and_nothing_else(store, settings):
+    run = store.create(build_config(), DATA, "first name", {}, None)
+    named = store.label(run, "  Better\n name ", ["b", " a ", "", "b"], " a note ")
+    assert (named.name, named.tags, named.note) == ("Better name", ("a", "b"), "a note")
+    assert store.get(run.id) == named == RunStore(settings).get(run.id)
+    assert json.loads((run.directory / "run.json").read_text())["name"] == "first name"
+    with pytest.raises(WorkbenchError, match="needs a name"):
+        store.label(run, "  ", [], "")
+
+
+def test_a_deleted_run_is_gone_whole(store):
+    kept, gone = (store.create(build_config(), DATA, name, {}, None) for name in ("a", "b"))
+    gone.model_dir.mkdir()
+    store.delete(gone)
+    assert store.all() == [kept]
+    assert [path.name for path in store.root_dir.iterdir()] == [kept.id]
+    with pytest.raises(WorkbenchError, match="There is no run"):
+        store.get(gone.id)
+
+
+@pytest.mark.parametrize("damaged", ["run.json", "config.yaml", "data.json"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "schema_version: 99\n"])
+def test_a_damaged_run_does_not_hide_the_others(store, settings, damaged, content):
+    whole, broken = (store.create(build_config(), DATA, name, {}, None) for name in ("a", "b"))
+    path = broken.directory / damaged
+    path.unlink() if content is None else path.write_text(content)
+    assert RunStore(settings).all() == [whole]
+
+
+def test_runs_moved_to_another_computer_are_read_there(store, tmp_path):
+    run = store.create(build_config(), DATA, "travels", {}, None)
+    shutil.move(store.root_dir, tmp_path / "elsewhere")
+    moved = RunStore(Settings(home_dir=tmp_path), tmp_path / "elsewhere").get(run.id)
+    assert (moved.name, moved.config, moved.data) == (run.name, run.config, run.data)
+    assert moved.directory == tmp_path / "elsewhere" / run.id

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from workbench.runs.events import StepEvent, WarningEvent
-from workbench.training.reporter import COMPARED_STEPS, Reporter
+from workbench.training.reporter import COMPARED_STEPS, Reporter, checks_without_gain
 from workbench.training.trainer import StepFigures
 
 
@@ -41,3 +41,19 @@ def test_much_more_memory_than_planned_is_told():
 
 def test_memory_as_planned_is_not_told():
     assert warnings_after(3.0, None, 60_000_000, needed_bytes=60_000_000) == []
+
+
+@pytest.mark.parametrize(
+    ("losses", "gain", "count"),
+    [
+        ([], 0.0, 0),
+        ([3.0], 0.0, 0),
+        ([3.0, 2.0, 1.0], 0.0, 0),
+        ([3.0, 2.0, 2.0, 2.5], 0.0, 2),
+        ([3.0, 2.0, 2.5, 1.9], 0.0, 0),
+        ([3.0, 2.9, 2.8], 0.5, 2),  # each gained, but too little
+        ([3.0, float("nan"), float("nan")], 0.0, 2),
+    ],
+)
+def test_checks_without_gain_are_those_since_the_best(losses, gain, count):
+    assert checks_without_gain(losses, gain) == count

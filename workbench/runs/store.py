@@ -32,6 +32,9 @@ from workbench.settings import Settings, ensure_dir
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 LABEL = "label.json"
+UNREADABLE = (
+    WorkbenchError, OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError,
+)  # fmt: skip
 NAME_CHARACTERS = 80
 # libyaml reads ten times as fast as the Python one; a workspace may have hundreds of runs.
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -196,7 +199,11 @@ class RunStore:
         """Return the ids of all runs, the newest first."""
         if not self.root_dir.is_dir():
             return []
-        found = [path for path in self.root_dir.iterdir() if _ID.fullmatch(path.name)]
+        found = [
+            path
+            for path in self.root_dir.iterdir()
+            if _ID.fullmatch(path.name) and (path / "run.json").is_file()
+        ]
         # An id begins with the second it was made in; within one second the clock of the disk decides.
         found.sort(key=lambda path: (path.name[:15], (path / "run.json").stat().st_mtime_ns))
         return [path.name for path in reversed(found)]
@@ -230,7 +237,7 @@ class RunStore:
         for run_id in self.ids():
             try:
                 found.append(self.get(run_id))
-            except (WorkbenchError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            except UNREADABLE:
                 continue  # deleted meanwhile, or made by a newer version
         return found
 

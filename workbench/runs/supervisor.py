@@ -11,6 +11,7 @@ page's server, a terminal that waits for its run, and every training process whe
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 import time
@@ -170,8 +171,10 @@ class Supervisor:
     def kill(self, run: Run) -> None:
         """End the run's process at once; what came after its last checkpoint is lost."""
         process = self._process(run)
-        if process:
-            run.stop_path.touch()
+        if process is None:
+            return
+        run.stop_path.touch()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ends by itself meanwhile
             for member in [*process.children(recursive=True), process]:
                 member.kill()
             process.wait(timeout=10)

@@ -79,14 +79,13 @@ def _work(run: Run, settings: Settings) -> int:
 @contextmanager
 def _device(run: Run) -> Iterator[None]:
     """Hold the device. The system gives the lock back when a process dies, however it dies."""
-    lock = FileLock(run.directory.parent / ".device.lock", timeout=DEVICE_SECONDS)
     try:
-        lock.acquire()
+        held = FileLock(run.directory.parent / ".device.lock").acquire(timeout=DEVICE_SECONDS)
     except Timeout as error:
         raise WorkbenchError(
             "Another run is training in this workspace.", "Resume this one when it has ended."
         ) from error
-    with lock:
+    with held:
         yield
 
 

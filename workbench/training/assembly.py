@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers import AutoConfig, TrainerCallback, TrainingArguments
 
 from workbench.compute import Compute, choose_compute
 from workbench.config import TrainingConfig
@@ -35,7 +35,7 @@ from workbench.training.methods import (
     prepare_saving,
 )
 from workbench.training.rank_allocation import RankAllocation
-from workbench.training.reporter import Reporter
+from workbench.training.reporter import EarlyStopping, Reporter
 from workbench.training.samples import SampleWriter, questions_to_watch
 from workbench.training.trainer import ExampleList, WorkbenchTrainer, until_stopped
 
@@ -153,7 +153,7 @@ def assemble(
 def _early_stopping(config: TrainingConfig, data: PreparedData) -> list[TrainerCallback]:
     if not config.early_stopping or not data.validation_rows:
         return []
-    return [EarlyStoppingCallback(config.early_stopping, config.early_stopping_gain)]
+    return [EarlyStopping(config.early_stopping, config.early_stopping_gain)]
 
 
 def _parent_checkpoint(run: Run) -> Checkpoint:

@@ -87,10 +87,10 @@ def train(
     enter("training")
     _learn(assembly, emit, stop_requested)
     step = assembly.trainer.state.global_step
-    if assembly.general_loss and not reporter.was_stopped:
-        emit(GeneralEvent(step=step, loss=assembly.general_loss()))
-    emit(PhaseEvent(phase="saving"))
     best = _take_best(assembly, run)
+    if assembly.general_loss and not reporter.was_stopped:
+        emit(GeneralEvent(step=best or step, loss=assembly.general_loss()))
+    emit(PhaseEvent(phase="saving"))
     save_model(assembly.model, tokenizer, run, model_dir, assembly.saving)
     message = _last_words(step, assembly.total_steps, best, was_stopped=reporter.was_stopped)
     outcome: Literal["stopped", "finished"] = "stopped" if reporter.was_stopped else "finished"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,39 @@ class Reporter(TrainerCallback):
             self.was_stopped = state.global_step < state.max_steps
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False  # the person waits
+
+
+class EarlyStopping(TrainerCallback):
+    """End the run when the validation loss was no better several times in a row.
+
+    It counts in Trainer's own log, which a checkpoint keeps: so a resumed run ends where it would have.
+
+    Args:
+        patience: How many checks may be no better.
+        gain: By how much the loss must fall to count as better.
+    """
+
+    def __init__(self, patience: int, gain: float) -> None:
+        self._patience, self._gain = patience, gain
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count, and stop when it is enough."""
+        losses = [record["eval_loss"] for record in state.log_history if "eval_loss" in record]
+        if checks_without_gain(losses, self._gain) >= self._patience:
+            control.should_training_stop = control.should_save = True
+
+
+def checks_without_gain(losses: Sequence[float], gain: float) -> int:
+    """Return how many of the newest losses were no better than the best before them."""
+    best, count = float("inf"), 0
+    for loss in losses:
+        if loss < best - gain:
+            best, count = loss, 0
+        else:  # also when it is no number
+            count += 1
+    return count
 
 
 def peak_memory_bytes() -> int:
