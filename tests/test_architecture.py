@@ -16,6 +16,7 @@ CHILD_ROOMS = (
     "training",
     "inference",
     "evaluation",
+    "export",
     "compute.py",
 )  # the only places where torch may live
 
@@ -23,6 +24,7 @@ CHILD_ROOMS = (
 FORBIDDEN = {
     "ui": {"training", "inference", "compute"},
     "training": {"ui", "inference", "cli", "services", "plan", "chat"},
+    "export": {"ui", "inference", "cli", "services", "plan", "chat"},
     "inference": {"ui", "training", "cli", "services", "plan"},
     "runs": {"ui", "training", "inference", "cli", "services", "chat", "plan"},
     "data": {"ui", "training", "inference", "runs", "cli", "services", "models", "plan"},

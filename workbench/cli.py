@@ -15,6 +15,7 @@ from workbench import __version__
 from workbench.chat import ChatProcess, ModelName
 from workbench.cli_data import add_data_verbs
 from workbench.cli_evaluate import add_evaluate_verb
+from workbench.cli_export import add_export_verb
 from workbench.cli_hub import add_hub_verb
 from workbench.cli_models import add_models_verb
 from workbench.cli_runs import add_run_verbs
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_run_verbs(verbs)
     add_evaluate_verb(verbs)
+    add_export_verb(verbs)
 
     chat = verbs.add_parser("chat", help="talk to a tuned model")
     chat.add_argument("run", metavar="RUN", help="the run's id, or latest")

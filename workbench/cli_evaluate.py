@@ -56,8 +56,9 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
     """Ask what was not asked before, and print the card."""
     # The libraries for metrics take seconds to import.
     from workbench.evaluation.card import card_lines
+    from workbench.evaluation.document import as_json
     from workbench.evaluation.report import report_html
-    from workbench.evaluation.result import as_json, is_answered, read_evaluation
+    from workbench.evaluation.result import is_answered, read_evaluation
 
     if options.base and options.checkpoint is not None:
         raise WorkbenchError("--base and --checkpoint exclude each other.", "Give one of them.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import psutil
 import pytest
@@ -33,12 +34,15 @@ def playground_server(tmp_path_factory, tiny_model_dir):
     ]
     data.write_text(json.dumps(rows), encoding="utf-8")
     services = Services.for_workspace(Settings(home_dir=home))
-    values = {"model": "tests/tiny", "max_steps": 60, "learning_rate": 1e-2, "save_steps": 20}
+    values = {"model": "tests/tiny", "max_steps": 150, "learning_rate": 1e-2, "save_steps": 50}
     values |= {"checkpoints_kept": 3, "keep_general": False}
     config = services.configure(None, values)
     chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
     run = services.start(services.plan(config, chosen), chosen, "counting")
-    assert services.supervisor.wait(run, 150)
+    deadline = time.monotonic() + 150
+    while services.supervisor.summary(run).is_active:  # the server may have started it
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
     yield server
     server.end()
 
@@ -62,7 +66,7 @@ def ask(page, text):
 
 def settle(page):
     expect(page.locator("#playground-question textarea")).to_have_value("", timeout=60_000)
-    expect(page.locator("#playground-note")).not_to_contain_text("…", timeout=60_000)
+    expect(page.locator("#playground-note")).not_to_contain_text("…", timeout=120_000)
 
 
 def choose(page, selector, text):
@@ -77,8 +81,9 @@ def said(page, side, who="bot"):
 def test_ask_compare_repeat_edit_and_look_inside(playground, screenshot):
     page = playground
     page.locator("#playground-examples").get_by_text("What comes after").first.click()
-    question = page.locator("#playground-question textarea").input_value()
-    assert question.startswith("What comes after")
+    box = page.locator("#playground-question textarea")
+    expect(box).to_have_value(re.compile("What comes after"))
+    question = box.input_value()
     ask(page, question)
     expect(said(page, "tuned")).to_contain_text("comes next")
     expect(said(page, "base")).to_have_count(1)
@@ -113,10 +118,10 @@ def test_ask_compare_repeat_edit_and_look_inside(playground, screenshot):
     assert [side["model"] for side in saved["conversations"]] == ["tuned", "base"]
     assert len(saved["conversations"][0]["messages"]) == 4
 
-    choose(page, "#playground-right", "Checkpoint of step 20")
+    choose(page, "#playground-right", "Checkpoint of step 50")
     expect(said(page, "tuned")).to_have_count(0)
     ask(page, "What comes after 3?")
-    expect(page.locator("#playground-base")).to_contain_text("Checkpoint of step 20")
+    expect(page.locator("#playground-base")).to_contain_text("Checkpoint of step 50")
     expect(said(page, "base")).to_have_count(1)
     choose(page, "#playground-right", "Nothing")
     expect(page.locator("#playground-base")).to_be_hidden()
@@ -152,12 +157,15 @@ def test_what_is_said_is_markdown_but_never_html_and_nobody_else_is_asked(playgr
     expect(shown.locator("code")).to_have_text("a<b>c")
     expect(shown).to_contain_text('<img src="http://evil.example/a.png"')
     assert shown.locator("img, script").count() == 0
-    # Even if HTML slipped through, the page would load nothing from elsewhere.
-    page.evaluate(
-        "document.body.append(Object.assign(new Image(), {src: 'http://evil.example/c'}))"
-    )
-    page.wait_for_timeout(500)
     assert [url for url in asked if "evil.example" in url] == []
+    # Even if HTML slipped through, the page would load nothing from elsewhere.
+    blocked = page.evaluate(
+        """() => new Promise(resolve => {
+            document.addEventListener('securitypolicyviolation', event => resolve(event.blockedURI));
+            document.body.append(Object.assign(new Image(), {src: 'http://evil.example/c'}));
+        })"""
+    )
+    assert blocked == "http://evil.example/c"
 
 
 def test_the_page_recovers_when_the_chat_process_is_killed(playground, playground_server):

@@ -49,7 +49,13 @@ def run(services, alpaca_file, tiny_model_dir):
 
 def make_run(services, file, model_dir, method="lora"):
     """A run as training leaves it, with an adapter that changes a lot."""
-    values = {"model": str(model_dir), "method": method, "max_steps": 2, "max_length": 256}
+    values = {
+        "model": str(model_dir),
+        "method": method,
+        "max_steps": 2,
+        "max_length": 256,
+        "precision": "fp32",
+    }
     data = services.choose_data({services.datasets.add(file, file.name).id: 1.0})
     plan = services.plan(build_config(values), data, allow_folder=True)
     run = services.create_run(plan, data, "tuned")

@@ -17,11 +17,12 @@ from workbench.data.split import split_rows
 from workbench.errors import WorkbenchError
 from workbench.evaluation.answers import Answer, GeneralLoss, RowLoss, append_answers
 from workbench.evaluation.card import card_lines
+from workbench.evaluation.document import as_json
 from workbench.evaluation.process import PROGRESS
 from workbench.evaluation.progress import ProgressWriter
 from workbench.evaluation.report import curve, report_html
 from workbench.evaluation.request import EvaluationRequest, read_request, write_request
-from workbench.evaluation.result import as_json, is_answered, read_evaluation
+from workbench.evaluation.result import is_answered, read_evaluation
 from workbench.evaluation.rows import general_rows, select_rows
 from workbench.runs.store import DataPart, DataReference, write_json
 

@@ -102,7 +102,7 @@ def test_older_turns_are_dropped_with_a_note(services, run):
     services.chat.open(run)
     long = [
         {"role": "user", "content": "x" * 300},
-        {"role": "assistant", "content": "y" * 100},
+        {"role": "assistant", "content": "y" * 200},
         *QUESTION,
     ]
     *_, reply = services.chat.replies("tuned", long, max_tokens=24)

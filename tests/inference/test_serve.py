@@ -31,7 +31,13 @@ def served(tmp_path_factory, tiny_model_dir):
     rows = [{"instruction": f"What comes after {n}?", "output": f"{n + 1}"} for n in range(40)]
     data.write_text(json.dumps(rows), encoding="utf-8")
     services = Services.for_workspace(Settings(home_dir=home))
-    values = {"model": str(tiny_model_dir), "max_steps": 6, "save_steps": 3, "checkpoints_kept": 2}
+    values = {
+        "model": str(tiny_model_dir),
+        "max_steps": 6,
+        "save_steps": 3,
+        "eval_steps": 3,
+        "checkpoints_kept": 2,
+    }
     values |= {"keep_general": False, "method": "full", "learning_rate": 1e-2}
     config = services.configure(None, values, allow_folder=True)
     chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})

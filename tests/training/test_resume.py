@@ -35,12 +35,12 @@ QUICK = {
     "max_length": 256,
     "validation_share": 0.1,
     "checkpoints_kept": 9,
-    "watched_questions": "Who are you?",
+    "watched_rows": 0,
     "learning_rate": 5e-3,
 }
 EXTRAS = {  # what draws random numbers, or keeps notes of its own
-    "lora": {"lora_dropout": 0.1},
-    "full": {"neftune_alpha": 5.0},
+    "lora": {"lora_dropout": 0.1, "watched_questions": "Who are you?"},
+    "full": {"neftune_alpha": 5.0, "watched_rows": 1},
     "freeze": {"trained_layers": 1, "layer_lr_decay": 0.5},
     "galore": {"projection_rank": 8},
     "apollo": {"projection_rank": 8},

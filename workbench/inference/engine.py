@@ -154,10 +154,10 @@ class Engine:
         )
         directory = served_models(self.run).get(name) or self._base_dir
         input_ids = torch.tensor([prompt.ids], device=self._compute.device)
-        if sampling.temperature > 0:
-            torch.seed() if sampling.seed is None else torch.manual_seed(sampling.seed)
         with torch.inference_mode(), self._compute.autocast():
             with self._models.use(name, directory, strength) as model:
+                # After loading: a new adapter begins with random numbers.
+                torch.seed() if sampling.seed is None else torch.manual_seed(sampling.seed)
                 model.generate(
                     input_ids=input_ids,
                     attention_mask=torch.ones_like(input_ids),

@@ -26,6 +26,7 @@ from workbench.training.batches import MicroBatch, micro_batches
 from workbench.training.data import PreparedData
 from workbench.training.fused_lora import fuse_lora
 from workbench.training.general import GeneralSkills
+from workbench.training.learning_state import LearningState
 from workbench.training.loading import load_model, standard_attention
 from workbench.training.loss import AnswerLoss
 from workbench.training.methods import (
@@ -42,6 +43,8 @@ from workbench.training.trainer import ExampleList, WorkbenchTrainer, until_stop
 Emit = Callable[[Event], None]
 # Every position has logits when the base model is looked at; a training step must stay the largest thing.
 LOOKING_TOKENS = 512
+# The methods whose saved adapter is not all that learned.
+LEARNING_STATES = {"adalora": RankAllocation, "ptuning": LearningState}
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def assemble(
     saving = prepare_saving(model, config, run.directory / "initial")
     loss = base.of_tuned(model)
     questions = questions_to_watch(config, data.watched)
+    learning_state = LEARNING_STATES[config.method]() if config.method in LEARNING_STATES else None
     watch = SampleWriter(questions, model, tokenizer, compute, emit, reporter.stop_requested)
     trainer = WorkbenchTrainer(
         loss=loss,
@@ -129,8 +133,13 @@ def assemble(
         label_smoothing=config.label_smoothing,
         optimizers=(build_optimizer(model, config), None),
         processing_class=tokenizer,
-        rank_allocation=RankAllocation() if config.method == "adalora" else None,
-        callbacks=[reporter, watch, *_early_stopping(config, data)],
+        learning_state=learning_state,
+        callbacks=[
+            reporter,
+            watch,
+            *([learning_state] if isinstance(learning_state, RankAllocation) else []),
+            *_early_stopping(config, data),
+        ],
     )
     if run.continues and checkpoint is None:
         trainer.load_weights(_parent_checkpoint(run))

@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from workbench.training.learning_state import STATE, LearningState
+
 ORTHOGONALITY = 0.5  # PEFT's default weight of the regularizer
-STATE = "rank_allocation.safetensors"
+PATTERN = "rank_pattern"
 NOTES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
-class RankAllocation(TrainerCallback):
+class RankAllocation(TrainerCallback, LearningState):
     """The pruning, which PEFT wants to be told of between the step and the zeroing of gradients.
 
-    A saved adapter has lost the ranks that are pruned, and PEFT's notes on what matters are not in it. So a
-    checkpoint gets a file of its own with both, and a resumed run prunes as it would have.
+    A checkpoint keeps what that rests on, so a resumed run prunes as it would have.
     """
 
     def on_optimizer_step(
@@ -33,38 +34,29 @@ class RankAllocation(TrainerCallback):
         """Move ranks to where they matter most."""
         model.base_model.update_and_allocate(state.global_step)
 
-    def save(self, model: Any, directory: Path) -> None:
-        """Add what a checkpoint lacks."""
-        allocator = model.base_model.rankallocator
-        tensors = {f"weight {name}": weight for name, weight in _learning(model).items()}
+    def tensors(self, model: Any) -> dict[str, torch.Tensor]:
+        """Return every weight, those of pruned ranks too, and PEFT's notes on what matters."""
+        allocator, found = model.base_model.rankallocator, super().tensors(model)
         for note in NOTES:
-            tensors |= {f"{note} {name}": value for name, value in getattr(allocator, note).items()}
-        pattern = json.dumps(model.peft_config["default"].rank_pattern)
-        kept = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-        save_file(kept, directory / STATE, metadata={"rank_pattern": pattern})
+            found |= {f"{note} {name}": value for name, value in getattr(allocator, note).items()}
+        return found
+
+    def notes(self, model: Any) -> dict[str, str]:
+        """Return which ranks are pruned."""
+        return {PATTERN: json.dumps(model.peft_config["default"].rank_pattern)}
 
     def load(self, model: Any, directory: Path) -> None:
         """Give the model the weights of a checkpoint, and PEFT its notes."""
-        from safetensors import safe_open
-
-        tensors = load_file(directory / STATE)
+        super().load(model, directory)
         with safe_open(directory / STATE, "pt") as file:
-            model.peft_config["default"].rank_pattern = json.loads(file.metadata()["rank_pattern"])
-        allocator = model.base_model.rankallocator
-        with torch.no_grad():
-            for name, weight in _learning(model).items():
-                weight.copy_(tensors[f"weight {name}"])
-        for note in NOTES:
-            start = f"{note} "
-            setattr(
-                allocator,
-                note,
-                {
-                    name.removeprefix(start): t
-                    for name, t in tensors.items()
-                    if name.startswith(start)
-                },
-            )
+            model.peft_config["default"].rank_pattern = json.loads(file.metadata()[PATTERN])
+            names = list(file.keys())
+            for note in NOTES:
+                found = {
+                    name: file.get_tensor(name) for name in names if name.startswith(f"{note} ")
+                }
+                kept = {name.removeprefix(f"{note} "): value for name, value in found.items()}
+                setattr(model.base_model.rankallocator, note, kept)
 
 
 def orthogonality(model: Any) -> torch.Tensor:
@@ -81,7 +73,3 @@ def orthogonality(model: Any) -> torch.Tensor:
         torch.linalg.matrix_norm(f @ f.T - torch.eye(len(f), device=f.device)) for f in factors
     ]
     return ORTHOGONALITY * torch.stack(distances).mean()
-
-
-def _learning(model: Any) -> dict[str, torch.Tensor]:
-    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}

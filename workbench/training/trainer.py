@@ -21,6 +21,7 @@ from workbench.runs.checkpoints import Checkpoint, keep_only, mark_complete, new
 from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens
 from workbench.training.failures import Diverged, is_disk_full, is_out_of_memory
 from workbench.training.general import GeneralSkills
+from workbench.training.learning_state import LearningState, keep_projectors
 from workbench.training.loss import AnswerLoss
 from workbench.training.rank_allocation import RankAllocation, orthogonality
 
@@ -69,7 +70,7 @@ class WorkbenchTrainer(Trainer):
         stop_requested: Asked between micro-batches of an evaluation, which ends without a result then.
         checkpoints_kept: How many of the newest checkpoints stay, besides the best one.
         label_smoothing: For training; validation losses stay comparable without it.
-        rank_allocation: AdaLoRA's, or ``None``.
+        learning_state: What checkpoints of the method lack, or ``None``.
         **arguments: As for ``transformers.Trainer``.
     """
 
@@ -88,7 +89,7 @@ class WorkbenchTrainer(Trainer):
         stop_requested: Callable[[], bool] = lambda: False,
         checkpoints_kept: int = 1,
         label_smoothing: float = 0.0,
-        rank_allocation: RankAllocation | None = None,
+        learning_state: LearningState | None = None,
         **arguments: Any,
     ) -> None:
         held_back = [example for examples in validation.values() for example in examples]
@@ -108,9 +109,7 @@ class WorkbenchTrainer(Trainer):
         self._stop_requested = stop_requested
         self._checkpoints_kept = checkpoints_kept
         self._label_smoothing = label_smoothing
-        self._rank_allocation = rank_allocation
-        if rank_allocation:
-            self.add_callback(rank_allocation)
+        self._learning_state = learning_state
         self._pad_id = self.processing_class.pad_token_id or 0
 
     def training_step(
@@ -137,7 +136,7 @@ class WorkbenchTrainer(Trainer):
         while True:
             try:
                 total, correct = self._learn(examples)
-                if self._rank_allocation:
+                if isinstance(self._learning_state, RankAllocation):
                     self.accelerator.backward(orthogonality(model))
                 general = self._hold_general_skills()
                 break
@@ -225,6 +224,12 @@ class WorkbenchTrainer(Trainer):
         )
         return metrics
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make it as Trainer does, so that a checkpoint can keep its state."""
+        optimizer = super().create_optimizer(model)
+        keep_projectors(optimizer)
+        return optimizer
+
     def load_weights(self, checkpoint: Checkpoint) -> None:
         """Give the model the weights of a checkpoint; optimizer and schedule stay as they are."""
         self._load_from_checkpoint(str(checkpoint.directory))
@@ -256,13 +261,13 @@ class WorkbenchTrainer(Trainer):
         super()._save(output_dir, state_dict)
         directory = Path(output_dir or self.args.output_dir)
         (directory / "training_args.bin").unlink(missing_ok=True)
-        if self._rank_allocation:
-            self._rank_allocation.save(self.model, directory)
+        if self._learning_state:
+            self._learning_state.save(self.model, directory)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Load as Trainer does, but for AdaLoRA, whose saved adapter has lost a part of its state."""
-        if self._rank_allocation:
-            self._rank_allocation.load(self.model, Path(resume_from_checkpoint))
+        """Load as Trainer does, but where the saved adapter is not all that learned."""
+        if self._learning_state:
+            self._learning_state.load(self.model, Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 

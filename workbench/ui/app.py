@@ -17,6 +17,7 @@ from workbench.settings import Settings
 from workbench.ui.configure_tab import build_configure_tab
 from workbench.ui.data_tab import build_data_tab
 from workbench.ui.data_tokens import build_tokens_view
+from workbench.ui.evaluate_tab import build_evaluate_tab
 from workbench.ui.guard import QUIET
 from workbench.ui.playground_tab import build_playground_tab
 from workbench.ui.runs_tab import build_runs_tab
@@ -54,7 +55,9 @@ def build_app(services: Services) -> gr.Blocks:
                 build_train_tab(services, page, configure)
             with gr.Tab("4. Playground", id="playground", render_children=True) as playground:
                 build_playground_tab(services, page, playground)
-            with gr.Tab("5. Runs", id="runs", render_children=True) as runs:
+            with gr.Tab("5. Evaluate", id="evaluate", render_children=True) as evaluate:
+                build_evaluate_tab(services, page, evaluate)
+            with gr.Tab("6. Runs", id="runs", render_children=True) as runs:
                 build_runs_tab(services, runs)
         banner_timer = gr.Timer(BANNER_SECONDS)
 

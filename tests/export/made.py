@@ -1,0 +1,85 @@
+"""Runs as training leaves them, of every method, without any training; and a tokenizer that joins letters."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from tests.made_runs import tell
+from tests.tiny_model import CHAT_TEMPLATE, build_tiny_model
+from workbench.compute import Compute
+from workbench.config import build_config
+from workbench.evaluation.progress import ProgressWriter
+from workbench.export.job import Export
+from workbench.export.process import make_request
+from workbench.models.rendering import load_tokenizer
+from workbench.training.assembly import save_model
+from workbench.training.loading import load_model, standard_attention
+from workbench.training.methods import make_trainable, prepare_saving
+
+TEXT = ["What comes after the number? The next number comes after it, of course." * 3]
+
+
+def build_model(directory, dtype=torch.float32, **changes):
+    """A tiny Llama whose tokenizer has merges, and whose answers do not hang on rounding."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|im_start|>", "<|im_end|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXT, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>",
+        pad_token="<|im_end|>", chat_template=CHAT_TEMPLATE,
+    )  # fmt: skip
+    # Some embeddings have no token, as in Qwen's models.
+    settings = {"initializer_range": 0.3, "vocab_size": len(fast) + 4}
+    build_tiny_model(directory, **(settings | changes))
+    fast.save_pretrained(directory)
+    if dtype != torch.float32:
+        AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).save_pretrained(directory)
+    return directory
+
+
+def make_run(services, file, model_dir, method="lora", name="tuned", scale=0.05):
+    """A finished run of any method whose weights have moved."""
+    values = {"model": str(model_dir), "method": method, "max_steps": 10, "max_length": 256}
+    values |= {"lora_rank": 4, "learning_rate": 1e-3}
+    if method == "freeze":
+        values["trained_layers"] = 1
+    data = services.choose_data({services.datasets.add(file, file.name).id: 1.0})
+    plan = services.plan(build_config(values), data, allow_folder=True)
+    run = services.create_run(plan, data, name)
+    tell(run)
+    run.process_path.write_text(json.dumps({"pid": 2**22 + 1, "create_time": 0.0}))
+    save(run, model_dir, scale)
+    return run
+
+
+def save(run, model_dir, scale):
+    torch.manual_seed(1)
+    model, _ = load_model(model_dir, run.config, Compute("cpu", "fp32"))
+    model = make_trainable(model, run.config, 10)
+    saving = prepare_saving(model, run.config, run.directory / "initial")
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(scale * torch.randn_like(weight))
+    base = getattr(model, "get_base_model", lambda: model)()
+    base.set_attn_implementation(standard_attention(base))
+    save_model(model, load_tokenizer(model_dir), run, model_dir, saving)
+
+
+def export(services, run, kind, out, **choices):
+    """Export in this very process."""
+    request = make_request(kind, out, **choices)
+    progress = ProgressWriter(run.directory / "progress.jsonl")
+    return Export(run, request, services.settings, progress, lambda: False).work()

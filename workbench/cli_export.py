@@ -1,0 +1,131 @@
+"""The verb ``export``: take home what a run learned."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from workbench.errors import WorkbenchError
+from workbench.export.process import ExportProcess, ExportResult, make_request, read_result, start
+from workbench.export.request import (
+    GGUF_TYPES,
+    KIND_WORDS,
+    KINDS,
+    NEEDS_MODEL,
+    ExportRequest,
+    check_request,
+    check_room,
+    needed_bytes,
+)
+from workbench.models.sources import find_model
+from workbench.runs.store import Run
+from workbench.services import Services
+from workbench.words import describe_bytes
+
+INTERRUPTED = 130
+
+
+def add_export_verb(verbs: Any) -> None:
+    """Describe the command to the parser."""
+    verb = verbs.add_parser("export", help="take home what a run learned")
+    verb.add_argument("run", metavar="RUN", help="the run's id, or latest")
+    kinds = "; ".join(f"{kind}: {words}" for kind, words in KIND_WORDS.items())
+    verb.add_argument("--as", dest="kind", choices=KINDS, required=True, help=kinds)
+    verb.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="where to; nothing may be there yet"
+    )
+    verb.add_argument("--checkpoint", type=int, metavar="N", help="the model after step N")
+    verb.add_argument(
+        "--type",
+        choices=GGUF_TYPES,
+        default="F16",
+        help="gguf and ollama: how weights are kept. F16 and BF16 take 2 bytes each, Q8_0 about half (default: F16)",
+    )
+    verb.add_argument(
+        "--with-data", action="store_true", help="bundle: with the conversations themselves"
+    )
+    verb.add_argument("--json", action="store_true", help="print one JSON document")
+    verb.set_defaults(run_command=run_export)
+
+
+def run_export(services: Services, options: argparse.Namespace) -> int:
+    """Export in a process of its own, tell how far it is, and say how to use the result."""
+    run = services.runs.get(options.run)
+    request = make_request(
+        options.kind,
+        options.out,
+        checkpoint=options.checkpoint,
+        gguf_type=options.type,
+        with_data=options.with_data,
+    )
+    check_export(services, run, request)
+    if request.kind in NEEDS_MODEL:
+        services.make_room()
+    process = start(run, request, services.settings)
+    try:
+        _follow(process, Console(stderr=True, quiet=options.json))
+    except KeyboardInterrupt:
+        print("Cancelling …" if not options.json else "", end="", flush=True)
+        process.stop()
+        if not options.json:
+            print(" nothing was kept.")
+        return INTERRUPTED
+    _print(read_result(process.directory), options)
+    return 0
+
+
+def check_export(services: Services, run: Run, request: ExportRequest) -> None:
+    """Refuse what cannot work, before anything is written.
+
+    Raises:
+        WorkbenchError: The run has not ended, another one needs the computer, or there is no room.
+    """
+    snapshot = services.supervisor.summary(run)
+    if snapshot.is_active and request.kind != "card":
+        raise WorkbenchError(
+            f'"{run.name}" has not ended ({snapshot.state}).', "Export it when it has, or stop it."
+        )
+    check_request(request, run)
+    if request.kind in NEEDS_MODEL:
+        services.supervisor.check_free()
+    source = find_model(run.config.model, allow_folder=True)
+    base_dir = services.models.directory(source)
+    parameters = services.models.facts(source).parameters
+    check_room(request.out_path, needed_bytes(request, run, base_dir, parameters))
+
+
+def _follow(process: ExportProcess, console: Console) -> None:
+    """Print each part of the work, and about ten lines of a long one.
+
+    Raises:
+        WorkbenchError: It failed.
+    """
+    shown = ""
+    for moment in process.watch():
+        tenths = 10 * moment.done // moment.total if moment.total else 0
+        line = f"{moment.words}: {10 * tenths} %" if tenths else moment.words
+        if moment.state == "running" and line != shown:
+            console.print(line, markup=False, highlight=False)
+            shown = line
+    if moment.state == "failed":
+        raise WorkbenchError(moment.message, moment.hint)
+    if moment.state == "stopped":
+        raise KeyboardInterrupt
+
+
+def _print(result: ExportResult, options: argparse.Namespace) -> None:
+    if options.json:
+        document = asdict(result) | {"size_bytes": result.size_bytes}
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    print(f"{result.path}: {describe_bytes(result.size_bytes)}")
+    for note in result.notes:
+        print(f"Note: {note}")
+    if result.usage:
+        print("\nHow to use it:\n")
+        print("\n".join(f"    {line}" for line in result.usage))

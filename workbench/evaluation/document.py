@@ -1,0 +1,80 @@
+"""An evaluation as one JSON document, for scripts and other machines."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from workbench.evaluation.metrics import Metrics
+from workbench.evaluation.request import BASE, TUNED
+from workbench.evaluation.result import Evaluation, RowResult
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as a JSON document: metrics are plain numbers, intervals stand beside them."""
+    run, request = evaluation.run, evaluation.request
+    parts = [request.data] if request.data else list(run.data.datasets)
+    document = {
+        "run": run.id,
+        "name": run.name,
+        "model": run.config.model,
+        "checkpoint": request.checkpoint,
+        "task": evaluation.task,
+        "complete": evaluation.is_complete,
+        "data": {
+            "held_back": request.data is None,
+            "parts": [{"name": part.name, "sha256": part.sha256} for part in parts],
+            "rows": evaluation.asked_rows,
+            "available_rows": evaluation.available_rows,
+            "answered_rows": len(evaluation.rows),
+            "too_long_rows": evaluation.too_long,
+            "left_out_rows": request.left_out_rows,
+            "unusable_rows": evaluation.unusable,
+        },
+        "metrics": {n: {k: f.value for k, f in m.figures.items()} for n, m in _named(evaluation)},
+        "intervals": {
+            n: {k: [f.low, f.high] for k, f in m.figures.items()} for n, m in _named(evaluation)
+        },
+        "counts": {n: {k: f.count for k, f in m.figures.items()} for n, m in _named(evaluation)},
+        "parts": {n: [asdict(part) for part in m.parts] for n, m in _named(evaluation)},
+        "confusion": {n: asdict(m.confusion) for n, m in _named(evaluation) if m.confusion},
+        "comparison": asdict(evaluation.comparison) if evaluation.comparison else None,
+        "forgetting": asdict(evaluation.forgetting) if evaluation.forgetting else None,
+        "rows": [_row_json(row) for row in evaluation.rows],
+        "facts": evaluation.facts,
+        "settings": run.config.model_dump(),
+    }
+    finite: dict[str, Any] = _finite(document)
+    return finite
+
+
+def _named(evaluation: Evaluation) -> list[tuple[str, Metrics]]:
+    return list(evaluation.metrics.items())
+
+
+def _row_json(row: RowResult) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "dataset": row.dataset,
+        "row": row.row,
+        "question": row.question,
+        "expected": row.expected,
+    }
+    for name, side in ((BASE, row.base), (TUNED, row.tuned)):
+        if side:
+            document |= {
+                name: side.answer,
+                f"{name}_right": side.right,
+                f"{name}_score": side.score,
+                f"{name}_loss": side.loss,
+                f"{name}_ended": side.ended,
+            }
+    return document
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,63 @@
+"""Export one run, and turn whatever happens into the last line of ``progress.jsonl``."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+
+from workbench.errors import StopRequested, WorkbenchError
+from workbench.evaluation.progress import ProgressWriter
+from workbench.export.job import Export
+from workbench.export.process import PROGRESS, RESULT, STOP, remove
+from workbench.export.request import ExportRequest, read_request
+from workbench.runs.store import open_run, write_json
+from workbench.settings import Settings
+
+
+def main(run_dir: Path, request_path: Path) -> int:
+    """Return 0 when it was exported or the person stopped it, 1 when it failed."""
+    directory = request_path.parent
+    progress = ProgressWriter(directory / PROGRESS)
+    try:
+        request = read_request(request_path)
+        _work(run_dir, request, directory, progress)
+        progress.end("finished")
+    except StopRequested:
+        progress.end("stopped")
+    except BaseException as error:  # the process boundary: nothing may be swallowed or lost
+        traceback.print_exc()
+        progress.end("failed", *_words(error))
+        return 1
+    return 0
+
+
+def _work(run_dir: Path, request: ExportRequest, directory: Path, progress: ProgressWriter) -> None:
+    stop_path = directory / STOP
+    settings = Settings.from_environment()
+    try:
+        result = Export(open_run(run_dir), request, settings, progress, stop_path.exists).work()
+    finally:
+        remove(request.partial_path)  # it has another name when all went well
+    write_json(directory / RESULT, asdict(result))
+
+
+def _words(error: BaseException) -> tuple[str, str]:
+    from workbench.training.failures import is_disk_full, is_out_of_memory
+
+    if isinstance(error, WorkbenchError):
+        return error.message, error.hint
+    if is_out_of_memory(error):
+        return "The computer ran out of memory.", "Close other programs, or export the adapter."
+    if is_disk_full(error):
+        return (
+            "The disk is full; nothing was kept of the export.",
+            "Free some space, or choose a path on another disk.",
+        )
+    first = (str(error).splitlines() or [""])[0][:300]
+    return f"It ended with an error: {type(error).__name__}: {first}", "The log has the details."
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,197 @@
+"""One export, from top to bottom: write it under a temporary name, measure it, give it its name.
+
+Imports torch only where a whole model is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import StopRequested, WorkbenchError
+from workbench.evaluation.progress import ProgressWriter
+from workbench.export import adapter
+from workbench.export.bundle import Scrubber, check_data, train_words, write_bundle
+from workbench.export.card import base_name, model_card
+from workbench.export.ollama import GGUF_NAME, modelfile
+from workbench.export.process import ExportResult
+from workbench.export.request import ExportRequest, check_request, sums_path
+from workbench.export.sums import NAME, ExportedFile, measure, measure_folder, sums_text
+from workbench.export.usage import usage_lines
+from workbench.models.sources import ModelSource, find_model
+from workbench.models.store import ModelStore
+from workbench.runs.events import read_events
+from workbench.runs.record import Record
+from workbench.runs.store import Run
+from workbench.settings import Settings
+
+UNSQUEEZED = (
+    "The base model came as a squeezed GGUF file and was trained as unpacked from it, not as its original release. "
+    "On the original release this adapter works, and answers may differ a little."
+)
+
+
+class Export:
+    """One export.
+
+    Args:
+        run: The run.
+        request: What to export.
+        settings: Where the workspace is.
+        progress: Told what is done.
+        stop_requested: Asked often; true ends it.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        request: ExportRequest,
+        settings: Settings,
+        progress: ProgressWriter,
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self._run, self._request, self._settings = run, request, settings
+        self._progress, self._stop_requested = progress, stop_requested
+        self._source: ModelSource = find_model(run.config.model, allow_folder=True)
+        self._record = Record(read_events(run.events_path)[0])
+
+    def work(self) -> ExportResult:
+        """Do it, and return what was written; the result has its name when this returns.
+
+        Raises:
+            StopRequested: The person stopped; nothing is left.
+            WorkbenchError: Something the person can act on; nothing is left.
+        """
+        check_request(self._request, self._run)
+        checks, notes = self._write()
+        files = self._measure()
+        self._name(files)
+        usage = self._usage(self._request.out, here=True)
+        kind, out = self._request.kind, self._request.out
+        return ExportResult(kind, out, tuple(files), tuple(usage), checks, tuple(notes))
+
+    def _write(self) -> tuple[dict[str, Any], list[str]]:
+        partial = self._request.partial_path
+        match self._request.kind:
+            case "card":
+                partial.write_text(self._card(), encoding="utf-8")
+            case "bundle":
+                self._write_bundle(partial)
+            case "adapter":
+                return {}, self._write_adapter(partial)
+            case "model":
+                checks = self._whole().write_model(partial)
+                (partial / "README.md").write_text(self._card(), encoding="utf-8")
+                return checks, []
+            case "gguf":
+                return self._whole().write_gguf(partial, self._gguf_text()), []
+            case "ollama":
+                return self._write_ollama(partial)
+        return {}, []
+
+    def _write_adapter(self, partial: Path) -> list[str]:
+        directory = self._request.source_dir(self._run)
+        files = adapter.adapter_files(directory)
+        config = (directory / adapter.CONFIG).read_text(encoding="utf-8")
+        notes = [UNSQUEEZED] if self._source.kind == "starter" or self._source.file else []
+        texts = {
+            adapter.CONFIG: adapter.public_config(config, base_name(self._source)),
+            "README.md": self._card(notes=notes),
+        }
+        self._enter("Copying the adapter", sum(path.stat().st_size for path in files))
+        write = adapter.write_zip if self._request.is_zip else adapter.write_folder
+        write(partial, files, texts, self._advance)
+        return notes
+
+    def _write_bundle(self, partial: Path) -> None:
+        with_data = self._request.with_data
+        if with_data:
+            check_data(self._run)
+        self._enter("Packing the run")
+        write_bundle(
+            partial,
+            self._run,
+            self._source,
+            Scrubber.of(self._run, self._source, self._settings.home_dir),
+            self._card(),
+            with_data,
+            self._advance,
+        )
+
+    def _write_ollama(self, partial: Path) -> tuple[dict[str, Any], list[str]]:
+        whole = self._whole()
+        text = modelfile(
+            whole.tokenizer
+        )  # a chat template that cannot be written is told before the work
+        partial.mkdir()
+        checks = whole.write_gguf(partial / GGUF_NAME, self._gguf_text())
+        (partial / "Modelfile").write_text(text, encoding="utf-8", newline="\n")
+        (partial / "README.md").write_text(self._card(), encoding="utf-8")
+        return checks, []
+
+    def _whole(self) -> Any:
+        self._enter("Getting ready")
+        from workbench.export.whole import WholeExport  # torch: takes seconds
+
+        base_dir = ModelStore(self._settings).ensure(self._source, self._on_download)
+        return WholeExport(self._run, self._request, base_dir, self._progress, self._stop_requested)
+
+    def _gguf_text(self) -> Any:
+        from workbench.export.gguf_file import GgufText
+
+        licence = self._source.entry.licence if self._source.entry else ""
+        return GgufText(self._run.name, licence)
+
+    def _measure(self) -> list[ExportedFile]:
+        self._enter("Computing checksums")
+        partial = self._request.partial_path
+        if partial.is_dir():
+            return measure_folder(partial)
+        return [measure(partial, self._request.out_path.name)]
+
+    def _name(self, files: list[ExportedFile]) -> None:
+        """Write the sums, and give the result its name as the very last thing."""
+        partial, out = self._request.partial_path, self._request.out_path
+        if self._stop_requested():
+            raise StopRequested
+        if out.exists() or out.is_symlink():
+            raise WorkbenchError(f"{out} came to be meanwhile.", "Choose another path.")
+        if partial.is_dir():
+            (partial / NAME).write_text(sums_text(files), encoding="utf-8", newline="\n")
+            partial.rename(out)
+            return
+        if self._request.kind != "card":
+            sums_path(out).write_text(sums_text(files), encoding="utf-8", newline="\n")
+        try:
+            partial.rename(out)
+        except OSError:
+            sums_path(out).unlink(missing_ok=True)
+            raise
+
+    def _card(self, notes: list[str] | None = None) -> str:
+        kind = self._request.kind
+        usage = self._usage(self._request.out_path.name)
+        return model_card(self._run, self._record, self._source, kind, usage, notes or [])
+
+    def _usage(self, where: str, *, here: bool = False) -> list[str]:
+        """Return how to use it; ``here`` with the base model's folder, elsewhere with its name."""
+        if self._request.kind == "card":
+            return []
+        is_folder = here and self._source.kind == "folder"
+        base = self._source.location if is_folder else base_name(self._source)
+        return usage_lines(self._request.kind, where, base, train_words(self._run))
+
+    def _on_download(self, progress: Any) -> None:
+        if self._stop_requested():
+            raise StopRequested
+
+    def _enter(self, words: str, total: int = 0) -> None:
+        if self._stop_requested():
+            raise StopRequested
+        self._progress.enter(words, total)
+
+    def _advance(self, count: int) -> None:
+        if self._stop_requested():
+            raise StopRequested
+        self._progress.advance(count)

@@ -1,0 +1,141 @@
+"""Start, watch and stop the process that exports. No torch: page and terminal use it.
+
+::
+
+    runs/<id>/exports/<time>-<kind>/request.json   what was asked for
+                                    progress.jsonl how far it is, and how it ended
+                                    result.json    files with their sums, what was checked
+                                    stop log.txt
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from workbench.evaluation.progress import Progress, read_progress
+from workbench.export.request import ExportRequest, Kind, write_request
+from workbench.export.sums import ExportedFile
+from workbench.processes import start_child
+from workbench.runs.store import Run, read_json
+from workbench.settings import Settings, ensure_dir
+
+PROGRESS, RESULT, STOP = "progress.jsonl", "result.json", "stop"
+POLL_SECONDS = 0.2
+PATIENCE_SECONDS = 20.0  # how long a process may take to stop by itself
+LOST = "The process that exported is gone and never said why. Most often memory ran out."
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export wrote.
+
+    Attributes:
+        kind: What became of the run.
+        path: Where it is.
+        files: Every file with its size and SHA-256; of one file alone, that.
+        usage: How to use it, in lines to copy.
+        checks: What was verified, as numbers by name.
+        notes: What the person should know.
+    """
+
+    kind: Kind
+    path: str
+    files: tuple[ExportedFile, ...]
+    usage: tuple[str, ...]
+    checks: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+
+@dataclass
+class ExportProcess:
+    """A process that exports, and where it tells how far it is."""
+
+    child: subprocess.Popen[bytes]
+    directory: Path
+    request: ExportRequest
+
+    def watch(self) -> Iterator[Progress]:
+        """Yield how far it is, a few times a second, until its last word; nothing half-written is left then."""
+        while True:
+            # Look at the process first: one that ends in between has then already said its last word.
+            alive = self.child.poll() is None
+            progress = read_progress(self.directory / PROGRESS) or Progress()
+            if not alive:
+                self._clean()
+                yield progress if progress.state != "running" else self._lost()
+                return
+            if progress.state == "running":
+                yield progress
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """End it, gently at first; nothing half-written is left."""
+        (self.directory / STOP).touch()
+        try:
+            self.child.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+        self._clean()
+
+    def _clean(self) -> None:
+        remove(self.request.partial_path)
+
+    def _lost(self) -> Progress:
+        hint = f"Close other programs and export again. The log is {self.directory / 'log.txt'}."
+        return Progress("", state="failed", message=LOST, hint=hint)
+
+
+def make_request(kind: Kind, out: Path, **choices: Any) -> ExportRequest:
+    """Return a request whose temporary name is its own, so that two never meet.
+
+    Args:
+        kind: What to make.
+        out: Where to.
+        **choices: The other fields of ``ExportRequest``.
+    """
+    # Not resolved: a link at the end of the path is something that is there already.
+    out = Path(out).expanduser()
+    out = out.parent.resolve() / out.name
+    partial = out.with_name(f".{out.name[:100]}.{uuid.uuid4().hex[:8]}.part")
+    return ExportRequest(kind, str(out), str(partial), **choices)
+
+
+def start(run: Run, request: ExportRequest, settings: Settings) -> ExportProcess:
+    """Start an export that was checked."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{stamp}-{request.kind}-{uuid.uuid4().hex[:4]}"
+    directory = ensure_dir(run.directory / "exports" / name)
+    path = write_request(directory, request)
+    arguments = ["-m", "workbench.export", str(run.directory), str(path)]
+    child = start_child(arguments, settings, directory / "log.txt")
+    return ExportProcess(child, directory, request)
+
+
+def read_result(directory: Path) -> ExportResult:
+    """Read what a finished export wrote."""
+    record = read_json(directory / RESULT)
+    known = {item.name for item in fields(ExportResult)}
+    record["files"] = tuple(ExportedFile(**file) for file in record["files"])
+    for name in ("usage", "notes"):
+        record[name] = tuple(record[name])
+    return ExportResult(**{name: value for name, value in record.items() if name in known})
+
+
+def remove(path: Path) -> None:
+    """Remove what was half-written, a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

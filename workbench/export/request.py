@@ -1,0 +1,226 @@
+"""What to export, from where, and whether it can work at all. No torch."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from workbench.errors import WorkbenchError
+from workbench.evaluation.request import NO_CHECKPOINT_METHODS
+from workbench.presets import methods
+from workbench.runs.checkpoints import complete_checkpoints
+from workbench.runs.store import Run, read_json, write_json
+from workbench.words import describe_bytes
+
+Kind = Literal["adapter", "model", "gguf", "ollama", "bundle", "card"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+GgufType = Literal["F16", "BF16", "Q8_0"]
+GGUF_TYPES: tuple[GgufType, ...] = get_args(GgufType)
+# Q8_0 keeps 32 weights in 34 bytes (ggml-common.h, block_q8_0).
+GGUF_BYTES_PER_WEIGHT = {"F16": 2.0, "BF16": 2.0, "Q8_0": 34 / 32}
+KIND_WORDS: dict[Kind, str] = {
+    "adapter": "what was learned, to be used with the base model (a folder, or a .zip)",
+    "model": "a whole model, merged, as safetensors (a folder)",
+    "gguf": "a whole model for llama.cpp and LM Studio (a .gguf file)",
+    "ollama": "a whole model for Ollama (a folder with a Modelfile)",
+    "bundle": "everything that is needed to do the run again (a .zip)",
+    "card": "a model card (a .md file)",
+}
+NEEDS_MODEL: tuple[Kind, ...] = ("model", "gguf", "ollama")
+# What a path must end in where the export is one file.
+ENDINGS: dict[Kind, str] = {"gguf": ".gguf", "bundle": ".zip", "card": ".md"}
+# These change what the model reads, not its weights, so there is nothing to merge into them.
+CANNOT_MERGE = ("adapter", "prefix", "ptuning", "prompt")
+SPARE_BYTES = 50_000_000  # tokenizer, logs, and what other programs write meanwhile
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export.
+
+    Attributes:
+        kind: What becomes of the run.
+        out: The path of the result, absolute; nothing is there yet.
+        partial: Where it is written until it is complete; beside ``out``.
+        checkpoint: Take that of this step instead of the saved model.
+        gguf_type: How a GGUF keeps its weights.
+        with_data: A bundle has the conversations, not only their hashes.
+    """
+
+    kind: Kind
+    out: str
+    partial: str
+    checkpoint: int | None = None
+    gguf_type: GgufType = "F16"
+    with_data: bool = False
+
+    @property
+    def out_path(self) -> Path:
+        return Path(self.out)
+
+    @property
+    def partial_path(self) -> Path:
+        return Path(self.partial)
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether the result is a zip file."""
+        return self.out_path.suffix.lower() == ".zip"
+
+    def source_dir(self, run: Run) -> Path:
+        """Return the folder of what the run learned.
+
+        Raises:
+            WorkbenchError: It is not there.
+        """
+        if self.checkpoint is not None:
+            return _checkpoint_dir(run, self.checkpoint)
+        if run.model_dir.is_dir():
+            return run.model_dir
+        steps = _steps(run)
+        raise WorkbenchError(
+            f'"{run.name}" has no finished model to export.',
+            f"Resume it, or export a checkpoint: --checkpoint {steps[-1]}."
+            if steps and run.config.method not in NO_CHECKPOINT_METHODS
+            else "Choose a run that has finished.",
+        )
+
+
+def sums_path(out_path: Path) -> Path:
+    """Return where the SHA-256 sums of a result of one file lie; a folder has them inside."""
+    return out_path.with_name(out_path.name + ".sha256")
+
+
+def check_request(request: ExportRequest, run: Run) -> None:
+    """Refuse what cannot work, before anything is written.
+
+    Raises:
+        WorkbenchError: What is wrong, and what to do instead.
+    """
+    _check_path(request)
+    if request.kind in ("bundle", "card"):
+        return
+    request.source_dir(run)
+    method = methods()[run.config.method]
+    if request.kind == "adapter" and method.saves == "model":
+        raise WorkbenchError(
+            f"{method.label} changes the whole model, so there is no adapter.",
+            "Export it with --as model.",
+        )
+    if request.kind in NEEDS_MODEL and run.config.method in CANNOT_MERGE:
+        raise WorkbenchError(
+            f"What {method.label} learns stands beside the model's weights and cannot be merged into them.",
+            "Export it with --as adapter.",
+        )
+
+
+def check_room(path: Path, needed_bytes: float) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Args:
+        path: Where it will be written; its folder exists.
+        needed_bytes: How large it will be.
+
+    Raises:
+        WorkbenchError: There is not enough room.
+    """
+    free_bytes = shutil.disk_usage(path.parent).free
+    if free_bytes < needed_bytes + SPARE_BYTES:
+        raise WorkbenchError(
+            f"The disk of {path.parent} has {describe_bytes(free_bytes)} free; the export needs about "
+            f"{describe_bytes(needed_bytes + SPARE_BYTES)}.",
+            "Free some space, or choose a path on another disk.",
+        )
+
+
+def write_request(directory: Path, request: ExportRequest) -> Path:
+    """Write a request into a folder, and return the file."""
+    path = directory / "request.json"
+    write_json(path, asdict(request))
+    return path
+
+
+def read_request(path: Path) -> ExportRequest:
+    """Read a request."""
+    return ExportRequest(**read_json(path))
+
+
+def base_bytes(base_dir: Path, parameters: int | None) -> int:
+    """Return how large the base model's weights are: of its files, or 2 bytes a weight before the download."""
+    found = sum(path.stat().st_size for path in base_dir.glob("*.safetensors"))
+    return found or 2 * (parameters or 0)
+
+
+def needed_bytes(request: ExportRequest, run: Run, base_dir: Path, parameters: int | None) -> float:
+    """Return how large an export will be, about.
+
+    Args:
+        request: What.
+        run: The run.
+        base_dir: The base model's folder; it need not be there yet.
+        parameters: How many weights the base model has, where that is known.
+    """
+    weights_bytes = base_bytes(base_dir, parameters)
+    if request.kind == "model":
+        return weights_bytes
+    if request.kind in ("gguf", "ollama"):
+        weights = parameters or weights_bytes / 2
+        return weights * GGUF_BYTES_PER_WEIGHT[request.gguf_type]
+    if request.kind == "adapter":
+        return _folder_bytes(request.source_dir(run))
+    if request.kind == "bundle" and request.with_data:
+        return sum(_file_bytes(Path(part.path)) for part in run.data.datasets)
+    return 0
+
+
+def _check_path(request: ExportRequest) -> None:
+    path, ending = request.out_path, ENDINGS.get(request.kind)
+    for taken in (path, sums_path(path)):
+        if taken.exists() or taken.is_symlink():
+            raise WorkbenchError(
+                f"{taken} is there already.", "Choose another path, or move it away first."
+            )
+    if not path.parent.is_dir():
+        raise WorkbenchError(
+            f"There is no folder {path.parent}.", "Make it first, or choose another path."
+        )
+    if ending and path.suffix.lower() != ending:
+        raise WorkbenchError(
+            f"{path.name} does not end in {ending}.",
+            f"This export is one file; call it {path.name}{ending}, for example.",
+        )
+    is_file = path.suffix.lower() in (".zip", ".gguf", ".md", ".safetensors")
+    if not ending and is_file and not (request.kind == "adapter" and request.is_zip):
+        raise WorkbenchError(
+            f"This export is a folder, and {path.name} looks like a file.",
+            "Choose a name without an ending.",
+        )
+
+
+def _checkpoint_dir(run: Run, step: int) -> Path:
+    if run.config.method in NO_CHECKPOINT_METHODS:
+        raise WorkbenchError(
+            f"A checkpoint of {methods()[run.config.method].label} is no model by itself.",
+            "Export the run's saved model instead.",
+        )
+    found = {one.step: one.directory for one in complete_checkpoints(run.checkpoints_dir)}
+    if step not in found:
+        steps = ", ".join(f"{step:,}" for step in found) or "none"
+        raise WorkbenchError(
+            f'"{run.name}" has no checkpoint of step {step:,}.', f"It has: {steps}."
+        )
+    return found[step]
+
+
+def _steps(run: Run) -> list[int]:
+    return [checkpoint.step for checkpoint in complete_checkpoints(run.checkpoints_dir)]
+
+
+def _folder_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _file_bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

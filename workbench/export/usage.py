@@ -1,0 +1,65 @@
+"""How to use an export, in three lines that a person can copy. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+from workbench.export.request import Kind
+
+QUESTION = "Who are you?"
+
+
+def usage_lines(kind: Kind, where: str, base: str, details: tuple[str, ...] = ()) -> list[str]:
+    """Return the lines.
+
+    Args:
+        kind: What was exported.
+        where: Its path, or its name where the path differs from computer to computer.
+        base: What the base model is loaded by: its name on the hub, or its folder.
+        details: For a bundle, what follows ``workbench train``.
+    """
+    quoted = json.dumps(where, ensure_ascii=False)
+    if kind == "adapter":
+        folder = json.dumps(where.removesuffix(".zip"), ensure_ascii=False)
+        base_quoted = json.dumps(base, ensure_ascii=False)
+        return [
+            "from peft import PeftModel; from transformers import AutoModelForCausalLM, AutoTokenizer",
+            f"model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base_quoted}), {folder})",
+            f"tokenizer = AutoTokenizer.from_pretrained({folder})",
+        ]
+    if kind == "model":
+        question = json.dumps([{"role": "user", "content": QUESTION}])
+        return [
+            "from transformers import pipeline",
+            f'chat = pipeline("text-generation", {quoted})',
+            f'print(chat({question}, max_new_tokens=200)[0]["generated_text"][-1]["content"])',
+        ]
+    path = shlex.quote(where)
+    if kind == "gguf":
+        return [
+            f"llama-cli -m {path} --jinja            # llama.cpp: talk to it in the terminal",
+            f"llama-server -m {path} --jinja         # llama.cpp: a page and an OpenAI-compatible server",
+            f"lms import {path}                      # LM Studio: add it to your models",
+        ]
+    if kind == "ollama":
+        name = ollama_name(where)
+        return [f"cd {path}", f"ollama create {name} -f Modelfile", f"ollama run {name}"]
+    folder = shlex.quote(where.removesuffix(".zip"))
+    return [
+        f"python -m zipfile -e {path} {folder}",
+        f"cd {folder}",
+        " ".join(("workbench train", *details)),
+    ]
+
+
+def language(kind: Kind) -> str:
+    """Return what the lines are written in, as Markdown names it."""
+    return "python" if kind in ("adapter", "model") else "sh"
+
+
+def ollama_name(where: str) -> str:
+    """Return a name that Ollama takes: small letters, digits, dashes."""
+    name = re.split(r"[\\/]", where.rstrip("\\/"))[-1].lower()
+    return re.sub(r"[^a-z0-9]+", "-", name).strip("-") or "tuned"
