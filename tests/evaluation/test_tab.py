@@ -66,7 +66,7 @@ def test_progress_in_words():
 def test_what_was_evaluated_before_is_shown_at_once(services):
     run, _ = evaluated(services)
     show = handler(built(services), "show")
-    choices = [run.id, SAVED_MODEL, HELD_BACK, None, "auto", "all", "file"]
+    choices = [run.id, SAVED_MODEL, HELD_BACK, "", "auto", "all", "file"]
     line, card, lower, table, report, timer, stop = show(*choices)
     assert not line.visible
     assert "accuracy" in card

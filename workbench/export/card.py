@@ -78,7 +78,8 @@ def model_card(
 
 def plain(text: str) -> str:
     """Return a text on one line that Markdown shows as it is."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    shown = "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
+    return _MARKDOWN.sub(r"\\\1", shown)
 
 
 def settings_text(config: TrainingConfig, source: ModelSource) -> str:

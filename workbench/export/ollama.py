@@ -31,14 +31,14 @@ class Turns:
         default_system: After that where there is no system prompt; some models bring one of their own.
         system: Before and after a system prompt.
         user: Before and after a question; after it the model answers.
-        answer_end: After an answer.
+        answer: Before and after an answer that was given; what the model begins with itself is not in it.
     """
 
     opening: str
     default_system: str
     system: tuple[str, str]
     user: tuple[str, str]
-    answer_end: str
+    answer: tuple[str, str]
 
     def render(self, messages: Sequence[Message]) -> str:
         """Write a conversation as Ollama will; for comparing."""
@@ -48,7 +48,7 @@ class Turns:
             before, after = {
                 "system": self.system,
                 "user": self.user,
-                "assistant": ("", self.answer_end),
+                "assistant": self.answer,
             }[message["role"]]
             text += before + message["content"] + after
         return text
@@ -61,7 +61,7 @@ class Turns:
             "{{{{ range .Messages }}}}"
             '{{{{ if eq .Role "system" }}}}{system_before}{{{{ .Content }}}}{system_after}'
             '{{{{ else if eq .Role "user" }}}}{user_before}{{{{ .Content }}}}{user_after}'
-            '{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}{answer_end}'
+            '{{{{ else if eq .Role "assistant" }}}}{answer_before}{{{{ .Content }}}}{answer_after}'
             "{{{{ end }}}}{{{{ end }}}}"
         ).format(**words)
 
@@ -72,7 +72,8 @@ class Turns:
             "system_after": self.system[1],
             "user_before": self.user[0],
             "user_after": self.user[1],
-            "answer_end": self.answer_end,
+            "answer_before": self.answer[0],
+            "answer_after": self.answer[1],
         }
 
 
@@ -141,7 +142,7 @@ def _guess(render: Render, stops: Sequence[str], opening: str) -> Turns:
         render([{"role": "system", "content": system}, *talk]), (system, first, answer, second)
     )
     plain_begin, *_ = _cut(render(talk), (first, answer, second))
-    if after_user != end:
+    if not after_user.startswith(end):
         raise ValueError("an answer begins differently later on")
     begin, plain_begin = begin.removeprefix(opening), plain_begin.removeprefix(opening)
     user_before = _common_end(_common_end(to_first, to_second), plain_begin)
@@ -150,8 +151,8 @@ def _guess(render: Render, stops: Sequence[str], opening: str) -> Turns:
         opening=opening,
         default_system=plain_begin.removesuffix(user_before),
         system=(begin, to_first.removesuffix(user_before)),
-        user=(user_before, after_user),
-        answer_end=to_second.removesuffix(user_before),
+        user=(user_before, end),
+        answer=(after_user.removeprefix(end), to_second.removesuffix(user_before)),
     )
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from workbench.evaluation.result import Evaluation
 
 POLL_SECONDS = 1.0
+NO_MODEL = (
+    "There is no tuned model yet. Train one on the Train tab, then see here what it got right."
+)
 SAVED_MODEL, HELD_BACK, FROM_DATA = "saved", "held-back", "auto"
 
 
@@ -51,12 +54,10 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
             elem_id="evaluate-data",
         )
     with gr.Row(equal_height=True):
-        limit = gr.Number(
-            value=None,
-            precision=0,
-            minimum=1,
+        limit = gr.Textbox(  # a number field shows 0 where it should be empty
             label="At most so many rows",
             info="Empty: all of them.",
+            max_lines=1,
             elem_id="evaluate-limit",
         )
         task = gr.Dropdown(
@@ -117,7 +118,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
         return measured(run.id, request, chosen, tuple(path.stat().st_mtime_ns for path in paths))
 
     @user_errors
-    def begin(run_id: str | None, model: str, data_id: str, most: float | None) -> Any:
+    def begin(run_id: str | None, model: str, data_id: str, most: str) -> Any:
         if not run_id:
             raise WorkbenchError("There is no tuned model yet.", "Train one first.")
         run = services.runs.get(run_id)
@@ -129,7 +130,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
         return gr.Timer(active=True), gr.Button(interactive=True)
 
     @user_errors
-    def end(run_id: str | None, model: str, data_id: str, most: float | None) -> None:
+    def end(run_id: str | None, model: str, data_id: str, most: str) -> None:
         if run_id:
             request = _request(services, model, data_id, most)
             request_stop(request.directory(services.runs.get(run_id)))
@@ -139,7 +140,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
         run_id: str | None,
         model: str,
         data_id: str,
-        most: float | None,
+        most: str,
         compare_as: str,
         filter_by: str,
         order_by: str,
@@ -150,7 +151,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
         nothing = ["", gr.Column(visible=False), gr.skip(), gr.skip()]
         off = [gr.Timer(active=False), gr.Button(interactive=False)]
         if not run_id:
-            return [gr.Textbox(visible=False), *nothing, *off]
+            return [gr.Textbox(NO_MODEL, visible=True), *nothing, *off]
         run, request = services.runs.get(run_id), _request(services, model, data_id, most)
         progress = look(request.directory(run))
         words = views.progress_words(progress)
@@ -195,7 +196,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
     tab.select(reopen, run_choice, run_choice, **QUIET)
 
 
-def _request(services: Services, model: str, data_id: str, most: float | None) -> EvaluationRequest:
+def _request(services: Services, model: str, data_id: str, most: str) -> EvaluationRequest:
     part, left_out = None, 0
     if data_id != HELD_BACK:
         info, found = services.datasets.info(data_id), services.datasets.report(data_id)
@@ -206,8 +207,18 @@ def _request(services: Services, model: str, data_id: str, most: float | None) -
         checkpoint=None if model == SAVED_MODEL else int(model),
         data=part,
         left_out_rows=left_out,
-        limit=int(most) if most else None,
+        limit=_row_count(most),
     )
+
+
+def _row_count(text: str) -> int | None:
+    """Return the number of rows a person typed; ``None`` for all."""
+    typed = text.strip()
+    if not typed:
+        return None
+    if not typed.isdecimal() or not int(typed):
+        raise WorkbenchError(f"{typed} is no number of rows.", "Type one such as 50, or nothing.")
+    return int(typed)
 
 
 def _report_path(services: Services, evaluation: Evaluation) -> str:

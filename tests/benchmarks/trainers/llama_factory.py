@@ -1,10 +1,9 @@
 """LLaMA-Factory as its web page configures a run: batch 2, eight batches to a step, checkpointing, bf16 (unless
 all compute in fp32)."""
 
-import torch
 from datasets import Dataset
 from job import Record, arguments, read_job
-from llamafactory.model import patcher
+from llamafactory.model import loader
 from llamafactory.train.sft import workflow
 from llamafactory.train.tuner import run_exp
 
@@ -16,8 +15,9 @@ examples = Dataset.from_list(
 workflow.get_dataset = lambda *args, **kwargs: {
     "train_dataset": examples
 }  # the same ids and labels
-# Without bf16, the frozen weights are fp32 too; on a graphics card they would be bf16 all the same.
-patcher.infer_optim_dtype = lambda **kwargs: torch.float32
+if not job["bf16"]:  # otherwise the frozen weights stay as stored, bf16, and so does what is computed
+    add_adapter = loader.init_adapter
+    loader.init_adapter = lambda config, model, *rest: add_adapter(config, model.float(), *rest)
 run_exp(
     {
         "stage": "sft",

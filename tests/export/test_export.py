@@ -1,0 +1,322 @@
+"""The command, with real child processes: what it writes, refuses, and leaves behind when it fails."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import peft
+import pytest
+from transformers import AutoModelForCausalLM
+
+from tests.export.made import export, make_run
+from workbench.cli import main
+from workbench.errors import StopRequested, WorkbenchError
+from workbench.evaluation.progress import ProgressWriter
+from workbench.export import adapter
+from workbench.export.__main__ import main as child_main
+from workbench.export.job import Export
+from workbench.export.process import PROGRESS, make_request, read_progress, start
+from workbench.export.request import write_request
+from workbench.runs.checkpoints import mark_complete
+from workbench.runs.events import StepEvent, read_events
+from workbench.settings import PROJECT_DIR, ensure_dir
+
+QUICK = ["max_steps=3", "batch_size=4", "max_length=256"]
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def check_sums(folder, file="SHA256SUMS"):
+    done = subprocess.run(["sha256sum", "-c", file], cwd=folder, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def texts_of(path):
+    """Every text in a folder or zip."""
+    if path.is_dir():
+        files = {file.name: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    else:
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+    return {name: data.decode() for name, data in files.items() if b"\0" not in data[:1000]}
+
+
+def test_the_command_exports_and_says_how_to_use_it(run, tmp_path, capsys):
+    out = ensure_dir(tmp_path / "out")
+    for kind, name in (("model", "merged"), ("gguf", "m.gguf"), ("adapter", "lora")):
+        code = main(["export", run.id, "--as", kind, "--out", str(out / name), "--json"])
+        document = json.loads(capsys.readouterr().out)
+        assert code == 0
+        assert (document["kind"], document["path"]) == (kind, str(out / name))
+        assert len(document["usage"]) == 3
+        assert document["size_bytes"] == sum(file["size_bytes"] for file in document["files"])
+    assert names(out) == {"merged", "m.gguf", "m.gguf.sha256", "lora"}
+    assert {"README.md", "SHA256SUMS", "model.safetensors", "tokenizer.json"} <= names(
+        out / "merged"
+    )
+    check_sums(out / "merged")
+    check_sums(out / "lora")
+    check_sums(out, "m.gguf.sha256")
+    assert main(["export", run.id, "--as", "adapter", "--out", str(out / "lora")]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_progress_is_told_and_usage_printed(run, tmp_path, capsys):
+    assert main(["export", "latest", "--as", "adapter", "--out", str(tmp_path / "a.zip")]) == 0
+    told = capsys.readouterr()
+    assert "Starting" in told.err
+    assert "AutoTokenizer.from_pretrained" in told.out
+
+
+def test_an_adapter_works_elsewhere(run, services, model_dir, tmp_path):
+    folder = tmp_path / "lora"
+    result = export(services, run, "adapter", folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == model_dir.name
+    assert "optimizer.pt" not in names(folder)
+    scope = {}
+    exec("\n".join(result.usage), scope)  # what the terminal says, on this computer
+    assert isinstance(scope["model"], peft.PeftModel)
+    assert scope["tokenizer"].chat_template
+    export(services, run, "adapter", tmp_path / "lora.zip")
+    with zipfile.ZipFile(tmp_path / "lora.zip") as archive:
+        for name in archive.namelist():
+            if name != "README.md":  # which says how it is called
+                assert archive.read(name) == (folder / name).read_bytes()
+    for path in (folder, tmp_path / "lora.zip"):
+        for name, text in texts_of(path).items():
+            assert str(tmp_path) not in text, name
+            assert str(model_dir.parent) not in text, name
+
+
+def test_a_checkpoint_is_exported_without_what_training_needs(
+    run, services, alpaca_file, model_dir, tmp_path
+):
+    directory = run.checkpoints_dir / "checkpoint-3"
+    shutil.copytree(run.model_dir, directory)
+    (directory / "optimizer.pt").write_bytes(b"x")
+    mark_complete(directory)
+    export(services, run, "adapter", tmp_path / "lora", checkpoint=3)
+    assert "optimizer.pt" not in names(tmp_path / "lora")
+    assert "complete.json" not in names(tmp_path / "lora")
+    export(services, run, "model", tmp_path / "merged", checkpoint=3)
+    for method in ("pissa", "adalora"):
+        other = make_run(services, alpaca_file, model_dir, method)
+        shutil.copytree(directory, other.checkpoints_dir / "checkpoint-3")
+        with pytest.raises(WorkbenchError, match="no model by itself"):
+            export(services, other, "adapter", tmp_path / method, checkpoint=3)
+
+
+HOSTILE = '../../evil"; rm -rf ~ #\n---\nFROM <script>'
+
+
+def test_a_hostile_name_changes_nothing(services, alpaca_file, model_dir, tmp_path):
+    run = make_run(services, alpaca_file, model_dir, name=HOSTILE)
+    out = ensure_dir(tmp_path / "out")
+    for kind, name in (
+        ("adapter", "a"), ("model", "m"), ("ollama", "o"), ("card", "c.md"), ("bundle", "b.zip"),
+    ):  # fmt: skip
+        assert main(["export", run.id, "--as", kind, "--out", str(out / name)]) == 0
+    assert names(out) == {"a", "m", "o", "c.md", "b.zip", "b.zip.sha256"}
+    assert "evil" not in (out / "o" / "Modelfile").read_text()
+    assert (out / "c.md").read_text().count("\n---\n") == 1
+    with zipfile.ZipFile(out / "b.zip") as archive:
+        assert all(not Path(name).is_absolute() and ".." not in name for name in archive.namelist())
+
+
+def test_a_bundle_does_the_run_again(services, settings, model_dir, alpaca_file, tmp_path, capsys):
+    arguments = ["--model", str(model_dir), "--set", *QUICK]
+    assert main(["train", "--data", str(alpaca_file), "--name", "one", *arguments]) == 0
+    out = tmp_path / "run.zip"
+    assert main(["export", "latest", "--as", "bundle", "--with-data", "--out", str(out)]) == 0
+    check_sums(tmp_path, "run.zip.sha256")
+    run = services.runs.get("latest")
+    for name, text in texts_of(out).items():
+        for path in (settings.home_dir, model_dir, Path.home(), tmp_path):
+            assert str(path) not in text, name
+    with zipfile.ZipFile(out) as archive:
+        assert {"config.yaml", "data.json", "environment.json", "events.jsonl"} <= set(
+            archive.namelist()
+        )
+        archive.extractall(tmp_path / "again")
+    printed = capsys.readouterr().out
+    command = printed.strip().splitlines()[-1].split()
+    assert command[:2] == ["workbench", "train"]
+    os.chdir(tmp_path / "again")
+    try:
+        # A base model in a folder is the one thing that a bundle cannot name.
+        assert main([*command[1:], "--model", str(model_dir)]) == 0
+    finally:
+        os.chdir(PROJECT_DIR)
+    losses = [
+        [event.loss for event in read_events(one.events_path)[0] if isinstance(event, StepEvent)]
+        for one in (run, services.runs.get("latest"))
+    ]
+    assert services.runs.get("latest").id != run.id
+    assert losses[0] == losses[1]
+
+
+def test_a_bundle_without_data_has_its_hash(run, services, tmp_path):
+    export(services, run, "bundle", tmp_path / "b.zip")
+    texts = texts_of(tmp_path / "b.zip")
+    assert not any(name.startswith("data/") for name in texts)
+    part = json.loads(texts["data.json"])["parts"][0]
+    assert (part["sha256"], part["path"]) == (run.data.parts[0].sha256, "")
+    Path(run.data.parts[0].path).unlink()
+    with pytest.raises(WorkbenchError, match="not on this computer any more"):
+        export(services, run, "bundle", tmp_path / "c.zip", with_data=True)
+
+
+def test_a_run_that_has_not_ended_is_refused(run, services, tmp_path, capsys):
+    command = [sys.executable, "-c", "import time; time.sleep(60)", str(run.directory)]
+    with subprocess.Popen(command) as process:
+        record = {"pid": process.pid, "create_time": time.time()}
+        run.process_path.write_text(json.dumps(record))
+        code = main(["export", run.id, "--as", "adapter", "--out", str(tmp_path / "a")])
+        process.kill()
+    assert code == 2
+    assert "has not ended" in capsys.readouterr().err
+
+
+def in_child_process(run, kind, out):
+    """Run the child's own code here; return its exit code and its last word."""
+    directory = ensure_dir(run.directory / "exports" / "test")
+    path = write_request(directory, make_request(kind, out))
+    return child_main(run.directory, path), read_progress(directory / PROGRESS)
+
+
+@pytest.mark.parametrize("name", ["lora", "lora.zip"])
+def test_a_disk_that_fills_up_leaves_nothing(run, tmp_path, monkeypatch, name):
+    class Full:
+        """Says that the disk is full in the middle of a file."""
+
+        def __init__(self, file):
+            self._file = file
+
+        def read(self, count):
+            if data := self._file.read(10):
+                return data
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    opened = adapter.Path.open
+
+    class Opened:
+        def __init__(self, file):
+            self._file = file
+
+        def __enter__(self):
+            return Full(self._file.__enter__())
+
+        def __exit__(self, *details):
+            return self._file.__exit__(*details)
+
+    def failing(path, mode="r", *rest, **more):
+        file = opened(path, mode, *rest, **more)
+        return Opened(file) if path.name == "adapter_model.safetensors" and mode == "rb" else file
+
+    monkeypatch.setattr(adapter.Path, "open", failing)
+    out = ensure_dir(tmp_path / "out")
+    code, last = in_child_process(run, "adapter", out / name)
+    assert (code, last.state) == (1, "failed")
+    assert last.message == "The disk is full; nothing was kept of the export."
+    assert not names(out)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 300 kB, where this computer lets us have one."""
+    folder = ensure_dir(tmp_path / "disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can make a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("model", "merged"), ("gguf", "m.gguf")])
+def test_a_real_full_disk_is_told_in_a_sentence(run, services, small_disk, kind, name):
+    process = start(run, make_request(kind, small_disk / name), services.settings)
+    *_, last = process.watch()
+    assert last.state == "failed"
+    assert last.message == "The disk is full; nothing was kept of the export."
+    assert not names(small_disk)
+
+
+def test_a_disk_too_small_is_refused_before(run, small_disk, capsys):
+    assert main(["export", run.id, "--as", "model", "--out", str(small_disk / "m")]) == 2
+    assert "the export needs about" in capsys.readouterr().err
+
+
+def test_a_killed_process_leaves_nothing(run, services, tmp_path):
+    out = ensure_dir(tmp_path / "out")
+    process = start(run, make_request("model", out / "merged"), services.settings)
+    process.request.partial_path.mkdir()  # as if it had begun to write
+    process.child.kill()
+    *_, last = process.watch()
+    assert last.state == "failed"
+    assert "Most often memory ran out" in last.message
+    assert not names(out)
+
+
+def test_stop_ends_it_between_two_pieces(run, services, tmp_path):
+    request = make_request("model", tmp_path / "merged")
+    asked = iter(range(100))
+    job = Export(
+        run, request, services.settings, ProgressWriter(run.directory / "p.jsonl"),
+        lambda: next(asked) > 8,
+    )  # fmt: skip
+    with pytest.raises(StopRequested):
+        job.work()
+    assert not request.out_path.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
+def test_ctrl_c_cancels_and_leaves_nothing(run, settings, tmp_path):
+    out = ensure_dir(tmp_path / "out")
+    arguments = ["export", run.id, "--as", "gguf", "--out", str(out / "m.gguf")]
+    code = f"import sys; from workbench.cli import main; sys.exit(main({arguments!r}))"
+    environment = os.environ | {"WORKBENCH_HOME": str(settings.home_dir)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        process.stderr.readline()  # it has begun
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert b"nothing was kept" in told
+    time.sleep(0.5)
+    assert not names(out)
+
+
+def test_a_path_taken_meanwhile_stays_as_it_is(run, services, tmp_path, monkeypatch):
+    out = tmp_path / "lora"
+    measured = Export._measure
+
+    def measure(self):
+        out.mkdir()
+        return measured(self)
+
+    monkeypatch.setattr(Export, "_measure", measure)
+    with pytest.raises(WorkbenchError, match="came to be meanwhile"):
+        export(services, run, "adapter", out)
+    assert not list(out.iterdir())
+
+
+def test_a_merged_model_loads_without_the_workbench(run, services, tmp_path):
+    export(services, run, "model", tmp_path / "merged")
+    moved = (tmp_path / "merged").rename(tmp_path / "elsewhere")
+    assert AutoModelForCausalLM.from_pretrained(moved).config.model_type == "llama"
+    for name, text in texts_of(moved).items():
+        assert str(tmp_path) not in text, name
