@@ -92,15 +92,17 @@ def test_ask_compare_repeat_edit_and_look_inside(playground, screenshot):
     screenshot(page, "4-playground-asked")
 
     first = said(page, "base").inner_text()
-    page.locator("#playground-tuned").get_by_role("button", name="Retry").click()
+    retry = page.locator("#playground-tuned").get_by_role("button", name="Retry")
+    retry.click()
+    expect(page.locator("#playground-note")).to_contain_text("…")
     settle(page)
     expect(said(page, "base")).to_have_count(1)
-    assert said(page, "base").inner_text() == first  # nothing varies without a temperature
+    expect(said(page, "base")).to_have_text(first)  # nothing varies without a temperature
 
     page.locator("#playground-tuned").get_by_role("button", name="Edit").first.click()
     page.locator("#playground-tuned textarea").fill("What comes after 30?")
     page.locator("#playground-tuned").get_by_role("button", name="Submit").click()
-    expect(said(page, "base", "user")).to_contain_text("What comes after 30?")
+    expect(said(page, "base", "user")).to_contain_text("What comes after 30?", timeout=60_000)
     settle(page)
     expect(said(page, "tuned")).to_have_count(1)
 
@@ -137,7 +139,7 @@ def test_strength_nothing_answers_as_before_training(playground):
     field.press("Tab")
     ask(page, "What comes after 3?")
     expect(said(page, "base")).to_have_count(1)
-    assert said(page, "tuned").inner_text() == said(page, "base").inner_text()
+    expect(said(page, "tuned")).to_have_text(said(page, "base").inner_text())
 
 
 def test_few_things_are_to_be_decided(playground):

@@ -265,7 +265,7 @@ def test_a_killed_process_leaves_nothing(run, services, tmp_path):
     process.child.kill()
     *_, last = process.watch()
     assert last.state == "failed"
-    assert "Most often memory ran out" in last.message
+    assert "Most often memory or the disk ran out" in last.message
     assert not names(out)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,18 +14,21 @@ import pytest
 import yaml
 
 from tests.made_runs import make_run
+from workbench.cli import build_parser
 from workbench.errors import WorkbenchError
 from workbench.export.bundle import Scrubber
 from workbench.export.card import LICENCES, base_name, model_card, plain
 from workbench.export.process import make_request
-from workbench.export.request import check_request, check_room, needed_bytes
+from workbench.export.request import CANNOT_MERGE, KINDS, check_request, check_room, needed_bytes
 from workbench.export.sums import measure, measure_folder, sums_text
 from workbench.export.usage import ollama_name, usage_lines
 from workbench.models.catalogue import catalogue
 from workbench.models.sources import find_model
+from workbench.presets import methods
 from workbench.runs.events import read_events
 from workbench.runs.record import Record
 from workbench.runs.store import RunStore
+from workbench.settings import PROJECT_DIR
 
 HOSTILE = '---\n"] evil: [yes\n# <script>alert(1)</script> | `x` ../../etc/passwd\x00'
 
@@ -205,3 +210,20 @@ def test_usage_quotes_what_needs_it():
     compile("\n".join(lines), "usage", "exec")
     lines = usage_lines("adapter", "ad.zip", "base")
     assert '"base"), "ad")' in lines[1]
+
+
+def test_commands_in_the_guide_are_understood():
+    guide = (PROJECT_DIR / "docs" / "export.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^workbench (export .+)$", guide, re.MULTILINE)
+    assert len(commands) >= 2
+    for command in commands:
+        words = command.replace("[", "").replace("]", "").replace("KIND", "gguf")
+        build_parser().parse_args(shlex.split(words.replace(" N ", " 3 ")))
+
+
+def test_the_guide_names_every_kind_and_method():
+    guide = (PROJECT_DIR / "docs" / "export.md").read_text(encoding="utf-8")
+    for kind in KINDS:
+        assert f"`{kind}`" in guide
+    for method in CANNOT_MERGE:
+        assert methods()[method].label.lower() in guide.lower()

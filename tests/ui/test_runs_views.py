@@ -14,12 +14,14 @@ from workbench.ui.compare_views import (
     comparison_html,
     distinct_names,
     figure_rows,
+    key_html,
     split_settings,
 )
 from workbench.ui.runs_compare import existing_runs
 from workbench.ui.runs_tab import list_runs
 from workbench.ui.runs_views import (
     HEADERS,
+    ORDERS,
     RunEntry,
     check_deletable,
     count_words,
@@ -28,6 +30,7 @@ from workbench.ui.runs_views import (
     loss_words,
     read_tags,
     runs_table,
+    sort_entries,
     state_words,
 )
 
@@ -98,6 +101,17 @@ def test_a_search_finds_runs_that_have_all_words(services, words, found):
     make_run(services.runs, "c", outcome="failed")
     shown = find_entries(list_runs(services), words)
     assert "".join(entry.run.name for entry in shown) == found
+
+
+def test_runs_come_in_the_order_that_is_wanted(services):
+    make_run(services.runs, "B", validation=(2.0, 1.2), steps=20)
+    make_run(services.runs, "c", validation=(2.0, 1.1))
+    make_run(services.runs, "a", validation=())
+    entries = list_runs(services)
+    orders = {
+        order: "".join(entry.run.name for entry in sort_entries(entries, order)) for order in ORDERS
+    }
+    assert orders == {"newest": "acB", "loss": "cBa", "longest": "Bac", "name": "aBc"}
 
 
 def test_the_note_below_the_table_says_how_many_there_are():
@@ -227,7 +241,7 @@ def test_what_a_person_typed_is_text(services):
     named = replace(PART, name=NASTY)
     run = make_run(services.runs, "one", data=replace(DATA, parts=(named,)))
     services.runs.label(run, NASTY, [NASTY], NASTY)
-    html = comparison_html(entries_of(services, "two"))
+    html = comparison_html(entries_of(services, "two")) + key_html([NASTY])
     question = delete_question(services.runs.get(run.id), 0, 0, 1)
     assert "<img" not in html + question
     assert html.count("&lt;img") >= 2

@@ -37,10 +37,10 @@ def _work(run_dir: Path, request: ExportRequest, directory: Path, progress: Prog
     stop_path = directory / STOP
     settings = Settings.from_environment()
     try:
-        result = Export(open_run(run_dir), request, settings, progress, stop_path.exists).work()
+        job = Export(open_run(run_dir), request, settings, progress, stop_path.exists)
+        job.work(lambda result: write_json(directory / RESULT, asdict(result)))
     finally:
         remove(request.partial_path)  # it has another name when all went well
-    write_json(directory / RESULT, asdict(result))
 
 
 def _words(error: BaseException) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from workbench.data.formats import Message
 from workbench.models.rendering import prompt_ids, stop_ids, tokenize_example
 from workbench.runs.store import Run
 
-PROMPTS, PROMPT_TOKENS, POSITIONS, ANSWER_TOKENS = 4, 256, 64, 24
+PROMPTS, PROMPT_TOKENS, POSITIONS, ANSWER_TOKENS = 4, 256, 64, 16
 FALLBACK: list[list[Message]] = [
     [
         {"role": "user", "content": "Who are you?"},
@@ -41,7 +41,7 @@ class Said:
     Attributes:
         logits: For each prompt, fp32 on the CPU, positions by vocabulary, the mean of each position taken out: a
             constant changes no probability.
-        answers: For each prompt the ids of a greedy answer.
+        answers: For each prompt the ids of a greedy answer, where they were asked for.
     """
 
     logits: list[torch.Tensor]
@@ -62,14 +62,25 @@ def _prompt(tokenizer: Any, messages: list[Message]) -> Prompt:
     return Prompt(messages, ids, prompt_ids(tokenizer, messages[:-1])[-PROMPT_TOKENS:])
 
 
-def say(model: Any, tokenizer: Any, prompts: Sequence[Prompt], compute: Compute) -> Said:
-    """Return what a model says."""
+def say(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    compute: Compute,
+    *,
+    with_answers: bool = True,
+) -> Said:
+    """Return what a model says; writing answers takes far longer than the logits of what is there."""
     model.eval()
     model.config.use_cache = True
     with torch.inference_mode(), compute.autocast():
         return Said(
             [_logits(model, prompt.ids, compute.device) for prompt in prompts],
-            [_answer(model, tokenizer, prompt.asked_ids, compute.device) for prompt in prompts],
+            [
+                _answer(model, tokenizer, prompt.asked_ids, compute.device)
+                for prompt in prompts
+                if with_answers
+            ],
         )
 
 

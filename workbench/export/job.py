@@ -56,8 +56,11 @@ class Export:
         self._source: ModelSource = find_model(run.config.model, allow_folder=True)
         self._record = Record(read_events(run.events_path)[0])
 
-    def work(self) -> ExportResult:
-        """Do it, and return what was written; the result has its name when this returns.
+    def work(self, keep: Callable[[ExportResult], None] = lambda result: None) -> ExportResult:
+        """Do it, and return what was written; it has its name when this returns.
+
+        Args:
+            keep: Writes down what there will be, before it has its name.
 
         Raises:
             StopRequested: The person stopped; nothing is left.
@@ -66,10 +69,12 @@ class Export:
         check_request(self._request, self._run)
         checks, notes = self._write()
         files = self._measure()
-        self._name(files)
         usage = self._usage(self._request.out, here=True)
         kind, out = self._request.kind, self._request.out
-        return ExportResult(kind, out, tuple(files), tuple(usage), checks, tuple(notes))
+        result = ExportResult(kind, out, tuple(files), tuple(usage), checks, tuple(notes))
+        keep(result)
+        self._name(files)
+        return result
 
     def _write(self) -> tuple[dict[str, Any], list[str]]:
         partial = self._request.partial_path

@@ -29,7 +29,9 @@ from workbench.settings import Settings, ensure_dir
 PROGRESS, RESULT, STOP = "progress.jsonl", "result.json", "stop"
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 20.0  # how long a process may take to stop by itself
-LOST = "The process that exported is gone and never said why. Most often memory ran out."
+LOST = (
+    "The process that exported is gone and never said why. Most often memory or the disk ran out."
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class ExportProcess:
         remove(self.request.partial_path)
 
     def _lost(self) -> Progress:
-        hint = f"Close other programs and export again. The log is {self.directory / 'log.txt'}."
+        hint = f"Close other programs, free some space, and export again. The log is {self.directory / 'log.txt'}."
         return Progress("", state="failed", message=LOST, hint=hint)
 
 

@@ -156,7 +156,7 @@ class WholeExport:
         self._enter("Asking the tuned model")
         expected = say(model, self.tokenizer, self._prompts, self._compute)
         with model.disable_adapter():
-            base = say(model, self.tokenizer, self._prompts, self._compute)
+            base = say(model, self.tokenizer, self._prompts, self._compute, with_answers=False)
         self._enter("Merging", layer_count(model))
         tolerance = INT8_TOLERANCE if self._method.base == "int8" else TOLERANCES[dtype]
         plain = merge(model, dtype, self._advance)

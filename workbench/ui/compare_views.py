@@ -13,8 +13,10 @@ from workbench.runs.store import Run
 from workbench.ui.charts import RUN_COLORS
 from workbench.ui.runs_views import (
     RunEntry,
+    best_loss,
     data_names,
     duration_words,
+    last_loss,
     method_label,
     model_label,
     state_words,
@@ -54,6 +56,15 @@ def comparison_html(entries: Sequence[RunEntry]) -> str:
         f"{_title_html('What was set differently', len(entries))}{settings}</tbody></table></div>"
         f"<details><summary>The {len(same)} settings that are the same</summary>"
         f"<table><tbody>{_rows_html(same)}</tbody></table></details></div>"
+    )
+
+
+def key_html(names: Sequence[str]) -> str:
+    """Say which color of the chart is which run."""
+    runs = "".join(f"<span>{_name_html(number, name)}</span>" for number, name in enumerate(names))
+    return (
+        f'<div class="wb-key">{runs}</div><p class="wb-help">Thick: training loss, smoothed. '
+        "Thin with dots: validation loss. Lower is better.</p>"
     )
 
 
@@ -186,7 +197,7 @@ def _best_words(snapshot: RunSnapshot) -> str:
 
 
 def _last_words(snapshot: RunSnapshot) -> str:
-    last = snapshot.steps[-1].loss if snapshot.steps else None
+    last = last_loss(snapshot)
     return "" if last is None else f"{last:.3f}"
 
 
@@ -200,7 +211,7 @@ def _speed_words(snapshot: RunSnapshot) -> str:
 
 
 def _mark_lowest(row: Row, entries: Sequence[RunEntry]) -> Row:
-    losses = [best.loss if (best := entry.snapshot.best_evaluation) else None for entry in entries]
+    losses = [best_loss(entry.snapshot) for entry in entries]
     known = [loss for loss in losses if loss is not None]
     if len(known) < 2:
         return row
@@ -211,12 +222,13 @@ def _mark_lowest(row: Row, entries: Sequence[RunEntry]) -> Row:
 
 
 def _head_html(names: Sequence[str]) -> str:
-    cells = "".join(
-        f'<th><span class="wb-dot" style="background:{RUN_COLORS[number % len(RUN_COLORS)]}"></span>'
-        f"<bdi>{escape(name)}</bdi></th>"
-        for number, name in enumerate(names)
-    )
+    cells = "".join(f"<th>{_name_html(number, name)}</th>" for number, name in enumerate(names))
     return f"<thead><tr><td></td>{cells}</tr></thead>"
+
+
+def _name_html(number: int, name: str) -> str:
+    color = RUN_COLORS[number % len(RUN_COLORS)]
+    return f'<span class="wb-dot" style="background:{color}"></span><bdi>{escape(name)}</bdi>'
 
 
 def _title_html(text: str, columns: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from workbench.runs.store import Run
 Side = Literal["left", "right"]
 SIDES: tuple[Side, ...] = ("left", "right")
 NOTHING = ""  # the choice for one model alone
+SHOW_SECONDS = 0.15  # drawing every token would take from the model the cores it computes on
 NO_ANSWER = "(The model gave an empty answer.)"
 # What is certainly code: there Markdown shows everything as it is. What only may be is taken for text.
 _CODE = re.compile(
@@ -86,11 +88,12 @@ def answers(
         yield talk, words
         strength = {} if model == "base" else {"strength": settings.get("strength", 1)}
         messages = [*before, *talk.side(side)[:-1]]
+        shown_at = 0.0
         for reply in chat.replies(model, messages, **sampling, **strength):
-            talk = talk.with_answer(side, reply.text)
-            yield talk, words
-        if not reply.text.strip():
-            talk = talk.with_answer(side, NO_ANSWER)
+            if reply.text and time.monotonic() - shown_at > SHOW_SECONDS:
+                yield talk.with_answer(side, reply.text), words
+                shown_at = time.monotonic()
+        talk = talk.with_answer(side, reply.text if reply.text.strip() else NO_ANSWER)
         if reply.note:
             notes[reply.note] = None
         if reply.finish_reason == "length":

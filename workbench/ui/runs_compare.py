@@ -19,12 +19,14 @@ from workbench.ui.compare_views import (
     MOST,
     comparison_html,
     distinct_names,
+    key_html,
 )
 from workbench.ui.guard import FOLLOW, user_errors
 from workbench.ui.runs_views import RunEntry
 from workbench.ui.views import run_label
 
-HEIGHT_PIXELS = 420
+HEIGHT_PIXELS = 400
+TOP_PIXELS = 32  # for the buttons of the chart
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def build_comparison(services: Services) -> Comparison:
         elem_id="runs-compare",
     )
     with gr.Column(visible=False, elem_id="runs-comparison") as panel:
+        key = gr.HTML(apply_default_css=False, elem_id="runs-key")
         chart = build_chart("runs-chart", HEIGHT_PIXELS)
         with gr.Row(equal_height=True):
             axis = gr.Radio(
@@ -77,7 +80,7 @@ def build_comparison(services: Services) -> Comparison:
                 min_width=140,
                 elem_id="runs-chart-log",
             )
-        table = gr.HTML(elem_id="runs-side-by-side")
+        table = gr.HTML(apply_default_css=False, elem_id="runs-side-by-side")
     columns = ColumnsCache()
 
     @user_errors
@@ -87,16 +90,19 @@ def build_comparison(services: Services) -> Comparison:
             for run in existing_runs(services, run_ids or [])
         ]
         if len(entries) < FEWEST:
-            return [gr.Column(visible=False), gr.skip(), gr.skip()]
+            return [gr.Column(visible=False), gr.skip(), gr.skip(), gr.skip()]
         names = distinct_names([entry.run for entry in entries])
         curves = [
             (name, columns.get(entry.run.id, entry.snapshot.steps), entry.snapshot.evaluations)
             for name, entry in zip(names, entries, strict=True)
         ]
         figure = comparison_figure(curves, x, weight, is_log)
-        return [gr.Column(visible=True), figure.to_json(), comparison_html(entries)]
+        # Six runs make twelve lines of legend, which a chart has no room for.
+        figure.update_layout(showlegend=False, margin_t=TOP_PIXELS)
+        shown = [key_html(names), figure.to_json(), comparison_html(entries)]
+        return [gr.Column(visible=True), *shown]
 
-    inputs, outputs = [runs, axis, smoothing, log], [panel, chart, table]
+    inputs, outputs = [runs, axis, smoothing, log], [panel, key, chart, table]
     gr.on([component.change for component in inputs], draw, inputs, outputs, **FOLLOW)
     return Comparison(runs, draw, inputs, outputs)
 

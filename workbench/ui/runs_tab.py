@@ -17,6 +17,7 @@ from workbench.ui.runs_compare import build_comparison, comparison_choices
 from workbench.ui.runs_views import (
     HEADERS,
     NO_RUNS,
+    ORDERS,
     RunEntry,
     check_deletable,
     count_words,
@@ -24,13 +25,14 @@ from workbench.ui.runs_views import (
     find_entries,
     read_tags,
     runs_table,
+    sort_entries,
 )
 from workbench.ui.views import run_status
 
 NOTE_CHARACTERS = 2_000
 TAGS_CHARACTERS = 200
 TABLE_PIXELS = 340
-WIDTHS = ["55px", "200px", "130px", "170px", "90px", "160px", "130px", "80px", "145px", "140px"]
+WIDTHS = ["48px", "210px", "120px", "120px", "175px", "105px", "145px", "65px", "135px", "90px"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class _List:
     """The table of runs; ``ids`` has the run of each row, in the order of their numbers."""
 
     search: gr.Textbox
+    order: gr.Dropdown
     refresh: gr.Button
     table: gr.Dataframe
     note: gr.Markdown
@@ -77,17 +80,17 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> None:
     chosen = gr.State()  # the id of the run that was clicked
 
     @user_errors
-    def find(words: str) -> list[Any]:
-        return _show_list(list_runs(services), words)
+    def find(words: str, order: str) -> list[Any]:
+        return _show_list(list_runs(services), words, order)
 
     @user_errors
-    def renew(words: str, compared: list[str] | None, run_id: str | None) -> list[Any]:
+    def renew(words: str, order: str, compared: list[str] | None, run_id: str | None) -> list[Any]:
         entries = list_runs(services)
         known = {entry.run.id: entry for entry in entries}
         clicked = known.get(run_id or "")
         status = run_status(clicked.run, clicked.snapshot) if clicked else gr.skip()
         return [
-            *_show_list(entries, words),
+            *_show_list(entries, words, order),
             comparison_choices([entry.run for entry in entries], compared or []),
             gr.Column(visible=clicked is not None),
             status,
@@ -128,7 +131,8 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> None:
 
     shown = [listed.note, listed.table, listed.ids]
     labels = [chosen, details.name, details.tags, details.note]
-    listed.search.change(find, listed.search, shown, **FOLLOW)
+    wanted = [listed.search, listed.order]
+    gr.on([component.change for component in wanted], find, wanted, shown, **FOLLOW)
     listed.table.select(select, listed.ids, [*details.outputs, chosen], **QUIET)
     saved = details.save.click(save, labels, None, **PRIVATE)
     details.compare.click(add, [chosen, comparison.runs], comparison.runs, **PRIVATE)
@@ -138,7 +142,7 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> None:
     for event in (opened.select, listed.refresh.click, saved.success, deleted.success):
         renewed = event(
             renew,
-            [listed.search, comparison.runs, chosen],
+            [*wanted, comparison.runs, chosen],
             [*shown, comparison.runs, details.panel, details.status],
             **FOLLOW,
         )
@@ -160,16 +164,23 @@ def _build_list() -> _List:
     with gr.Row(equal_height=True):
         search = gr.Textbox(
             label="Find runs with these words",
-            placeholder="in the name, model, method, data, tags, note or state",
+            placeholder="in name, model, method, data, tags, note or state",
             max_lines=1,
-            scale=5,
-            min_width=260,
+            scale=4,
+            min_width=240,
             elem_id="runs-search",
+        )
+        order = gr.Dropdown(
+            [(words, order) for order, words in ORDERS.items()],
+            label="Order",
+            scale=1,
+            min_width=170,
+            elem_id="runs-order",
         )
         refresh = gr.Button("Refresh", scale=0, min_width=110, elem_id="runs-refresh")
     table = gr.Dataframe(
         headers=HEADERS,
-        label="Runs, the newest first (click one to rename, annotate or delete it)",
+        label="Runs (click one to rename, compare or delete it)",
         interactive=False,
         wrap=False,
         max_height=TABLE_PIXELS,
@@ -179,7 +190,7 @@ def _build_list() -> _List:
         elem_id="runs-table",
     )
     note = gr.Markdown(NO_RUNS, elem_id="runs-note", elem_classes="wb-help")
-    return _List(search, refresh, table, note, gr.State([]))
+    return _List(search, order, refresh, table, note, gr.State([]))
 
 
 def _build_details() -> _Details:
@@ -204,8 +215,8 @@ def _build_details() -> _Details:
             elem_id="runs-text",
         )
         with gr.Row():
-            save = gr.Button("Save name, tags and note", variant="primary", elem_id="runs-save")
-            compare = gr.Button("Add to the comparison below", elem_id="runs-add")
+            save = gr.Button("Save", variant="primary", elem_id="runs-save")
+            compare = gr.Button("Add to comparison", elem_id="runs-add")
             delete = gr.Button("Delete …", variant="stop", elem_id="runs-delete")
         question = gr.Markdown(visible=False, elem_id="runs-question")
         with gr.Row(visible=False) as answers:
@@ -216,8 +227,8 @@ def _build_details() -> _Details:
     )
 
 
-def _show_list(entries: list[RunEntry], words: str) -> list[Any]:
-    found = find_entries(entries, words)
+def _show_list(entries: list[RunEntry], words: str, order: str) -> list[Any]:
+    found = sort_entries(find_entries(entries, words), order)
     return [
         count_words(len(found), len(entries)),
         gr.Dataframe(runs_table(found), visible=bool(found)),

@@ -15,7 +15,13 @@ from workbench.ui.data_views import shorten
 from workbench.ui.views import STATE_WORDS, plain
 from workbench.words import describe_bytes, describe_clock
 
-HEADERS = ["No.", "Name", "State", "Model", "Method", "Data", "Loss", "Took", "When", "Tags"]
+HEADERS = ["No.", "Name", "State", "Loss", "Model", "Method", "Data", "Took", "When", "Tags"]
+ORDERS = {
+    "newest": "Newest first",
+    "loss": "Lowest loss first",
+    "longest": "Longest first",
+    "name": "By name",
+}
 NO_RUNS = (
     "**No run yet.** Choose data in *1. Data* and press Start in *3. Train*. Every run is kept and listed "
     "here, so that you can compare them."
@@ -40,6 +46,17 @@ def find_entries(entries: Iterable[RunEntry], words: str) -> list[RunEntry]:
     if not wanted:
         return list(entries)
     return [entry for entry in entries if _has_all(entry, wanted)]
+
+
+def sort_entries(entries: Sequence[RunEntry], order: str) -> list[RunEntry]:
+    """Return runs, which come the newest first, in one of ``ORDERS``; what is not measured comes last."""
+    if order == "loss":
+        return sorted(entries, key=_loss_rank)
+    if order == "longest":
+        return sorted(entries, key=lambda entry: -entry.snapshot.elapsed_seconds)
+    if order == "name":
+        return sorted(entries, key=lambda entry: entry.run.name.casefold())
+    return list(entries)
 
 
 def runs_table(entries: Iterable[RunEntry]) -> list[list[str]]:
@@ -73,11 +90,20 @@ def state_words(snapshot: RunSnapshot) -> str:
 
 def loss_words(snapshot: RunSnapshot) -> str:
     """Return the best validation loss, else the last training loss; empty without either."""
-    best = snapshot.best_evaluation
-    if best and best.loss is not None:
-        return f"{best.loss:.3f}"
-    last = snapshot.steps[-1].loss if snapshot.steps else None
+    best, last = best_loss(snapshot), last_loss(snapshot)
+    if best is not None:
+        return f"{best:.3f}"
     return "" if last is None else f"{last:.3f} (training)"
+
+
+def best_loss(snapshot: RunSnapshot) -> float | None:
+    """Return the lowest validation loss."""
+    return snapshot.best_evaluation.loss if snapshot.best_evaluation else None
+
+
+def last_loss(snapshot: RunSnapshot) -> float | None:
+    """Return the training loss of the last step."""
+    return snapshot.steps[-1].loss if snapshot.steps else None
 
 
 def duration_words(snapshot: RunSnapshot) -> str:
@@ -150,13 +176,21 @@ def _cells(entry: RunEntry) -> Sequence[str]:
     return (
         run.name,
         state_words(snapshot),
+        loss_words(snapshot),
         model_label(run),
         method_label(run),
         data_names(run),
-        loss_words(snapshot),
         duration_words(snapshot),
         when_words(run),
         ", ".join(run.tags),
+    )
+
+
+def _loss_rank(entry: RunEntry) -> tuple[int, float]:
+    """Order by validation loss, then those that have only a training loss by that."""
+    losses = (best_loss(entry.snapshot), last_loss(entry.snapshot))
+    return next(
+        ((rank, loss) for rank, loss in enumerate(losses) if loss is not None), (len(losses), 0.0)
     )
 
 

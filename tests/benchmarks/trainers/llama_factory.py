@@ -15,7 +15,8 @@ examples = Dataset.from_list(
 workflow.get_dataset = lambda *args, **kwargs: {
     "train_dataset": examples
 }  # the same ids and labels
-if not job["bf16"]:  # otherwise the frozen weights stay as stored, bf16, and so does what is computed
+if not job["bf16"]:
+    # Otherwise frozen weights stay bf16, as they are stored, and so does what is computed with them.
     add_adapter = loader.init_adapter
     loader.init_adapter = lambda config, model, *rest: add_adapter(config, model.float(), *rest)
 run_exp(
