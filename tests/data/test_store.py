@@ -12,6 +12,7 @@ from workbench.data.conversations import find_stored_rows, read_conversations
 from workbench.data.formats import Mapping
 from workbench.data.store import SAMPLES
 from workbench.errors import WorkbenchError
+from workbench.runs import queue
 from workbench.runs.store import DataPart, DataReference
 
 
@@ -99,7 +100,8 @@ def test_a_dataset_that_a_run_is_about_to_read_cannot_be_deleted(services, tmp_p
     plan = services.plan(build_config(), services.choose_data({info.id: 1}))
     part = DataPart(info.id, info.name, str(services.datasets.path(info.id)), info.sha256, 25)
     data = DataReference((part,), None, 0.0, 42)
-    services.runs.create(plan.config, data, "waiting", plan.reasons, None)
+    run = services.runs.create(plan.config, data, "waiting", plan.reasons, None)
+    queue.join(services.runs, run)
     with pytest.raises(WorkbenchError, match="The run waiting needs this dataset"):
         services.delete_dataset(info.id)
     assert services.datasets.info(info.id) == info
