@@ -120,10 +120,10 @@ def test_ask_compare_repeat_edit_and_look_inside(playground, screenshot):
     assert [side["model"] for side in saved["conversations"]] == ["tuned", "base"]
     assert len(saved["conversations"][0]["messages"]) == 4
 
-    choose(page, "#playground-right", "Checkpoint of step 50")
+    choose(page, "#playground-right", "Checkpoint of step")
     expect(said(page, "tuned")).to_have_count(0)
     ask(page, "What comes after 3?")
-    expect(page.locator("#playground-base")).to_contain_text("Checkpoint of step 50")
+    expect(page.locator("#playground-base")).to_contain_text("Checkpoint of step")
     expect(said(page, "base")).to_have_count(1)
     choose(page, "#playground-right", "Nothing")
     expect(page.locator("#playground-base")).to_be_hidden()

@@ -125,10 +125,10 @@ def test_a_hostile_name_changes_nothing(services, alpaca_file, model_dir, tmp_pa
     run = make_run(services, alpaca_file, model_dir, name=HOSTILE)
     out = ensure_dir(tmp_path / "out")
     for kind, name in (
-        ("adapter", "a"), ("model", "m"), ("ollama", "o"), ("card", "c.md"), ("bundle", "b.zip"),
+        ("adapter", "a"), ("ollama", "o"), ("card", "c.md"), ("bundle", "b.zip"),
     ):  # fmt: skip
         assert main(["export", run.id, "--as", kind, "--out", str(out / name)]) == 0
-    assert names(out) == {"a", "m", "o", "c.md", "b.zip", "b.zip.sha256"}
+    assert names(out) == {"a", "o", "c.md", "b.zip", "b.zip.sha256"}
     assert "evil" not in (out / "o" / "Modelfile").read_text()
     assert (out / "c.md").read_text().count("\n---\n") == 1
     with zipfile.ZipFile(out / "b.zip") as archive:
@@ -235,9 +235,9 @@ def test_a_disk_that_fills_up_leaves_nothing(run, tmp_path, monkeypatch, name):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 300 kB, where this computer lets us have one."""
+    """A disk of 100 kB, where this computer lets us have one."""
     folder = ensure_dir(tmp_path / "disk")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("only root can make a small disk")
     yield folder

@@ -102,7 +102,8 @@ def test_a_template_that_does_more_is_refused():
         CHATML + "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
     )
     counting = CHATML.replace("user", "user").replace("<|im_end|>", "<|im_end|>{{ loop.index }}")
-    for template in (INST, strict, counting):
+    later = CHATML.replace("<|im_end|>", "{% if loop.index > 4 %}!{% endif %}<|im_end|>")
+    for template in (INST, strict, counting, later):
         with pytest.raises(WorkbenchError, match="does more than Ollama"):
             find_turns(renderer(template), ["<|im_end|>"])
 

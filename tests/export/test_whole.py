@@ -23,7 +23,7 @@ QUESTIONS = ["What comes after 3?", "Who are you?", "after the number"]
 MERGED = [method for method in methods() if method not in CANNOT_MERGE]
 
 
-def answers(model, tokenizer, count=20):
+def answers(model, tokenizer, count=16):
     """Greedy, one question at a time, with nothing of the workbench but its chat template."""
     found = []
     for question in QUESTIONS:
@@ -32,7 +32,7 @@ def answers(model, tokenizer, count=20):
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count,
             do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id,
         )  # fmt: skip
-        found.append(tokenizer.decode(written[0, ids.shape[1] :]))
+        found.append(written[0, ids.shape[1] :].tolist())
     return found
 
 
@@ -71,8 +71,22 @@ def test_a_merged_model_answers_as_the_run_does(services, alpaca_file, model_dir
     assert "quantization_config" not in config
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+@pytest.mark.parametrize("method", ["lora", "full"])
 def test_adapter_merged_and_gguf_write_the_same_text(
+    services, alpaca_file, model_dir, tmp_path, method
+):
+    run = make_run(services, alpaca_file, model_dir, method)
+    export(services, run, "model", tmp_path / "merged")
+    export(services, run, "gguf", tmp_path / "merged.gguf")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    tokenizer = load_tokenizer(tmp_path / "merged")
+    expected = answers(own_model(run, model_dir), tokenizer)
+    assert answers(merged, tokenizer) == expected
+    assert answers(*from_gguf(tmp_path / "merged.gguf")) == expected
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_gguf_of_a_bf16_base_is_the_merged_model(
     services, alpaca_file, bf16_dir, tmp_path, method
 ):
     run = make_run(services, alpaca_file, bf16_dir, method)
@@ -81,10 +95,8 @@ def test_adapter_merged_and_gguf_write_the_same_text(
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert merged.dtype == torch.bfloat16  # that of the base
     tokenizer = load_tokenizer(tmp_path / "merged")
-    expected = answers(own_model(run, bf16_dir), tokenizer)
-    assert answers(merged.float(), tokenizer) == expected
     model, gguf_tokenizer = from_gguf(tmp_path / "merged.gguf")
-    assert answers(model, gguf_tokenizer) == expected
+    assert answers(model, gguf_tokenizer) == answers(merged.float(), tokenizer)
     assert result.checks["gguf"]["distance"] < 1e-4  # bf16 fits into fp16
     assert gguf_tokenizer.chat_template == tokenizer.chat_template
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from workbench.chat import served_models
 from workbench.inference.engine import Engine, Sampling
 from workbench.runs.store import open_run
 
@@ -28,16 +29,17 @@ def main() -> None:
 
 
 def _logits(run_dir: Path, base_dir: Path) -> dict[str, torch.Tensor]:
-    engine = Engine(open_run(run_dir), base_dir)
+    run = open_run(run_dir)
+    engine = Engine(run, base_dir)
     found = {}
     for name in ("tuned", "base"):
-        model, switch = engine._model(name)
+        directory = served_models(run).get(name) or base_dir
         ids = torch.tensor([PROMPT])
-        with torch.no_grad(), switch:
+        with torch.no_grad(), engine._models.use(name, directory, 1.0) as model:
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         found[name] = logits[0, -len(PROMPT) :].float()
-        question = [{"role": "user", "content": "Hello?"}]
-        "".join(engine.stream(name, question, Sampling(max_tokens=3)))  # it also talks
+        prompt = engine.chat_prompt([{"role": "user", "content": "Hello?"}], 3)  # it also talks
+        assert engine.write(name, prompt, Sampling(), 1.0, lambda text: None, lambda: False).tokens
     return found
 
 

@@ -26,7 +26,10 @@ QUICK = {
     "lora_rank": 4,
     "max_length": 256,
     "validation_share": 0.1,
+    "watched_rows": 0,  # they are asked in test_resume.py
 }
+# The first test waits for all methods; a busy computer needs minutes.
+pytestmark = pytest.mark.timeout(1200)
 EXTRAS = {  # settings of their own, so that these are trained with once, too
     "freeze": {"trained_layers": 1, "layer_lr_decay": 0.5},
     "full": {"optimizer": "adamw-8bit", "label_smoothing": 0.1},

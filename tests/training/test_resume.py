@@ -45,6 +45,7 @@ EXTRAS = {  # what draws random numbers, or keeps notes of its own
     "galore": {"projection_rank": 8},
     "apollo": {"projection_rank": 8},
 }
+pytestmark = pytest.mark.timeout(600)
 METHODS = TrainingConfig.model_json_schema()["properties"]["method"]["enum"]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.made_runs import make_run
 from workbench.chat import Reply
+from workbench.errors import WorkbenchError
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.store import DataPart, DataReference
 from workbench.ui.playground_keep import keep_answer
@@ -26,7 +27,7 @@ from workbench.ui.playground_talk import (
 BOTH = {"left": "tuned", "right": "base"}
 SETTINGS = {
     "system": "", "temperature": 0, "max_tokens": 20, "strength": 0.5, "top_p": 0.9, "top_k": 0,
-    "repetition_penalty": 1.1, "seed": None,
+    "repetition_penalty": 1.1, "seed": "",
 }  # fmt: skip
 
 
@@ -70,8 +71,10 @@ def test_the_same_seed_for_both_and_no_strength_for_the_base():
     (_, _, tuned), (_, _, base) = chat.asked
     assert tuned["seed"] == base["seed"] is not None
     assert (tuned["strength"], "strength" in base) == (0.5, False)
-    talked(chat, Talk(), "one", seed=7)
+    talked(chat, Talk(), "one", seed=" 7 ")
     assert chat.asked[-1][2]["seed"] == 7
+    with pytest.raises(WorkbenchError, match="The seed is 'x', which is no whole number"):
+        talked(chat, Talk(), "one", seed="x")
 
 
 def test_the_system_prompt_comes_first():

@@ -124,7 +124,7 @@ def test_the_note_below_the_table_says_how_many_there_are():
 def test_500_runs_make_500_rows(services):
     run = make_run(services.runs, "many")
     [entry] = list_runs(services)
-    many = [RunEntry(replace(run, id=f"run-{n}"), entry.snapshot) for n in range(500)]
+    many = [RunEntry(replace(run, name=f"run-{n}"), entry.snapshot) for n in range(500)]
     table = runs_table(many)
     assert len(table) == 500
     assert table[-1][0] == "500"

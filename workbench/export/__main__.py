@@ -50,7 +50,8 @@ def _words(error: BaseException) -> tuple[str, str]:
         return error.message, error.hint
     if is_out_of_memory(error):
         return "The computer ran out of memory.", "Close other programs, or export the adapter."
-    if is_disk_full(error):
+    # numpy, which writes GGUF files, gives no reason: "8192 requested and 32 written".
+    if is_disk_full(error) or "requested and" in str(error):
         return (
             "The disk is full; nothing was kept of the export.",
             "Free some space, or choose a path on another disk.",

@@ -103,6 +103,8 @@ class WholeExport:
         self._enter("Writing the model")
         tuned.model.save_pretrained(folder, max_shard_size=SHARD_SIZE)
         self.tokenizer.save_pretrained(folder)
+        for path in folder.glob("*.safetensors"):  # written for their owner only
+            path.chmod((folder / "config.json").stat().st_mode)
         dtype = tuned.model.dtype
         expected, tolerance, learned = tuned.expected, tuned.tolerance, tuned.learned
         del tuned

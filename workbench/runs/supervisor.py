@@ -32,6 +32,7 @@ TRAINER = ("-m", "workbench.training")
 LEAVING_SECONDS = 30
 STOP_DEADLINE_SECONDS = 600  # without any sign of life; a long step or a large save must fit
 RECORDS_KEPT = 8
+WAITING_SECONDS = 0.05
 
 
 class Supervisor:
@@ -180,14 +181,12 @@ class Supervisor:
             process.wait(timeout=10)
 
     def wait(self, run: Run, timeout_seconds: float) -> bool:
-        """Wait until the run's process has ended; say whether it has."""
-        process = self._process(run)
-        if process is None:
-            return True
-        try:
-            process.wait(timeout=timeout_seconds)
-        except psutil.TimeoutExpired:
-            return False
+        """Wait until the run has ended, its turn in the line included; say whether it has."""
+        deadline = time.monotonic() + timeout_seconds
+        while self._process(run) or run.waiting_path.exists():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(WAITING_SECONDS)
         return True
 
     def _lock(self) -> BaseFileLock:

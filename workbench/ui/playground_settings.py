@@ -18,36 +18,35 @@ def build_answer_settings() -> dict[str, Component]:
         temperature = gr.Slider(
             0, 1.5, value=0, step=0.1, label="Temperature",
             info="0 always gives the likeliest answer; higher varies more.",
-            elem_id="playground-temperature",
+            min_width=230, elem_id="playground-temperature",
         )  # fmt: skip
         max_tokens = gr.Slider(
             16, 1024, value=200, step=8, label="Longest answer (tokens)",
-            info="A token is about 4 letters.", elem_id="playground-max-tokens",
+            info="A token is about 4 letters.", min_width=230, elem_id="playground-max-tokens",
         )  # fmt: skip
         strength = gr.Slider(
             0, 1.5, value=1, step=0.05, label="Strength of the training",
             info="0 is the model before, 1 as trained, more exaggerates.",
-            elem_id="playground-strength",
+            min_width=230, elem_id="playground-strength",
         )  # fmt: skip
     with gr.Row():
         top_p = gr.Slider(
             0.05, 1, value=0.95, step=0.05, label="Top-p",
             info="Only the likeliest tokens that make up this share; with a temperature.",
-            elem_id="playground-top-p",
+            min_width=230, elem_id="playground-top-p",
         )  # fmt: skip
         top_k = gr.Slider(
             0, 200, value=0, step=1, label="Top-k",
-            info="Only this many of the likeliest tokens; 0 for all.", elem_id="playground-top-k",
+            info="Only this many of the likeliest tokens; 0 for all.", min_width=230, elem_id="playground-top-k",
         )  # fmt: skip
         repetition_penalty = gr.Slider(
             1, 1.5, value=1, step=0.05, label="Repetition penalty",
             info="Above 1, words that were there already become less likely.",
-            elem_id="playground-repetition",
+            min_width=230, elem_id="playground-repetition",
         )  # fmt: skip
-        seed = gr.Number(
-            value=None, precision=0, minimum=0, maximum=2**31 - 1, label="Seed",
+        seed = gr.Textbox(  # a Number would turn "empty" into 0
+            label="Seed", max_lines=1, min_width=230, elem_id="playground-seed",
             info="The same number gives the same answer again; empty for another one.",
-            elem_id="playground-seed",
         )  # fmt: skip
     return {
         "system": system,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from workbench.chat import ChatProcess, ModelName, served_models
 from workbench.data.formats import Message
+from workbench.errors import WorkbenchError
 from workbench.runs.store import Run
 
 Side = Literal["left", "right"]
@@ -102,16 +103,30 @@ def answers(
 
 
 def sampling_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings as the server takes them; without a seed, one for both sides is made up."""
-    seed = settings.get("seed")
+    """Return the settings as the server takes them; without a seed, one for both sides is made up.
+
+    Raises:
+        WorkbenchError: The seed is no number.
+    """
     return {
         "temperature": settings["temperature"],
         "top_p": settings["top_p"],
         "top_k": int(settings["top_k"]),
         "repetition_penalty": settings["repetition_penalty"],
         "max_tokens": int(settings["max_tokens"]),
-        "seed": random.randrange(2**31) if seed is None else int(seed),
+        "seed": _seed(str(settings.get("seed") or "").strip()),
     }
+
+
+def _seed(words: str) -> int:
+    if not words:
+        return random.randrange(2**31)
+    if not words.isdecimal() or int(words) >= 2**63:
+        raise WorkbenchError(
+            f"The seed is {words!r}, which is no whole number.",
+            "Type one such as 42, or leave it empty.",
+        )
+    return int(words)
 
 
 def model_choices(run: Run) -> list[tuple[str, ModelName]]:

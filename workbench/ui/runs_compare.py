@@ -62,7 +62,7 @@ def build_comparison(services: Services) -> Comparison:
                 [("Steps", "step"), ("Epochs", "epoch"), ("Minutes", "time")],
                 value="step",
                 label="Along the bottom",
-                min_width=220,
+                min_width=310,
                 elem_id="runs-chart-x",
             )
             smoothing = gr.Slider(
@@ -71,7 +71,7 @@ def build_comparison(services: Services) -> Comparison:
                 SMOOTHING,
                 step=0.01,
                 label="Smoothing (0: every step as it was)",
-                min_width=220,
+                min_width=330,
                 elem_id="runs-chart-smoothing",
             )
             log = gr.Checkbox(

@@ -32,7 +32,7 @@ from workbench.ui.views import run_status
 NOTE_CHARACTERS = 2_000
 TAGS_CHARACTERS = 200
 TABLE_PIXELS = 340
-WIDTHS = ["48px", "210px", "120px", "120px", "175px", "105px", "145px", "65px", "135px", "90px"]
+WIDTHS = ["46px", "195px", "110px", "130px", "175px", "105px", "135px", "60px", "150px", "110px"]
 
 
 @dataclass(frozen=True)

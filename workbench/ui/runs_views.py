@@ -196,6 +196,6 @@ def _loss_rank(entry: RunEntry) -> tuple[int, float]:
 
 def _has_all(entry: RunEntry, words: Sequence[str]) -> bool:
     run = entry.run
-    texts = [*_cells(entry), run.config.model, run.config.method, run.note, run.id]
+    texts = [*_cells(entry), run.config.model, run.config.method, run.note]
     searched = "\n".join(texts).casefold()
     return all(word in searched for word in words)
