@@ -48,7 +48,7 @@ class LoadedAdapters:
                 yield self._model
             return
         self._load(name, directory)
-        self._model.set_adapter(name, inference_mode=True)
+        self._model.set_adapter(name)  # adaption prompts know no inference mode
         scaled = [
             (layer, layer.scaling[name])
             for layer in self._model.modules()

@@ -62,7 +62,8 @@ def build_comparison(services: Services) -> Comparison:
                 [("Steps", "step"), ("Epochs", "epoch"), ("Minutes", "time")],
                 value="step",
                 label="Along the bottom",
-                min_width=310,
+                scale=3,
+                min_width=220,
                 elem_id="runs-chart-x",
             )
             smoothing = gr.Slider(
@@ -70,13 +71,14 @@ def build_comparison(services: Services) -> Comparison:
                 0.99,
                 SMOOTHING,
                 step=0.01,
-                label="Smoothing (0: every step as it was)",
-                min_width=330,
+                label="Smoothing",
+                scale=2,
+                min_width=160,
                 elem_id="runs-chart-smoothing",
             )
             log = gr.Checkbox(
                 label="Logarithmic loss",
-                info="Small losses apart",
+                scale=1,
                 min_width=140,
                 elem_id="runs-chart-log",
             )
