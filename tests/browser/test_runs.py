@@ -70,6 +70,8 @@ def test_find_name_compare_and_delete(own_page, store, screenshot):
     expect(page.locator("#runs-note")).to_contain_text("3 runs.")
     page.locator("#runs-order input").click()
     page.get_by_role("option", name="By name").click()
+    names = page.locator("#runs-table [role=gridcell][aria-colindex='1']").filter(visible=True)
+    expect(names.nth(1)).to_contain_text("alpha")
     for name in ("faster", "alpha"):  # in another order; a click still finds its run
         click_row(page, name)
     page.locator("#runs-add").click()

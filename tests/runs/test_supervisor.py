@@ -114,6 +114,14 @@ def test_another_process_with_the_same_pid_is_not_ours(store, supervisor):
     assert supervisor.snapshot(run).state == "lost"
 
 
+@pytest.mark.parametrize("torn", ["", "{", "[]", "{}", '{"pid": null}'])
+def test_a_torn_process_file_is_a_process_that_is_gone(store, supervisor, torn):
+    run = create(store, "finish")
+    run.process_path.write_text(torn)
+    assert supervisor.active_run() is None
+    assert supervisor.snapshot(run).state == "lost"
+
+
 def test_a_clock_that_was_set_does_not_lose_a_run(store, supervisor):
     run = create(store, "steps")
     supervisor.start(run)

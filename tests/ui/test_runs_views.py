@@ -49,7 +49,6 @@ def test_a_row_has_what_one_looks_for(services):
     row = dict(zip(HEADERS, runs_table(list_runs(services))[0], strict=True))
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
     assert row == {
-        "No.": "1",
         "Name": "First try",
         "State": "Finished",
         "Model": "SmolLM2 135M (starter)",
@@ -59,12 +58,14 @@ def test_a_row_has_what_one_looks_for(services):
         "Took": "0:10",
         "When": when,
         "Tags": "good, short",
+        "Folder": run.id,
     }
 
 
-def test_the_newest_run_is_the_first_and_rows_are_numbered(services):
+def test_the_newest_run_is_the_first_and_a_row_ends_with_what_tells_it_apart(services):
     table = runs_table(entries_of(services, "a", "b", "c"))
-    assert [row[:2] for row in table] == [["1", "c"], ["2", "b"], ["3", "a"]]
+    assert [row[0] for row in table] == ["c", "b", "a"]
+    assert [services.runs.get(row[-1]).name for row in table] == ["c", "b", "a"]
 
 
 def test_without_validation_the_training_loss_is_shown_as_such(services):
@@ -127,7 +128,7 @@ def test_500_runs_make_500_rows(services):
     many = [RunEntry(replace(run, name=f"run-{n}"), entry.snapshot) for n in range(500)]
     table = runs_table(many)
     assert len(table) == 500
-    assert table[-1][0] == "500"
+    assert table[-1][0] == "run-499"
     assert len(find_entries(many, "run-49")) == 11
 
 

@@ -257,5 +257,7 @@ class Supervisor:
                 return process
         except (psutil.NoSuchProcess, psutil.AccessDenied):  # denied: somebody else's
             pass
+        except (OSError, ValueError, KeyError, TypeError):  # torn, as after a power cut
+            pass
         self._ended[run.id] = written
         return None

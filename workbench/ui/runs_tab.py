@@ -32,25 +32,29 @@ from workbench.ui.views import run_status
 NOTE_CHARACTERS = 2_000
 TAGS_CHARACTERS = 200
 TABLE_PIXELS = 340
-WIDTHS = ["46px", "195px", "110px", "130px", "175px", "105px", "135px", "60px", "150px", "110px"]
+WIDTHS = ["195px", "110px", "130px", "175px", "105px", "135px", "60px", "150px", "110px", "240px"]
 
 
 @dataclass(frozen=True)
 class _List:
-    """The table of runs; ``ids`` has the run of each row, in the order of their numbers."""
+    """The table of runs, and what chooses which it shows."""
 
     search: gr.Textbox
     order: gr.Dropdown
     refresh: gr.Button
     table: gr.Dataframe
     note: gr.Markdown
-    ids: gr.State
 
 
 @dataclass(frozen=True)
 class _Details:
-    """The run that was clicked, and what can be done with it."""
+    """The run that was clicked, and what can be done with it.
 
+    ``chosen`` has its id. It is in the browser, so that what is saved or deleted is what is shown there, even
+    if another run was clicked a moment ago.
+    """
+
+    chosen: gr.Textbox
     panel: gr.Column
     status: gr.HTML
     name: gr.Textbox
@@ -68,7 +72,8 @@ class _Details:
     def outputs(self) -> list[Any]:
         """What shows a run."""
         return [
-            self.panel, self.status, self.name, self.tags, self.note, self.question, self.answers,
+            self.chosen, self.panel, self.status, self.name, self.tags, self.note, self.question,
+            self.answers,
         ]  # fmt: skip
 
 
@@ -77,17 +82,17 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> None:
     listed = _build_list()
     details = _build_details()
     comparison = build_comparison(services)
-    chosen = gr.State()  # the id of the run that was clicked
+    chosen = details.chosen
 
     @user_errors
     def find(words: str, order: str) -> list[Any]:
         return _show_list(list_runs(services), words, order)
 
     @user_errors
-    def renew(words: str, order: str, compared: list[str] | None, run_id: str | None) -> list[Any]:
+    def renew(words: str, order: str, compared: list[str] | None, run_id: str) -> list[Any]:
         entries = list_runs(services)
         known = {entry.run.id: entry for entry in entries}
-        clicked = known.get(run_id or "")
+        clicked = known.get(run_id)
         status = run_status(clicked.run, clicked.snapshot) if clicked else gr.skip()
         return [
             *_show_list(entries, words, order),
@@ -97,10 +102,9 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> None:
         ]
 
     @user_errors
-    def select(ids: list[str], event: gr.SelectData) -> list[Any]:
-        number = int(event.row_value[0])  # not the position: the table may have been sorted
-        run = _get(services, ids[number - 1])
-        return [*_show_run(services, run), run.id]
+    def select(event: gr.SelectData) -> list[Any]:
+        # Not by its position: the table may have been sorted, or be another one by now.
+        return _show_run(services, _get(services, event.row_value[-1]))
 
     @user_errors
     def save(run_id: str, name: str, tags: str, note: str) -> None:
@@ -125,15 +129,15 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> None:
         return [gr.Markdown(question, visible=True), gr.Row(visible=True)]
 
     @user_errors
-    def delete(run_id: str) -> Any:
+    def delete(run_id: str) -> str:
         services.delete_run(_get(services, run_id))
-        return None
+        return ""
 
-    shown = [listed.note, listed.table, listed.ids]
+    shown = [listed.note, listed.table]
     labels = [chosen, details.name, details.tags, details.note]
     wanted = [listed.search, listed.order]
     gr.on([component.change for component in wanted], find, wanted, shown, **FOLLOW)
-    listed.table.select(select, listed.ids, [*details.outputs, chosen], **QUIET)
+    listed.table.select(select, None, details.outputs, **QUIET)
     saved = details.save.click(save, labels, None, **PRIVATE)
     details.compare.click(add, [chosen, comparison.runs], comparison.runs, **PRIVATE)
     details.delete.click(ask, chosen, [details.question, details.answers], **PRIVATE)
@@ -190,10 +194,11 @@ def _build_list() -> _List:
         elem_id="runs-table",
     )
     note = gr.Markdown(NO_RUNS, elem_id="runs-note", elem_classes="wb-help")
-    return _List(search, order, refresh, table, note, gr.State([]))
+    return _List(search, order, refresh, table, note)
 
 
 def _build_details() -> _Details:
+    chosen = gr.Textbox(visible="hidden", elem_id="runs-chosen")
     with gr.Column(visible=False, elem_id="runs-details", elem_classes="wb-chosen") as panel:
         status = gr.HTML(elem_id="runs-status")
         with gr.Row():
@@ -223,8 +228,8 @@ def _build_details() -> _Details:
             really = gr.Button("Delete it", variant="stop", size="sm", elem_id="runs-really")
             keep = gr.Button("Keep it", size="sm", elem_id="runs-keep")
     return _Details(
-        panel, status, name, tags, note, save, compare, delete, question, answers, really, keep
-    )
+        chosen, panel, status, name, tags, note, save, compare, delete, question, answers, really, keep,
+    )  # fmt: skip
 
 
 def _show_list(entries: list[RunEntry], words: str, order: str) -> list[Any]:
@@ -232,14 +237,13 @@ def _show_list(entries: list[RunEntry], words: str, order: str) -> list[Any]:
     return [
         count_words(len(found), len(entries)),
         gr.Dataframe(runs_table(found), visible=bool(found)),
-        [entry.run.id for entry in found],
     ]
 
 
 def _show_run(services: Services, run: Run) -> list[Any]:
     status = run_status(run, services.supervisor.summary(run))
     tags = ", ".join(run.tags)
-    return [gr.Column(visible=True), status, run.name, tags, run.note, *_hide_question()]
+    return [run.id, gr.Column(visible=True), status, run.name, tags, run.note, *_hide_question()]
 
 
 def _hide_question() -> list[Any]:

@@ -15,7 +15,7 @@ from workbench.ui.data_views import shorten
 from workbench.ui.views import STATE_WORDS, plain
 from workbench.words import describe_bytes, describe_clock
 
-HEADERS = ["No.", "Name", "State", "Loss", "Model", "Method", "Data", "Took", "When", "Tags"]
+HEADERS = ["Name", "State", "Loss", "Model", "Method", "Data", "Took", "When", "Tags", "Folder"]
 ORDERS = {
     "newest": "Newest first",
     "loss": "Lowest loss first",
@@ -60,11 +60,8 @@ def sort_entries(entries: Sequence[RunEntry], order: str) -> list[RunEntry]:
 
 
 def runs_table(entries: Iterable[RunEntry]) -> list[list[str]]:
-    """Return a row of text for each run, under ``HEADERS``; they are numbered from 1."""
-    return [
-        [str(number), *(shorten(cell) for cell in _cells(entry))]
-        for number, entry in enumerate(entries, start=1)
-    ]
+    """Return a row of text for each run, under ``HEADERS``; the last cell is its id, which tells it apart."""
+    return [[*(shorten(cell) for cell in _cells(entry)), entry.run.id] for entry in entries]
 
 
 def count_words(shown: int, all_runs: int) -> str:
