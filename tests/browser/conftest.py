@@ -68,7 +68,7 @@ def browser():
         pytest.skip("there is no Chromium on this machine (Debian's package is called chromium)")
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=60_000)  # other programs may keep the computer busy
+    expect.set_options(timeout=20_000)  # other programs may keep the computer busy
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)

@@ -14,7 +14,7 @@ from tests.browser.conftest import open_page, serve
 from workbench.services import Services
 from workbench.settings import Settings
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 NASTY = (
     '<img src="http://evil.example/a.png" onerror="boom()"> ![x](http://evil.example/b.png) '

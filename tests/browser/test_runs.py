@@ -10,7 +10,7 @@ from tests.made_runs import make_run
 from workbench.runs.store import RunStore
 from workbench.settings import Settings
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 NASTY = '<img src=x onerror="alert(1)"> *bold*'
 CURVES = """

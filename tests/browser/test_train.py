@@ -13,7 +13,7 @@ from tests.browser.test_walk import (
     wait_for_state,
 )
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 def start(page, name):

@@ -13,6 +13,7 @@ from workbench.chat import Reply
 from workbench.errors import WorkbenchError
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.store import DataPart, DataReference
+from workbench.ui.app import build_app
 from workbench.ui.playground_keep import keep_answer
 from workbench.ui.playground_talk import (
     NO_ANSWER,
@@ -217,3 +218,13 @@ def test_good_answers_that_a_run_learned_from_stay(services):
     make_run(services.runs, data=DataReference((part,), None, 0.0, 1))
     second = keep_answer(services, conversation("b?", "B."))
     assert {info.id for info in services.datasets.uploads()} == {first.id, second.id}
+
+
+def test_a_question_may_come_before_the_choices_of_a_run(services):
+    page = build_app(services)
+    sides = {
+        block.elem_id: block.value
+        for block in page.blocks.values()
+        if getattr(block, "elem_id", None) in ("playground-left", "playground-right")
+    }
+    assert sides == {"playground-left": "tuned", "playground-right": "base"}

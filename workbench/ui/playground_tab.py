@@ -29,6 +29,7 @@ from workbench.ui.views import plain, run_label
 GENERAL = ExampleQuestion("", "What is the capital of France?", "", False)
 SUGGESTIONS = 5
 LOOK_SECONDS = 5.0
+ALWAYS_THERE = [(model_label(name), name) for name in ("tuned", "base")]
 Examples = tuple[ExampleQuestion, ...]
 HELP = (
     "Both models get the same question and settings. After "
@@ -46,11 +47,22 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             scale=2,
             elem_id="playground-run",
         )
+        # Both have a value from the beginning: a question may come before a run's own choices do.
         left_choice = gr.Dropdown(
-            label="Left", info="Who answers here.", min_width=160, elem_id="playground-left"
+            ALWAYS_THERE,
+            value="tuned",
+            label="Left",
+            info="Who answers here.",
+            min_width=160,
+            elem_id="playground-left",
         )
         right_choice = gr.Dropdown(
-            label="Right", info="Who answers here.", min_width=160, elem_id="playground-right"
+            ALWAYS_THERE,
+            value="base",
+            label="Right",
+            info="Who answers here.",
+            min_width=160,
+            elem_id="playground-right",
         )
     with gr.Row():
         left = _chatbot("playground-tuned")
@@ -150,9 +162,11 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             return [gr.skip()] * 7
         return [
             Talk(),
-            gr.Chatbot([], label=model_label(left_model or "tuned")),
+            gr.Chatbot([], label=model_label(left_model)),
             gr.Chatbot(
-                [], label=model_label(right_model or "base"), visible=right_model != NOTHING
+                [],
+                label=model_label(right_model or "base"),
+                visible=right_model != NOTHING,
             ),
             gr.skip(),
             "",
@@ -237,7 +251,7 @@ def _sides(run_id: str | None, left: str, right: str) -> dict[Side, str]:
     """
     if not run_id:
         raise WorkbenchError("There is no tuned model yet.", "Train one in the Train tab first.")
-    sides: dict[Side, str] = {"left": left or "tuned"}
+    sides: dict[Side, str] = {"left": left}
     return sides if right == NOTHING else sides | {"right": right}
 
 
