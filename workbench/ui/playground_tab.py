@@ -131,10 +131,10 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         begun = said.before(turn).with_question(text, sides)
         hint = _expected(text, known)
         loading = "" if services.chat.run_id == run.id else "Loading the models, about 10 seconds…"
-        yield [begun, shown(begun.left), shown(begun.right), "", loading, hint]
+        yield [begun, shown(begun.left), shown(begun.right), "", loading, hint, gr.skip()]
         services.open_chat(run)
         for now, words in answers(services.chat, begun, sides, values):
-            yield [now, shown(now.left), shown(now.right), "", words, hint]
+            yield [now, shown(now.left), shown(now.right), "", words, hint, run.id]
 
     def describe(run_id: str | None, last_id: str | None) -> list[Any]:
         """Show what a run lets one ask, and questions from its own data."""
@@ -198,7 +198,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     outputs = [talk, left, right, question, note, expected]
     asked = {"run_id": run_choice, "said": talk, "left": left_choice, "right": right_choice}
     options = {
-        "outputs": outputs,
+        "outputs": [*outputs, was_loaded],  # or an end before the next look would go unsaid
         "inputs_kwargs": asked | {"known": examples} | settings,
         "concurrency_limit": 1,
         "concurrency_id": "chat",
