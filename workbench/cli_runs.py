@@ -13,6 +13,7 @@ from workbench.progress import follow
 from workbench.runs.checkpoints import complete_checkpoints
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
+from workbench.runs.votes import SAME, count_votes, read_votes
 from workbench.services import Services
 
 EXIT_CODES = {"failed": 1, "lost": 1, "stopped": 3}
@@ -191,6 +192,10 @@ def _details(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
         "tokens_per_second": snapshot.tokens_per_second,
         "memory_bytes": snapshot.memory_bytes,
         "warnings": list(snapshot.warnings),
+        "votes": [
+            {"models": models, "better": {name: better[name] for name in (*models, SAME)}}
+            for models, better in count_votes(read_votes(run)).items()
+        ],
         "samples": [asdict(event) for event in snapshot.samples],
         "checkpoints": [
             checkpoint.step for checkpoint in complete_checkpoints(run.checkpoints_dir)

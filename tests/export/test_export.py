@@ -26,8 +26,10 @@ from workbench.export.__main__ import main as child_main
 from workbench.export.job import Export
 from workbench.export.process import PROGRESS, make_request, read_progress, start
 from workbench.export.request import write_request
+from workbench.runs.chats import Chat, keep_chat
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.events import StepEvent, read_events
+from workbench.runs.votes import SAME, Vote, add_vote
 from workbench.settings import PROJECT_DIR, ensure_dir
 
 QUICK = ["max_steps=3", "batch_size=4", "max_length=256"]
@@ -168,8 +170,12 @@ def test_a_bundle_does_the_run_again(services, settings, model_dir, alpaca_file,
 
 
 def test_a_bundle_without_data_has_its_hash(run, services, tmp_path):
+    said = {"role": "user", "content": "a secret"}, {"role": "assistant", "content": "kept"}
+    chat = keep_chat(run, Chat(run.id, ("tuned", "base"), (said, said), {}))
+    add_vote(run, Vote.on(chat, SAME))
     export(services, run, "bundle", tmp_path / "b.zip")
     texts = texts_of(tmp_path / "b.zip")
+    assert "a secret" not in "".join(texts.values())
     assert not any(name.startswith("data/") for name in texts)
     part = json.loads(texts["data.json"])["parts"][0]
     assert (part["sha256"], part["path"]) == (run.data.parts[0].sha256, "")

@@ -1,5 +1,7 @@
 """One zip that has all that is needed to do a run again, and nothing of this computer. No torch.
 
+What was said on the Playground stays here: it is no part of doing the run again.
+
 ::
 
     README.md          how to do it again

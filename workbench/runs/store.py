@@ -10,6 +10,7 @@
              process.json        pid and create time of the process
              stop                there when the person asked to stop
              events.jsonl log.txt environment.json checkpoints/ model/
+             conversations/ votes.jsonl    what was said on the Playground (chats.py, votes.py)
 """
 
 from __future__ import annotations
