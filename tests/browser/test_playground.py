@@ -142,6 +142,43 @@ def test_strength_nothing_answers_as_before_training(playground):
     expect(said(page, "tuned")).to_have_text(said(page, "base").inner_text())
 
 
+def test_differences_a_vote_and_a_conversation_that_survives(
+    playground, playground_server, screenshot
+):
+    page = playground
+    expect(page.locator("#playground-pair")).to_be_hidden()
+    ask(page, "What comes after 17?")
+    page.get_by_text("Where the two answers differ").click()
+    expect(page.locator("#playground-differences mark").first).to_be_visible()
+    count = page.locator("#playground-count")
+    expect(count).to_contain_text("Which answer is better?")
+    page.get_by_role("button", name="Left is better").click()
+    votes = "Votes so far: Tuned model 1, before training 0, same 0."
+    expect(count).to_contain_text(f"You said: tuned model is better. {votes}")
+    screenshot(page, "4-playground-voted")
+
+    page.reload()
+    page.get_by_role("tab", name="4. Playground").click()
+    choose(page, "#playground-earlier", "What comes after 17?")
+    expect(said(page, "base")).to_have_count(1)
+    expect(count).to_contain_text(f"You said: tuned model is better. {votes}")
+    ask(page, "And then?")
+    expect(said(page, "tuned")).to_have_count(2)
+    files = playground_server.home_dir.glob("runs/*/conversations/*.json")
+    (kept,) = [text for text in (path.read_text() for path in files) if "after 17?" in text]
+    assert "And then?" in kept
+
+    page.locator("#playground-delete").click()
+    expect(page.locator("#playground-delete-question")).to_contain_text("What comes after 17?")
+    screenshot(page, "4-playground-delete")
+    page.locator("#playground-really").click()
+    expect(said(page, "base")).to_have_count(0)
+    expect(page.locator("#playground-pair")).to_be_hidden()
+    assert "after 17?" not in "".join(
+        path.read_text() for path in playground_server.home_dir.glob("runs/*/conversations/*.json")
+    )
+
+
 def test_few_things_are_to_be_decided(playground):
     controls = playground.locator("[id^=playground-]:visible").locator(
         "input:visible, textarea:visible, button:visible:not([aria-label])"

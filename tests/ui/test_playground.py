@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from html import unescape
 
@@ -11,6 +10,7 @@ import pytest
 from tests.made_runs import make_run
 from workbench.chat import Reply
 from workbench.errors import WorkbenchError
+from workbench.runs.chats import Chat
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.store import DataPart, DataReference
 from workbench.ui.app import build_app
@@ -19,7 +19,6 @@ from workbench.ui.playground_talk import (
     NO_ANSWER,
     Talk,
     answers,
-    export_json,
     model_choices,
     safe_markdown,
     shown,
@@ -93,6 +92,14 @@ def test_what_there_is_to_say_is_said_once():
     _, words = talked(FakeChat("Left out.", "length"), Talk(), "one")
     assert words.count("Left out.") == 1
     assert words.count("was cut at its longest length") == 1
+
+
+def test_a_chat_that_was_kept_goes_on():
+    talk, _ = talked(FakeChat(), Talk(), "one")
+    for sides in (BOTH, {"left": "tuned"}):
+        conversations = tuple(talk.side(side) for side in sides)
+        again = Talk.of(Chat("run", tuple(sides.values()), conversations, SETTINGS))
+        assert (again.left, again.right) == (talk.left, talk.right if len(sides) == 2 else ())
 
 
 def test_an_empty_answer_says_so():
@@ -184,16 +191,6 @@ def test_a_run_offers_its_models_and_complete_checkpoints(services):
     pissa = make_run(services.runs, values={"method": "pissa"})
     (run.checkpoints_dir).rename(pissa.checkpoints_dir)
     assert [name for _, name in model_choices(pissa)] == ["base", "tuned"]
-
-
-def test_a_conversation_is_saved_as_json(services):
-    run = make_run(services.runs)
-    talk, _ = talked(FakeChat(), Talk(), "one é")
-    saved = json.loads(export_json(run, talk, BOTH, SETTINGS))
-    assert saved["run"] == run.id
-    assert saved["settings"]["strength"] == 0.5
-    assert [side["model"] for side in saved["conversations"]] == ["tuned", "base"]
-    assert saved["conversations"][1]["messages"][0] == {"role": "user", "content": "one é"}
 
 
 def conversation(question, answer):

@@ -8,10 +8,13 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.chat import IDLE_SECONDS, SCALABLE
+from workbench.chat import IDLE_SECONDS, SCALABLE, served_models
 from workbench.errors import WorkbenchError
+from workbench.runs.chats import Chat, delete_chat, get_chat
 from workbench.services import ExampleQuestion, Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.playground_earlier import build_earlier_panel, keep_said
+from workbench.ui.playground_pair import build_pair_panel
 from workbench.ui.playground_program import build_program_panel
 from workbench.ui.playground_settings import build_answer_settings
 from workbench.ui.playground_talk import (
@@ -82,6 +85,10 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         )
         stop = gr.Button("Stop", scale=1, min_width=90, elem_id="playground-stop")
         clear = gr.Button("Clear", scale=1, min_width=90, elem_id="playground-clear")
+    talk = gr.State(Talk())
+    chat = gr.State(None)  # what was said up to the last answer that is complete, as it is kept
+    pair = build_pair_panel(services, chat)
+    earlier = build_earlier_panel(services, run_choice)
     suggestions = gr.Dataset(
         components=["textbox", "textbox"],
         headers=["Question", "What your data answers"],
@@ -91,13 +98,12 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         elem_id="playground-examples",
     )
     gr.Markdown(HELP, elem_classes="wb-help")
-    talk = gr.State(Talk())
     examples = gr.State((GENERAL,))
     of_run, of_models = gr.State(None), gr.State(None)  # what the examples, and the talk, are of
     was_loaded = gr.State("")
     with gr.Accordion("Advanced", open=False, elem_id="playground-advanced"):
         settings = build_answer_settings()
-        build_tools(services, run_choice, left_choice, right_choice, question, talk, settings, note)
+        build_tools(services, run_choice, question, talk, chat, settings, note)
     build_program_panel(run_choice)
 
     @user_errors
@@ -121,9 +127,10 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         left: str,
         right: str,
         known: Examples,
+        kept: Chat | None,
         **values: Any,
     ) -> Iterator[Any]:
-        """Let both sides answer a question, after what was said before ``turn``."""
+        """Let both sides answer a question, after what was said before ``turn``, and keep it."""
         sides = _sides(run_id, left, right)
         if not text.strip():
             raise WorkbenchError("The question is empty.", "Write something to ask.")
@@ -131,10 +138,16 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         begun = said.before(turn).with_question(text, sides)
         hint = _expected(text, known)
         loading = "" if services.chat.run_id == run.id else "Loading the models, about 10 seconds…"
-        yield [begun, shown(begun.left), shown(begun.right), "", loading, hint, gr.skip()]
+        as_before, hidden = [gr.skip(), gr.skip()], [gr.skip(), gr.Column(visible=False)]
+        yield [begun, shown(begun.left), shown(begun.right), "", loading, hint, *hidden, gr.skip()]
         services.open_chat(run)
         for now, words in answers(services.chat, begun, sides, values):
-            yield [now, shown(now.left), shown(now.right), "", words, hint, run.id]
+            yield [now, shown(now.left), shown(now.right), "", words, hint, *as_before, run.id]
+        said_now = tuple(now.side(side) for side in sides)
+        complete = Chat(run.id, tuple(sides.values()), said_now, values)
+        kept, problem = keep_said(run, complete, kept)
+        words = f"{words} {problem}".strip()
+        yield [now, gr.skip(), gr.skip(), "", words, hint, kept, gr.skip(), run.id]
 
     def describe(run_id: str | None, last_id: str | None) -> list[Any]:
         """Show what a run lets one ask, and questions from its own data."""
@@ -159,23 +172,37 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         """Empty both sides and name them after who answers."""
         now = (run_id, left_model, right_model)
         if now == last:
-            return [gr.skip()] * 7
-        return [
-            Talk(),
-            gr.Chatbot([], label=model_label(left_model)),
-            gr.Chatbot(
-                [],
-                label=model_label(right_model or "base"),
-                visible=right_model != NOTHING,
-            ),
-            gr.skip(),
-            "",
-            gr.Markdown(visible=False),
-            now,
-        ]
+            return [gr.skip()] * 9
+        return [*_filled(None, left_model, right_model), now]
 
     def empty() -> list[Any]:
-        return [Talk(), [], [], "", "", gr.Markdown(visible=False)]
+        return [Talk(), [], [], "", "", gr.Markdown(visible=False), None, gr.skip()]
+
+    @user_errors
+    def open_earlier(run_id: str, chat_id: str) -> list[Any]:
+        """Show a conversation that was kept, with who answered and how."""
+        run = services.runs.get(run_id)
+        found = get_chat(run, chat_id)
+        left_model, right_model = (*found.models, NOTHING)[:2]
+        for model in found.models:
+            if model not in served_models(run):
+                raise WorkbenchError(
+                    f"{model_label(model)} is not kept any more, and this conversation was with it.",
+                    f"It can still be read: conversations/{chat_id}.json in the folder of the run.",
+                )
+        how = [found.settings.get(name, gr.skip()) for name in settings]
+        now = (run_id, left_model, right_model)
+        return [*_filled(found, left_model, right_model), now, left_model, right_model, *how]
+
+    @user_errors
+    def delete_earlier(run_id: str, chat_id: str) -> None:
+        delete_chat(services.runs.get(run_id), chat_id)
+
+    @user_errors
+    def show_kept(run_id: str | None, said: Chat | None) -> list[Any]:
+        if said and said.run_id != run_id:  # another run was chosen just now, or that one deleted
+            said = None
+        return [*pair.show(said), *earlier.show(run_id, said)]
 
     def reopen(chosen: str | None) -> Any:
         """List the runs that have a model now; keep the choice, else take the newest."""
@@ -195,11 +222,11 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             return [loaded, gr.skip()]
         return ["", f"{services.chat.why_gone} The next question loads them again."]
 
-    outputs = [talk, left, right, question, note, expected]
+    outputs = [talk, left, right, question, note, expected, chat, pair.panel]
     asked = {"run_id": run_choice, "said": talk, "left": left_choice, "right": right_choice}
     options = {
         "outputs": [*outputs, was_loaded],  # or an end before the next look would go unsaid
-        "inputs_kwargs": asked | {"known": examples} | settings,
+        "inputs_kwargs": asked | {"known": examples, "kept": chat} | settings,
         "concurrency_limit": 1,
         "concurrency_id": "chat",
         **PRIVATE,
@@ -210,18 +237,29 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         *(trigger(edit, None, **options) for trigger in (left.edit, right.edit)),
     ]
     stop.click(lambda: "", None, note, cancels=answering, **QUIET)
-    clear.click(empty, None, outputs, cancels=answering, **QUIET)
+    cleared = clear.click(empty, None, outputs, cancels=answering, **QUIET)
 
     chosen = [run_choice, left_choice, right_choice, of_models]
     described = [left_choice, right_choice, suggestions, examples, settings["strength"], of_run]
     begun = [*outputs, of_models]
-    gr.on([page.load, run_choice.change], describe, [run_choice, of_run], described, **FOLLOW).then(
-        begin, chosen, begun, **FOLLOW
+    on_run = gr.on(
+        [page.load, run_choice.change], describe, [run_choice, of_run], described, **FOLLOW
     )
     picked = [run_choice.input, left_choice.input, right_choice.input]
-    gr.on(picked, begin, chosen, begun, cancels=answering, **FOLLOW)
+    this_one = [run_choice, earlier.choice]
+    opened = [*begun, left_choice, right_choice, *settings.values()]
+    deleted = earlier.really.click(delete_earlier, this_one, None, cancels=answering, **PRIVATE)
+    for follow in (
+        *(event.success for event in answering),
+        cleared.success,
+        on_run.then(begin, chosen, begun, **FOLLOW).success,
+        gr.on(picked, begin, chosen, begun, cancels=answering, **FOLLOW).success,
+        earlier.choice.input(open_earlier, this_one, opened, cancels=answering, **FOLLOW).then,
+        deleted.success(empty, None, outputs, **QUIET).success,
+        tab.select(reopen, run_choice, run_choice, **QUIET).success,
+    ):
+        follow(show_kept, [run_choice, chat], [*pair.outputs, *earlier.outputs], **FOLLOW)
     suggestions.click(suggest, [suggestions, examples], [question, settings["system"]], **QUIET)
-    tab.select(reopen, run_choice, run_choice, **QUIET)
     gr.Timer(LOOK_SECONDS).tick(look, was_loaded, [was_loaded, note], **QUIET)
 
 
@@ -241,6 +279,22 @@ def _chatbot(element_id: str) -> gr.Chatbot:
         placeholder="The answer appears here.",
         elem_id=element_id,
     )
+
+
+def _filled(said: Chat | None, left_model: str, right_model: str) -> list[Any]:
+    """Show a chat, or an empty one, under the names of who answers."""
+    talk = Talk.of(said) if said else Talk()
+    right_label = model_label(right_model or "base")
+    return [
+        talk,
+        gr.Chatbot(shown(talk.left), label=model_label(left_model)),
+        gr.Chatbot(shown(talk.right), label=right_label, visible=right_model != NOTHING),
+        gr.skip(),
+        "",
+        gr.Markdown(visible=False),
+        said,
+        gr.skip(),
+    ]
 
 
 def _sides(run_id: str | None, left: str, right: str) -> dict[Side, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import time
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from workbench.chat import ChatProcess, ModelName, served_models
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.runs.chats import Chat
 from workbench.runs.store import Run
 
 Side = Literal["left", "right"]
@@ -34,6 +34,11 @@ class Talk:
 
     left: tuple[Message, ...] = ()
     right: tuple[Message, ...] = ()
+
+    @classmethod
+    def of(cls, chat: Chat) -> Talk:
+        """Return what was said in a chat that was kept."""
+        return cls(**dict(zip(SIDES, chat.conversations, strict=False)))
 
     def side(self, side: Side) -> tuple[Message, ...]:
         """Return the messages of one side."""
@@ -164,22 +169,6 @@ def safe_markdown(text: str) -> str:
     if any(_FENCE.search(words) for words in pieces[::2]):  # then what looked like code may be none
         return _without_html(text)
     return "".join(pieces)
-
-
-def export_json(run: Run, talk: Talk, sides: Mapping[Side, ModelName], settings: Any) -> str:
-    """Return the conversation as JSON: what was said by which model, and how it was asked."""
-    conversations = [
-        {"model": model, "messages": talk.side(side)}
-        for side, model in sides.items()
-        if talk.side(side)
-    ]
-    document = {
-        "run": run.id,
-        "base_model": run.config.model,
-        "settings": settings,
-        "conversations": conversations,
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _without_html(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import gradio as gr
@@ -10,27 +11,19 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.runs.chats import Chat, chat_document
 from workbench.services import Services
 from workbench.ui.guard import PRIVATE, QUIET, user_errors
 from workbench.ui.playground_keep import keep_answer
-from workbench.ui.playground_talk import (
-    NO_ANSWER,
-    NOTHING,
-    SIDES,
-    Side,
-    Talk,
-    export_json,
-    sampling_of,
-)
+from workbench.ui.playground_talk import NO_ANSWER, Talk, sampling_of
 
 
 def build_tools(
     services: Services,
     run_choice: gr.Dropdown,
-    left_choice: gr.Dropdown,
-    right_choice: gr.Dropdown,
     question: gr.Textbox,
     talk: gr.State,
+    chat: gr.State,
     settings: dict[str, Component],
     note: gr.Markdown,
 ) -> None:
@@ -63,12 +56,11 @@ def build_tools(
         return [gr.Textbox(words, label=label, visible=True), left_out]
 
     @user_errors
-    def save_json(run_id: str | None, said: Talk, left: str, right: str, **values: Any) -> str:
-        if not run_id or not said.turns:
+    def save_json(said: Chat | None) -> str:
+        if said is None:
             raise WorkbenchError("There is no conversation to save yet.", "Ask something first.")
-        models: dict[Side, str] = dict(zip(SIDES, (left, right), strict=True))
-        sides = {side: model for side, model in models.items() if model != NOTHING}
-        text = export_json(services.runs.get(run_id), said, sides, values)
+        document = chat_document(services.runs.get(said.run_id), said)
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         path: str = save_bytes_to_cache(text.encode(), "conversation.json", saved.GRADIO_CACHE)
         return path
 
@@ -93,8 +85,7 @@ def build_tools(
         **PRIVATE,
     )
     click = "() => setTimeout(() => document.getElementById('playground-json').click(), 100)"
-    chosen = [run_choice, talk, left_choice, right_choice]
-    save.click(save_json, chosen, saved, inputs_kwargs=settings, **QUIET).success(None, js=click)
+    save.click(save_json, chat, saved, **QUIET).success(None, js=click)
     keep.click(keep_last, [talk, settings["system"]], note, concurrency_limit=1, **PRIVATE)
 
 

@@ -143,7 +143,7 @@ def delete_question(run: Run, checkpoints_bytes: int, model_bytes: int, all_byte
     """Ask whether to delete a run, and say what that frees, as Markdown."""
     parts = [("its checkpoints", checkpoints_bytes), ("its tuned model", model_bytes)]
     named = [f"{name} ({describe_bytes(size)})" for name, size in parts if size]
-    gone = ", ".join([*named, "its settings, chart and log"])
+    gone = ", ".join([*named, "its settings, chart, log, conversations and votes"])
     return (
         f"**Delete “{plain(run.name)}”?** That frees {describe_bytes(all_bytes)}: {gone}. "
         "It cannot be undone."
