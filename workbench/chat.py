@@ -17,7 +17,7 @@ import httpx2
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.processes import start_child
-from workbench.runs.checkpoints import complete_checkpoints
+from workbench.runs.checkpoints import models_by_step
 from workbench.runs.store import Run
 from workbench.settings import Settings
 
@@ -25,19 +25,14 @@ ModelName = str  # a key of ``served_models``
 TOKEN_VARIABLE = "WORKBENCH_CHAT_TOKEN"  # noqa: S105 - the name, not the token
 SERVE_PORT = 8000  # of `workbench serve`, unless another one is asked for
 IDLE_SECONDS = 600.0  # after this long without a question the models give their memory back
-# PiSSA takes the adapter's beginning out of the base, so a checkpoint of it fits no untouched base.
-NO_CHECKPOINTS = ("pissa",)
 # Adapters that are a sum with the base, so that any part of it can be added; checked by the server.
 SCALABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus", "pissa", "adalora")
 
 
 def served_models(run: Run) -> dict[ModelName, Path | None]:
     """Return what can be asked: the name and folder of each model; the base has none in the run."""
-    models: dict[ModelName, Path | None] = {"base": None, "tuned": run.model_dir}
-    if run.config.method not in NO_CHECKPOINTS:
-        for checkpoint in complete_checkpoints(run.checkpoints_dir):
-            models[f"step-{checkpoint.step}"] = checkpoint.directory
-    return models
+    steps = {f"step-{step}": directory for step, directory in models_by_step(run).items()}
+    return {"base": None, "tuned": run.model_dir, **steps}
 
 
 @dataclass(frozen=True)

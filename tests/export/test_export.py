@@ -113,11 +113,10 @@ def test_a_checkpoint_is_exported_without_what_training_needs(
     assert "optimizer.pt" not in names(tmp_path / "lora")
     assert "complete.json" not in names(tmp_path / "lora")
     export(services, run, "model", tmp_path / "merged", checkpoint=3)
-    for method in ("pissa", "adalora"):
-        other = make_run(services, alpaca_file, model_dir, method)
-        shutil.copytree(directory, other.checkpoints_dir / "checkpoint-3")
-        with pytest.raises(WorkbenchError, match="no model by itself"):
-            export(services, other, "adapter", tmp_path / method, checkpoint=3)
+    other = make_run(services, alpaca_file, model_dir, "pissa")
+    shutil.copytree(directory, other.checkpoints_dir / "checkpoint-3")
+    with pytest.raises(WorkbenchError, match="no model by itself"):
+        export(services, other, "adapter", tmp_path / "pissa", checkpoint=3)
 
 
 HOSTILE = '../../evil"; rm -rf ~ #\n---\nFROM <script>'

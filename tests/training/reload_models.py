@@ -32,8 +32,8 @@ def _logits(run_dir: Path, base_dir: Path) -> dict[str, torch.Tensor]:
     run = open_run(run_dir)
     engine = Engine(run, base_dir)
     found = {}
-    for name in ("tuned", "base"):
-        directory = served_models(run).get(name) or base_dir
+    for name, folder in served_models(run).items():
+        directory = folder or base_dir
         ids = torch.tensor([PROMPT])
         with torch.no_grad(), engine._models.use(name, directory, 1.0) as model:
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits

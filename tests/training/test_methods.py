@@ -12,6 +12,7 @@ from tests.training.reload_models import PROMPT
 from workbench.config import TrainingConfig, build_config
 from workbench.models.rendering import load_tokenizer
 from workbench.presets import methods
+from workbench.runs.checkpoints import NO_MODEL_METHODS
 from workbench.runs.events import GeneralEvent, StepEvent
 from workbench.services import Services
 from workbench.settings import PROJECT_DIR, Settings
@@ -26,6 +27,7 @@ QUICK = {
     "lora_rank": 4,
     "max_length": 256,
     "validation_share": 0.1,
+    "precision": "fp32",  # so that a CPU that is quick in bf16 says the same
     "watched_rows": 0,  # they are asked in test_resume.py
 }
 # The first test waits for all methods; a busy computer needs minutes.
@@ -112,6 +114,10 @@ def test_a_method_learns_and_is_the_same_in_another_process(trained, tiny_model_
     again = torch.load(folder / method)
     torch.testing.assert_close(again["tuned"], result.logits, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(again["tuned"], again["base"], atol=1e-5)
+    steps = [name for name in again if name not in ("tuned", "base")]
+    assert steps == ([] if method in NO_MODEL_METHODS else ["step-2"])
+    for name in steps:
+        torch.testing.assert_close(again[name], again["tuned"])
 
 
 @pytest.mark.parametrize("method", [name for name, m in methods().items() if m.base == "plain"])

@@ -22,14 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError
-from workbench.presets import methods
-from workbench.runs.checkpoints import complete_checkpoints
+from workbench.runs.checkpoints import model_of_step
 from workbench.runs.store import DataPart, Run, read_json, write_json
 from workbench.settings import ensure_dir
 
 BASE, TUNED = "base", "tuned"
-# Their checkpoints hold what going on needs, which is not a model that can be loaded by itself.
-NO_CHECKPOINT_METHODS = ("adalora", "pissa")
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class EvaluationRequest:
                     f'"{run.name}" has no model to evaluate.', "Choose a run that has finished."
                 )
             return run.model_dir
-        return _checkpoint_dir(run, self.checkpoint)
+        return model_of_step(run, self.checkpoint)
 
 
 def write_request(run: Run, request: EvaluationRequest) -> Path:
@@ -108,22 +105,6 @@ def read_request(path: Path) -> EvaluationRequest:
     record: dict[str, Any] = read_json(path)
     data = record.pop("data")
     return EvaluationRequest(**record, data=DataPart(**data) if data else None)
-
-
-def _checkpoint_dir(run: Run, step: int) -> Path:
-    method = methods()[run.config.method]
-    if run.config.method in NO_CHECKPOINT_METHODS:
-        raise WorkbenchError(
-            f"A checkpoint of {method.label} cannot be evaluated by itself.",
-            "Evaluate the run's saved model instead.",
-        )
-    found = {one.step: one.directory for one in complete_checkpoints(run.checkpoints_dir)}
-    if step not in found:
-        steps = ", ".join(f"{step:,}" for step in found) or "none"
-        raise WorkbenchError(
-            f'"{run.name}" has no checkpoint of step {step:,}.', f"It has: {steps}."
-        )
-    return found[step]
 
 
 def _weights_digest(directory: Path) -> str:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from workbench.downloads import folder_bytes
 from workbench.errors import WorkbenchError
-from workbench.evaluation.request import NO_CHECKPOINT_METHODS
 from workbench.presets import methods
-from workbench.runs.checkpoints import complete_checkpoints
+from workbench.runs.checkpoints import model_of_step, models_by_step
 from workbench.runs.store import Run, read_json, write_json
 from workbench.words import describe_bytes
 
@@ -76,14 +76,14 @@ class ExportRequest:
             WorkbenchError: It is not there.
         """
         if self.checkpoint is not None:
-            return _checkpoint_dir(run, self.checkpoint)
+            return model_of_step(run, self.checkpoint)
         if run.model_dir.is_dir():
             return run.model_dir
-        steps = _steps(run)
+        steps = list(models_by_step(run))
         raise WorkbenchError(
             f'"{run.name}" has no finished model to export.',
             f"Resume it, or export a checkpoint: --checkpoint {steps[-1]}."
-            if steps and run.config.method not in NO_CHECKPOINT_METHODS
+            if steps
             else "Choose a run that has finished.",
         )
 
@@ -169,7 +169,7 @@ def needed_bytes(request: ExportRequest, run: Run, base_dir: Path, parameters: i
         weights = parameters or weights_bytes / 2
         return weights * GGUF_BYTES_PER_WEIGHT[request.gguf_type]
     if request.kind == "adapter":
-        return _folder_bytes(request.source_dir(run))
+        return folder_bytes(request.source_dir(run))
     if request.kind == "bundle" and request.with_data:
         return sum(_file_bytes(Path(part.path)) for part in run.data.datasets)
     return 0
@@ -197,29 +197,6 @@ def _check_path(request: ExportRequest) -> None:
             f"This export is a folder, and {path.name} looks like a file.",
             "Choose a name without an ending.",
         )
-
-
-def _checkpoint_dir(run: Run, step: int) -> Path:
-    if run.config.method in NO_CHECKPOINT_METHODS:
-        raise WorkbenchError(
-            f"A checkpoint of {methods()[run.config.method].label} is no model by itself.",
-            "Export the run's saved model instead.",
-        )
-    found = {one.step: one.directory for one in complete_checkpoints(run.checkpoints_dir)}
-    if step not in found:
-        steps = ", ".join(f"{step:,}" for step in found) or "none"
-        raise WorkbenchError(
-            f'"{run.name}" has no checkpoint of step {step:,}.', f"It has: {steps}."
-        )
-    return found[step]
-
-
-def _steps(run: Run) -> list[int]:
-    return [checkpoint.step for checkpoint in complete_checkpoints(run.checkpoints_dir)]
-
-
-def _folder_bytes(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def _file_bytes(path: Path) -> int:

@@ -12,9 +12,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.errors import WorkbenchError
 from workbench.files import write_text_atomically
+from workbench.presets import methods
+from workbench.runs.store import Run
 
 MARK = "complete.json"
+# PiSSA takes the adapter's beginning out of the base, so a checkpoint of it fits no untouched base; only what
+# is saved at the end is turned into one that does. Every other method's checkpoint can be loaded like its model.
+NO_MODEL_METHODS = ("pissa",)
 _PREFIX = "checkpoint-"
 
 
@@ -24,10 +30,6 @@ class Checkpoint:
 
     step: int
     directory: Path
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
 
 
 def mark_complete(directory: Path) -> None:
@@ -48,6 +50,33 @@ def complete_checkpoints(checkpoints_dir: Path) -> list[Checkpoint]:
         if path.name.removeprefix(_PREFIX).isdecimal() and _is_complete(path)
     ]
     return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def models_by_step(run: Run) -> dict[int, Path]:
+    """Return the folders of a run's checkpoints that can be loaded as a model, by step, the earliest first."""
+    if run.config.method in NO_MODEL_METHODS:
+        return {}
+    return {one.step: one.directory for one in complete_checkpoints(run.checkpoints_dir)}
+
+
+def model_of_step(run: Run, step: int) -> Path:
+    """Return the folder of the model after so many steps.
+
+    Raises:
+        WorkbenchError: There is no such checkpoint, or those of the run's method hold no model.
+    """
+    if run.config.method in NO_MODEL_METHODS:
+        raise WorkbenchError(
+            f"A checkpoint of {methods()[run.config.method].label} is no model by itself.",
+            "Use the run's saved model instead.",
+        )
+    found = models_by_step(run)
+    if step not in found:
+        steps = ", ".join(f"{step:,}" for step in found) or "none"
+        raise WorkbenchError(
+            f'"{run.name}" has no checkpoint of step {step:,}.', f"It has: {steps}."
+        )
+    return found[step]
 
 
 def newest_checkpoint(checkpoints_dir: Path) -> Checkpoint | None:

@@ -13,7 +13,7 @@ from workbench.evaluation.process import is_alive, look, request_stop, start
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.tasks import TASK_WORDS, TASKS, Task
 from workbench.files import write_text_atomically
-from workbench.runs.checkpoints import complete_checkpoints
+from workbench.runs.checkpoints import models_by_step
 from workbench.runs.store import DataPart, Run
 from workbench.services import Services
 from workbench.settings import ensure_dir
@@ -173,8 +173,8 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
         rows = [("The rows held back", HELD_BACK), *((info.name, info.id) for info in infos)]
         states = [("The saved model", SAVED_MODEL)]
         if run_id:
-            found = complete_checkpoints(services.runs.get(run_id).checkpoints_dir)
-            states += [(f"Checkpoint of step {one.step:,}", str(one.step)) for one in found]
+            steps = models_by_step(services.runs.get(run_id))
+            states += [(f"Checkpoint of step {step:,}", str(step)) for step in steps]
         return [gr.Dropdown(states, value=SAVED_MODEL), gr.Dropdown(rows, value=HELD_BACK)]
 
     def reopen(chosen: str | None) -> Any:
