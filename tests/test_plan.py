@@ -99,6 +99,15 @@ def test_more_rows_mean_fewer_epochs():
     assert epochs == sorted(epochs, reverse=True)
 
 
+def test_watched_questions_take_time_before_and_after_also_when_nothing_is_held_back():
+    def seconds(watched_rows, validation_share):
+        values = {"watched_rows": watched_rows, "validation_share": validation_share}
+        return plan(values).seconds
+
+    at_the_ends = seconds(2, 0.0) - seconds(0, 0.0)
+    assert 0 < at_the_ends < seconds(2, 0.1) - seconds(0, 0.1)
+
+
 def test_seconds_scale_with_tokens_and_are_unknown_without_a_measurement_on_a_gpu():
     assert plan({"epochs": 6}).seconds > plan({"epochs": 3}).seconds
     assert plan(machine=Machine(8, device="cuda")).seconds is None

@@ -254,8 +254,10 @@ def _seconds(
 def _answered_tokens(config: TrainingConfig, work: Workload) -> int:
     """Return how many tokens the answers to the watched questions have; rows are answered side by side."""
     own = bool(config.watched_questions.strip())
-    asked = (config.watched_rows or own) and work.validation_rows
-    return (2 + EVALUATIONS_PER_RUN) * WATCHED_ANSWER_TOKENS if asked else 0
+    if not (config.watched_rows or own):
+        return 0
+    times = 2 + (EVALUATIONS_PER_RUN if work.validation_rows else 0)  # also before and after
+    return times * WATCHED_ANSWER_TOKENS
 
 
 def _tokens_per_second(

@@ -283,10 +283,7 @@ class Services:
     def _keep_advancing(self) -> None:
         while True:
             try:
-                waiting = bool(self.supervisor.line())
-                if waiting and self.supervisor.active_run() is None:
-                    self.make_room()
-                self.supervisor.advance()
+                self.supervisor.advance(self.make_room)
             except OSError as error:  # a full disk, say; it may be over at the next look
                 print(f"The line of runs could not be looked after: {error}", file=sys.stderr)
             time.sleep(LOOK_SECONDS)
@@ -355,20 +352,14 @@ class Services:
             else None,
             general_check=self._part(self.datasets.info(GENERAL_CHECK), 1.0),
         )
+        peak_bytes = plan.peak_memory_bytes if plan.counts_memory_closely else None
+        promised = {
+            "planned_step_seconds": plan.step_seconds,
+            "planned_memory_bytes": peak_bytes,
+            "hands_memory_back": plan.hands_memory_back,
+        }
         return (store or self.runs).create(
-            config,
-            reference,
-            name or data.name,
-            plan.reasons,
-            plan.seconds,
-            **{
-                "planned_step_seconds": plan.step_seconds,
-                "planned_memory_bytes": plan.peak_memory_bytes
-                if plan.counts_memory_closely
-                else None,
-                "hands_memory_back": plan.hands_memory_back,
-                **details,
-            },
+            config, reference, name or data.name, plan.reasons, plan.seconds, **promised | details
         )
 
     def delete_dataset(self, dataset_id: str) -> None:

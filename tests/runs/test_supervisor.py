@@ -235,6 +235,33 @@ def test_a_run_that_does_not_answer_to_stop_is_ended(store, supervisor, monkeypa
     assert "No checkpoint was saved yet" in supervisor.snapshot(run).message
 
 
+def test_a_run_that_trains_is_looked_after_without_the_lock(store, supervisor):
+    first, second = create(store, "steps"), create(store, "steps")
+    supervisor.start(first)
+    supervisor.start(second)
+    asked = []
+    with supervisor._lock():  # it would wait for this
+        looking = threading.Thread(
+            target=supervisor.advance, args=[lambda: asked.append(1)], daemon=True
+        )
+        looking.start()
+        looking.join(5)
+        assert not looking.is_alive()
+    assert not asked
+
+
+def test_room_is_made_before_the_next_in_line_begins(store, supervisor):
+    supervisor.advance(pytest.fail)  # nothing waits
+    first, second = create(store, "steps"), create(store, "steps")
+    supervisor.start(first)
+    supervisor.start(second)
+    supervisor.kill(first)
+    found = []
+    supervisor.advance(lambda: found.append(supervisor.active_run()))
+    assert found == [None]
+    assert supervisor.active_run() == second
+
+
 def test_a_summary_says_what_a_snapshot_says(store, supervisor):
     run = create(store, "steps")
     supervisor.start(run)

@@ -20,9 +20,7 @@ from workbench.runs.events import (
     WarningEvent,
 )
 
-AtStep = TypeVar(
-    "AtStep", StepEvent, EvaluationEvent, GeneralEvent, SampleEvent, CheckpointEvent, ResumeEvent
-)
+AtStep = TypeVar("AtStep", StepEvent, EvaluationEvent, GeneralEvent, SampleEvent, CheckpointEvent)
 
 
 class Record:
@@ -48,7 +46,6 @@ class Record:
         self.general: list[GeneralEvent] = []
         self.samples: list[SampleEvent] = []
         self.checkpoints: list[CheckpointEvent] = []
-        self.resumes: list[ResumeEvent] = []
         self.warnings: list[str] = []
         self._process_began = 0.0
         self._earlier_seconds = 0.0
@@ -98,7 +95,6 @@ class Record:
         self._process_began = event.time
 
     def _go_back_to(self, event: ResumeEvent) -> None:
-        self.resumes.append(event)
         self.steps = _until(self.steps, event.step)
         self.evaluations = _until(self.evaluations, event.step)
         self.general = _until(self.general, event.step)

@@ -15,6 +15,7 @@ import contextlib
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 
 import psutil
 from filelock import BaseFileLock, FileLock
@@ -89,13 +90,19 @@ class Supervisor:
             queue.join(self._store, run)
             self._start_next()
 
-    def advance(self) -> None:
-        """Start the next run in line if none trains, and end one that does not answer to Stop."""
-        with self._lock():
-            self._start_next()
-        active = self.active_run()
-        if active and self._ignores_stop(active):
-            self.kill(active)
+    def advance(self, make_room: Callable[[], None] = lambda: None) -> None:
+        """Start the next run in line if none trains, else end the one that does not answer to Stop.
+
+        Args:
+            make_room: Called before a run begins, to end what has memory that it needs.
+        """
+        if active := self.active_run():
+            if self._ignores_stop(active):
+                self.kill(active)
+        elif self.line():
+            make_room()
+            with self._lock():
+                self._start_next()
 
     def move(self, run: Run, by: int) -> None:
         """Move a run in the line; -1 is one place nearer to its turn."""

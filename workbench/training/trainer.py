@@ -205,7 +205,9 @@ class WorkbenchTrainer(Trainer):
         started = time.perf_counter()
         try:
             totals = {
-                name: self._loss.total(self._until_stopped(self._micro_batches(examples)))
+                name: self._loss.total(
+                    until_stopped(self._micro_batches(examples), self._stop_requested)
+                )
                 for name, examples in self._validation.items()
             }
         except StopRequested:
@@ -270,9 +272,6 @@ class WorkbenchTrainer(Trainer):
             self._learning_state.load(self.model, Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _until_stopped(self, batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
-        return until_stopped(batches, self._stop_requested)
 
     def _micro_batches(self, examples: Sequence[TokenizedExample]) -> Iterator[MicroBatch]:
         return micro_batches(examples, self._token_budget, padded=self._padded, pad_id=self._pad_id)
