@@ -9,14 +9,13 @@ from urllib.parse import quote
 
 import gradio as gr
 import plotly
-from gradio.processing_utils import save_bytes_to_cache
 
 from workbench.errors import WorkbenchError
 from workbench.runs.columns import Columns, ColumnsCache, steps_csv
 from workbench.runs.status import RunSnapshot
 from workbench.services import Services
 from workbench.ui.charts import METRICS, SMOOTHING, ChartView, run_figure
-from workbench.ui.guard import QUIET, user_errors
+from workbench.ui.saving import save_on_click
 
 HEIGHT_PIXELS = 470
 MOST_SMOOTHING = 0.99
@@ -44,10 +43,6 @@ const draw = () => {
 watch('value', draw);
 draw();
 new ResizeObserver(() => plot.offsetParent && Plotly.Plots.resize(plot)).observe(plot);
-"""
-# gr.DownloadButton offers a file that is there; this one is only made when it is asked for.
-FETCHING = """
-(file) => Object.assign(document.createElement('a'), {href: file.url, download: file.orig_name}).click()
 """
 
 
@@ -126,18 +121,15 @@ def build_chart_panel(services: Services, run_choice: gr.Dropdown) -> ChartPanel
                 min_width=180,
                 elem_id="train-chart-metric",
             )
-        saved = gr.File(visible=False)
     drawn = gr.State("")
 
-    @user_errors
-    def save_csv(run_id: str | None) -> Any:
+    def make_csv(run_id: str | None) -> tuple[str, str]:
         if not run_id:
             raise WorkbenchError("There is no run to save the numbers of.", "Choose a run.")
         snapshot = services.supervisor.snapshot(services.runs.get(run_id))
-        text = steps_csv(Columns.of(snapshot.steps), snapshot.evaluations)
-        return save_bytes_to_cache(text.encode(), f"{run_id}.csv", saved.GRADIO_CACHE)
+        return f"{run_id}.csv", steps_csv(Columns.of(snapshot.steps), snapshot.evaluations)
 
-    save.click(save_csv, run_choice, saved, **QUIET).success(None, saved, js=FETCHING)
+    save_on_click(save, make_csv, run_choice)
     return ChartPanel([x, smoothing, log, metric], drawn, [chart, panel, drawn])
 
 

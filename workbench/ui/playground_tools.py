@@ -7,15 +7,15 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from gradio.processing_utils import save_bytes_to_cache
 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat, chat_document
 from workbench.services import Services
-from workbench.ui.guard import PRIVATE, QUIET, user_errors
+from workbench.ui.guard import PRIVATE, user_errors
 from workbench.ui.playground_keep import keep_answer
 from workbench.ui.playground_talk import NO_ANSWER, Talk, sampling_of
+from workbench.ui.saving import save_on_click
 
 
 def build_tools(
@@ -43,7 +43,6 @@ def build_tools(
         visible=False,
         elem_id="playground-prompt",
     )
-    saved = gr.DownloadButton(visible="hidden", elem_id="playground-json")
 
     @user_errors
     def show_prompt(run_id: str | None, text: str, said: Talk, **values: Any) -> list[Any]:
@@ -55,14 +54,11 @@ def build_tools(
         label = f"What the left model reads before it answers: {tokens:,} tokens"
         return [gr.Textbox(words, label=label, visible=True), left_out]
 
-    @user_errors
-    def save_json(said: Chat | None) -> str:
+    def make_json(said: Chat | None) -> tuple[str, str]:
         if said is None:
             raise WorkbenchError("There is no conversation to save yet.", "Ask something first.")
         document = chat_document(services.runs.get(said.run_id), said)
-        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        path: str = save_bytes_to_cache(text.encode(), "conversation.json", saved.GRADIO_CACHE)
-        return path
+        return "conversation.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     @user_errors
     def keep_last(said: Talk, system: str | None) -> str:
@@ -84,8 +80,7 @@ def build_tools(
         concurrency_id="chat",
         **PRIVATE,
     )
-    click = "() => setTimeout(() => document.getElementById('playground-json').click(), 100)"
-    save.click(save_json, chat, saved, **QUIET).success(None, js=click)
+    save_on_click(save, make_json, chat)
     keep.click(keep_last, [talk, settings["system"]], note, concurrency_limit=1, **PRIVATE)
 
 

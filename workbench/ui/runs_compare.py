@@ -11,8 +11,8 @@ import gradio as gr
 from workbench.runs.columns import ColumnsCache
 from workbench.runs.store import Run
 from workbench.services import Services
-from workbench.ui.chart_panel import build_chart
-from workbench.ui.charts import SMOOTHING, comparison_figure
+from workbench.ui.chart_panel import build_chart, build_view_choices
+from workbench.ui.charts import comparison_figure
 from workbench.ui.compare_views import (
     CHOOSE_MORE,
     FEWEST,
@@ -58,30 +58,7 @@ def build_comparison(services: Services) -> Comparison:
         key = gr.HTML(apply_default_css=False, elem_id="runs-key")
         chart = build_chart("runs-chart", HEIGHT_PIXELS)
         with gr.Row(equal_height=True):
-            axis = gr.Radio(
-                [("Steps", "step"), ("Epochs", "epoch"), ("Minutes", "time")],
-                value="step",
-                label="Along the bottom",
-                scale=3,
-                min_width=220,
-                elem_id="runs-chart-x",
-            )
-            smoothing = gr.Slider(
-                0,
-                0.99,
-                SMOOTHING,
-                step=0.01,
-                label="Smoothing",
-                scale=2,
-                min_width=160,
-                elem_id="runs-chart-smoothing",
-            )
-            log = gr.Checkbox(
-                label="Logarithmic loss",
-                scale=1,
-                min_width=140,
-                elem_id="runs-chart-log",
-            )
+            choices = build_view_choices("runs-chart")
         table = gr.HTML(apply_default_css=False, elem_id="runs-side-by-side")
     columns = ColumnsCache()
 
@@ -104,7 +81,7 @@ def build_comparison(services: Services) -> Comparison:
         shown = [key_html(names), figure.to_json(), comparison_html(entries)]
         return [gr.Column(visible=True), *shown]
 
-    inputs, outputs = [runs, axis, smoothing, log], [panel, key, chart, table]
+    inputs, outputs = [runs, *choices], [panel, key, chart, table]
     gr.on([component.change for component in inputs], draw, inputs, outputs, **FOLLOW)
     return Comparison(runs, draw, inputs, outputs)
 

@@ -57,7 +57,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     with gr.Accordion(
         "Watch it learn: the same questions, asked again and again", visible=False
     ) as watch_panel:
-        samples = gr.HTML(elem_id="train-samples")
+        samples = gr.HTML(apply_default_css=False, elem_id="train-samples")
     with gr.Accordion("Technical log", open=False):
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="train-log")
     timer = gr.Timer(POLL_SECONDS)
