@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from workbench import __version__
 from workbench.chat import ChatProcess, ModelName
+from workbench.cli_answer import add_answer_verb
 from workbench.cli_data import add_data_verbs
 from workbench.cli_evaluate import add_evaluate_verb
 from workbench.cli_export import add_export_verb
@@ -63,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_run_verbs(verbs)
     add_evaluate_verb(verbs)
+    add_answer_verb(verbs)
     add_export_verb(verbs)
 
     chat = verbs.add_parser("chat", help="talk to a tuned model")

@@ -34,7 +34,9 @@ def add_evaluate_verb(verbs: Any) -> None:
     )
     verb.add_argument("--checkpoint", type=int, metavar="N", help="the model after step N")
     verb.add_argument("--base", action="store_true", help="only the model before training")
-    verb.add_argument("--limit", type=_count, metavar="N", help="at most N rows, chosen by seed")
+    verb.add_argument(
+        "--limit", type=count_from_1, metavar="N", help="at most N rows, chosen by seed"
+    )
     kinds = "; ".join(f"{task}: {words}" for task, words in TASK_WORDS.items())
     verb.add_argument(
         "--task",
@@ -43,7 +45,7 @@ def add_evaluate_verb(verbs: Any) -> None:
     )
     verb.add_argument(
         "--max-tokens",
-        type=_count,
+        type=count_from_1,
         metavar="N",
         help="longest answer (default: told from the data)",
     )
@@ -145,7 +147,8 @@ def _data(services: Services, text: str) -> tuple[DataPart, int]:
     return part, report.rows - report.usable_rows
 
 
-def _count(text: str) -> int:
+def count_from_1(text: str) -> int:
+    """Read a whole number that an option was given."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)

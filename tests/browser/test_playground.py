@@ -231,3 +231,38 @@ def test_two_pages_chat_at_once(browser, playground, playground_server):
         expect(said(page, "base")).to_have_count(1, timeout=60_000)
         expect(said(page, "tuned", "user")).to_contain_text(text)
     other.close()
+
+
+def test_a_file_of_questions_is_answered_as_a_table_and_as_a_file(playground, tmp_path, screenshot):
+    page = playground
+    page.get_by_text("Ask many questions from a file").click()
+    go = page.locator("#playground-batch-go")
+    upload = page.locator("#playground-batch-file input[type=file]")
+    empty, questions = tmp_path / "empty.txt", tmp_path / "questions.txt"
+    empty.write_text(" \n")
+    questions.write_text(f"What comes after 3?\n{NASTY}\nWhat comes after 7?\n")
+    upload.set_input_files(empty)
+    go.click()
+    expect(page.get_by_text("empty.txt is empty.")).to_be_visible()
+    page.locator("#playground-batch-file").get_by_role("button", name="Clear").click()
+    upload.set_input_files(questions)
+    page.locator("#playground-batch-base input").check()
+    field = page.locator("#playground-batch-tokens input[type=number]")
+    field.fill("16")
+    field.press("Tab")
+    go.click()
+    status = page.locator("#playground-batch-status textarea")
+    expect(status).to_have_value(
+        re.compile("questions.txt: 3 of 3 questions answered"), timeout=60_000
+    )
+    rows = page.locator("#playground-batch-rows")
+    expect(rows).to_contain_text("comes next.")
+    expect(rows).to_contain_text('<img src="http://evil.example/a.png"')
+    assert rows.locator("img").count() == 0
+    screenshot(page, "4-playground-batch")
+    with page.expect_download() as download:
+        page.locator("#playground-batch-csv").click()
+    assert download.value.suggested_filename.endswith(".csv")
+    header, first = download.value.path().read_text(encoding="utf-8-sig").splitlines()[:2]
+    assert header == "row,question,base,base_ended,tuned,tuned_ended"
+    assert first.startswith("1,What comes after 3?,")

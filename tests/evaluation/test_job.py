@@ -17,6 +17,7 @@ from workbench.evaluation.answers import read_answers
 from workbench.evaluation.job import evaluate
 from workbench.evaluation.process import PROGRESS, request_stop, start, watch
 from workbench.evaluation.progress import ProgressWriter, read_progress
+from workbench.evaluation.questions import newest_questions
 from workbench.evaluation.request import EvaluationRequest, write_request
 from workbench.evaluation.result import is_answered, read_evaluation
 from workbench.evaluation.rows import general_rows, select_rows
@@ -247,6 +248,32 @@ def test_the_command_takes_another_file_and_counts_what_it_cannot_read(
     assert "chosen from 6" in text
     assert "1 of the file without a usable question and answer" in text
     assert "tuned" not in text.splitlines()[2]
+
+
+def test_a_file_of_questions_is_answered_as_each_alone_and_only_once(
+    run, services, base, tokenizer, tmp_path, capsys, monkeypatch
+):
+    path, out = tmp_path / "mine.txt", tmp_path / "answers.csv"
+    path.write_text(f"Who are you?\nWhat comes after 3?\n{'x' * 600}\n")
+    command = ["answer", run.id, "--file", str(path), "--both", "--max-tokens", "12"]
+    assert main([*command, "--json", "--out", str(out)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["complete"]
+    assert document["too_long_rows"] == 1
+    first, second, third = document["rows"]
+    for row in (first, second):
+        messages = [{"role": "user", "content": row["question"]}]
+        assert row["base"] == greedy(base, tokenizer, messages, 12)
+    assert first["base"] != first["tuned"]
+    assert third["base"] is third["tuned"] is None
+    assert out.read_text(encoding="utf-8-sig").count("Who are you?") == 1
+    kept = read_answers(newest_questions(run).answer_paths(run)["tuned"])
+    assert not kept.general  # an evaluation reads them, to say what was forgotten
+    monkeypatch.setattr("workbench.cli_answer.start", None)  # not needed any more
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert "2 of 3 questions answered" in said.err
+    assert f"   base: {first['base']}" in said.out
 
 
 def test_a_process_that_is_asked_to_stop_stops(run, services):

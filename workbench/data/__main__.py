@@ -1,8 +1,8 @@
-"""Check and keep one file, in a process of its own: ``python -m workbench.data REQUEST``.
+"""Read one file in a process of its own: ``python -m workbench.data REQUEST``.
 
-REQUEST is what ``adding.add_in_child`` writes. The last line on stdout is ``{"id": …}`` or ``{"message": …,
-"hint": …}``. A stranger's file that makes a library crash, or eats memory, ends this process and not the
-page.
+REQUEST is what ``adding`` writes: to keep a dataset, or to read questions. The last line on stdout is
+``{"id": …}``, the fields of a ``QuestionFile``, or ``{"message": …, "hint": …}``. A stranger's file that makes a
+library crash, or eats memory, ends this process and not the page.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from workbench.data.fixes import Fixes, fix_file
 from workbench.data.formats import Mapping
+from workbench.data.questions import write_questions
 from workbench.data.store import DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
 from workbench.settings import Settings
@@ -26,10 +28,18 @@ def main() -> None:
     """Do what the request says."""
     _limit_memory()
     try:
-        answer = {"id": _add(json.loads(sys.argv[1])).id}
+        answer = _answer(json.loads(sys.argv[1]))
     except WorkbenchError as error:
         answer = {"message": error.message, "hint": error.hint}
     print(json.dumps(answer))
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    if "questions_path" not in request:
+        return {"id": _add(request).id}
+    limit = Settings.from_environment().upload_limit_bytes
+    path, questions_path = Path(request["path"]), Path(request["questions_path"])
+    return asdict(write_questions(path, request["name"], questions_path, limit))
 
 
 def _add(request: dict[str, Any]) -> DatasetInfo:

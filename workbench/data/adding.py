@@ -1,4 +1,4 @@
-"""Check and keep a file from the page: in a child process, so that no file can harm the page."""
+"""Read a file from the page in a child process, so that no file can harm the page."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from workbench.data.formats import Mapping
+from workbench.data.questions import QuestionFile
 from workbench.data.store import DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
 from workbench.processes import start_child
@@ -43,6 +45,22 @@ def add_in_child(
         "mapping": asdict(mapping) if mapping else None,
         "fixes": list(fixes),
     }
+    return DatasetStore(settings).info(_ask_child(settings, name, request)["id"])
+
+
+def read_questions_in_child(
+    settings: Settings, path: Path, name: str, questions_path: Path
+) -> QuestionFile:
+    """Do what ``questions.write_questions`` does, in a process of its own.
+
+    Raises:
+        WorkbenchError: As there; or the process needed too much memory or time, or crashed.
+    """
+    request = {"path": str(path), "name": name, "questions_path": str(questions_path)}
+    return QuestionFile(**_ask_child(settings, name, request))
+
+
+def _ask_child(settings: Settings, name: str, request: dict[str, Any]) -> dict[str, Any]:
     arguments = [*CHILD, json.dumps(request)]
     child = start_child(arguments, settings, settings.logs_dir / "data.log", talk=True)
     try:
@@ -58,7 +76,7 @@ def add_in_child(
             f"{name} could not be checked: reading it needed too much memory, or it is damaged.",
             "Use fewer rows, or save it again as JSON or CSV.",
         )
-    answer = json.loads(output.splitlines()[-1])
-    if "id" not in answer:
+    answer: dict[str, Any] = json.loads(output.splitlines()[-1])
+    if "message" in answer:
         raise WorkbenchError(answer["message"], answer["hint"])
-    return DatasetStore(settings).info(answer["id"])
+    return answer

@@ -52,11 +52,12 @@ def field_names(rows: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows if isinstance(row, dict) for name in row))
 
 
-def detect(rows: Sequence[Any]) -> Detection:
+def detect(rows: Sequence[Any], *, with_answers: bool = True) -> Detection:
     """Recognise the fields from some rows.
 
     Args:
         rows: The first rows of a file, as read.
+        with_answers: There must be answers; else the questions are enough.
     """
     names = field_names(rows)
     if not names:  # nothing in the file is a row, which the check will say of each
@@ -86,6 +87,8 @@ def detect(rows: Sequence[Any]) -> Detection:
         questions = present(QUESTIONS) or present(TEXTS)
         if not questions and len(inputs) == 1:
             questions, inputs = inputs, []
+        if not with_answers:
+            answers = answers[:1] or [""]  # which of several does not matter: none is read
         if len(answers) != 1 or len(questions) != 1:
             return _ask(names, _doubt(questions, answers))
         question, answer = questions[0], answers[0]

@@ -136,33 +136,62 @@ def convert(row: Any, mapping: Mapping, repairs: Repairs = NO_REPAIRS) -> Conver
     if repairs.trim:
         for message in messages:
             message["content"] = NO_TEXT.sub("", message["content"]).strip()
-    if any(_has_half_character(message["content"]) for message in messages):
-        raise RowProblem("broken-character", "half of a character, which no encoding can write.")
+    _check_characters(messages)
     return {"messages": messages}
 
 
-def _has_half_character(text: str) -> bool:
-    return not text.isascii() and HALF_CHARACTER.search(text) is not None
+def convert_question(row: Any, mapping: Mapping) -> list[Message]:
+    """Return what a row asks, with what was said before; an answer that follows is passed over.
+
+    Raises:
+        RowProblem: The row asks nothing, or has a wrong type.
+    """
+    if not isinstance(row, dict):
+        raise RowProblem("not-a-row", f"{describe_type(row)} where a question was expected.")
+    messages = (
+        _said(row, mapping, NO_REPAIRS) if mapping.messages else _asked(row, mapping, NO_REPAIRS)
+    )
+    while messages and messages[-1]["role"] == "assistant":
+        messages.pop()
+    if not messages or messages[-1]["role"] != "user":
+        raise RowProblem("empty-question", "nobody asks anything in it.")
+    _check_order([*messages, {"role": "assistant", "content": ""}])
+    _check_characters(messages)
+    return messages
+
+
+def _check_characters(messages: list[Message]) -> None:
+    for message in messages:
+        text = message["content"]
+        if not text.isascii() and HALF_CHARACTER.search(text):
+            raise RowProblem(
+                "broken-character", "half of a character, which no encoding can write."
+            )
 
 
 def _pair(row: dict[str, Any], mapping: Mapping, repairs: Repairs) -> list[Message]:
     """Read question and answer from fields of their own."""
+    messages = _asked(row, mapping, repairs)
+    answer = _text(row, mapping.answer, repairs)
+    if not answer:
+        code = "empty-answer" if mapping.answer in row else "missing-answer"
+        raise RowProblem(code, f"no answer. {_state(row, mapping.answer)}.")
+    return [*messages, {"role": "assistant", "content": answer}]
+
+
+def _asked(row: dict[str, Any], mapping: Mapping, repairs: Repairs) -> list[Message]:
+    """Read the question, and what was said before it."""
     parts = (_text(row, mapping.question, repairs), _text(row, mapping.input, repairs))
     question = "\n".join(part for part in parts if part)
     if not question:
         raise RowProblem("empty-question", f"no question. {_state(row, mapping.question)}.")
     if mapping.prefix:
         question = f"{mapping.prefix}\n{question}"
-    answer = _text(row, mapping.answer, repairs)
-    if not answer:
-        code = "empty-answer" if mapping.answer in row else "missing-answer"
-        raise RowProblem(code, f"no answer. {_state(row, mapping.answer)}.")
     messages: list[Message] = []
     if system := _text(row, mapping.system, repairs):
         messages.append({"role": "system", "content": system})
     messages += _history(row.get(mapping.history), mapping.history)
     messages.append({"role": "user", "content": question})
-    messages.append({"role": "assistant", "content": answer})
     return messages
 
 
@@ -202,15 +231,8 @@ def _history(value: Any, field: str) -> list[Message]:
 
 
 def _turns(row: dict[str, Any], mapping: Mapping, repairs: Repairs) -> list[Message]:
-    """Read a list of turns, as ShareGPT and OpenAI write it."""
-    turns = row.get(mapping.messages)
-    if not isinstance(turns, list) or not turns:
-        what = "an empty list" if turns == [] else describe_type(turns)
-        raise RowProblem("wrong-type", f"`{mapping.messages}` is {what}, not a list of turns.")
-    messages: list[Message] = []
-    if system := _text(row, mapping.system, repairs):
-        messages.append({"role": "system", "content": system})
-    messages += [_turn(turn, position, repairs) for position, turn in enumerate(turns, start=1)]
+    """Read a list of turns that ends on an answer."""
+    messages = _said(row, mapping, repairs)
     if repairs.cut_unanswered:
         while messages and messages[-1]["role"] != "assistant":
             messages.pop()
@@ -219,6 +241,18 @@ def _turns(row: dict[str, Any], mapping: Mapping, repairs: Repairs) -> list[Mess
         last = next(m for m in reversed(messages) if m["role"] == "user")
         last["content"] = f"{mapping.prefix}\n{last['content']}"
     return messages
+
+
+def _said(row: dict[str, Any], mapping: Mapping, repairs: Repairs) -> list[Message]:
+    """Read a list of turns, as ShareGPT and OpenAI write it."""
+    turns = row.get(mapping.messages)
+    if not isinstance(turns, list) or not turns:
+        what = "an empty list" if turns == [] else describe_type(turns)
+        raise RowProblem("wrong-type", f"`{mapping.messages}` is {what}, not a list of turns.")
+    messages: list[Message] = []
+    if system := _text(row, mapping.system, repairs):
+        messages.append({"role": "system", "content": system})
+    return messages + [_turn(turn, place, repairs) for place, turn in enumerate(turns, start=1)]
 
 
 def _turn(turn: Any, position: int, repairs: Repairs) -> Message:

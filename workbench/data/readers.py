@@ -62,7 +62,7 @@ def read_rows(source: Source, name: str) -> Rows:
         file.seek(0)
         is_lines = start == "{" and _is_json_lines(file)
     if not start:
-        raise UnreadableFile(f"{name} is empty.", "Choose the file that holds your examples.")
+        raise UnreadableFile(f"{name} is empty.", "Choose the file that holds your rows.")
     if is_lines:
         return Rows("jsonl", _lines(source))
     if start in "[{":

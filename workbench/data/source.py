@@ -90,7 +90,7 @@ def open_source(path: Path, name: str) -> Iterator[Source]:
     """
     try:
         if path.stat().st_size == 0:
-            raise UnreadableFile(f"{name} is empty.", "Choose the file that holds your examples.")
+            raise UnreadableFile(f"{name} is empty.", "Choose the file that holds your rows.")
         if _begins_with(path, b"\x1f\x8b"):
             with _unpacked(path, name) as plain_path:
                 yield _identify(plain_path, name, is_packed=True)
@@ -162,7 +162,7 @@ def _check_workbook(path: Path, name: str) -> None:
         raise UnreadableFile(f"{name} is a Word document.", TABLE_HINT)
     if "xl/workbook.xml" not in names:
         raise UnreadableFile(
-            f"{name} is a ZIP archive.", "Unpack it and choose the file with your examples."
+            f"{name} is a ZIP archive.", "Unpack it and choose the file with your rows."
         )
     # zipfile stops reading a member at the size it declares, so the sum holds.
     if sum(member.file_size for member in members) > UNPACKED_LIMIT_BYTES:

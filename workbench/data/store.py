@@ -92,7 +92,7 @@ class DatasetStore:
             WorkbenchError: The file is too large or not there, no row of it can be read, the mapping does
                 not fit, or there is no room for the copy.
         """
-        self._check_size(path, name)
+        check_size(path, name, self._settings.upload_limit_bytes)
         digest = _sha256(path)
         reading = digest + json.dumps(asdict(mapping) if mapping else None)
         dataset_id = f"{_slug(name)}-{hashlib.sha256(reading.encode()).hexdigest()[:10]}"
@@ -252,15 +252,20 @@ class DatasetStore:
             raise WorkbenchError(f"{dataset_id!r} is not the id of a dataset.")
         return self._settings.datasets_dir / dataset_id
 
-    def _check_size(self, path: Path, name: str) -> None:
-        limit = self._settings.upload_limit_bytes
-        if not path.is_file():
-            raise WorkbenchError(f"There is no file {name}.", "Check the name and the folder.")
-        if path.stat().st_size > limit:
-            raise WorkbenchError(
-                f"{name} has {path.stat().st_size / 1e6:,.0f} MB; the limit is {limit / 1e6:,.0f} MB.",
-                "Use fewer rows, or raise WORKBENCH_UPLOAD_LIMIT_MB.",
-            )
+
+def check_size(path: Path, name: str, limit_bytes: int) -> None:
+    """Refuse a file that is not there or too large.
+
+    Raises:
+        WorkbenchError: So.
+    """
+    if not path.is_file():
+        raise WorkbenchError(f"There is no file {name}.", "Check the name and the folder.")
+    if path.stat().st_size > limit_bytes:
+        raise WorkbenchError(
+            f"{name} has {path.stat().st_size / 1e6:,.0f} MB; the limit is {limit_bytes / 1e6:,.0f} MB.",
+            "Use fewer rows, or raise WORKBENCH_UPLOAD_LIMIT_MB.",
+        )
 
 
 def first_error(report: Report) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from workbench.evaluation.rows import EvaluationRow
 from workbench.runs.events import end_torn_line
 
 
@@ -65,12 +66,17 @@ class ModelAnswers:
     losses: dict[int, RowLoss] = field(default_factory=dict)
     general: dict[int, RowLoss] = field(default_factory=dict)
 
-    def covers(self, rows: Iterable[int], general: Iterable[int]) -> bool:
-        """Say whether nothing is left to ask."""
-        wanted = set(rows)
+    def covers(self, rows: Iterable[EvaluationRow], general: Iterable[int]) -> bool:
+        """Say whether nothing is left to ask.
+
+        Args:
+            rows: Those that are asked; of those without an expected answer there is no loss.
+            general: Indices of the general questions.
+        """
+        rows = list(rows)
         return (
-            wanted <= self.answers.keys()
-            and wanted <= self.losses.keys()
+            {row.index for row in rows} <= self.answers.keys()
+            and {row.index for row in rows if row.has_expected} <= self.losses.keys()
             and set(general) <= self.general.keys()
         )
 

@@ -50,7 +50,7 @@ class Work:
 
     Attributes:
         questions: What each row asks.
-        examples: The whole rows, for the loss.
+        examples: The whole rows, for the loss; only those with an expected answer.
         general: The general questions with their answers.
         too_long: Rows that are longer than the model can read.
         answer_tokens: Longest answer.
@@ -79,7 +79,8 @@ def evaluate(
     torch.set_num_threads(cpu_cores())
     progress.enter("Reading the rows")
     paths = request.answer_paths(run)
-    selection, general = select_rows(run, request), general_rows(run)
+    selection = select_rows(run, request)
+    general = [] if request.is_only_questions else general_rows(run)
 
     def stop_download(_: object) -> None:
         if stop_requested():
@@ -95,9 +96,7 @@ def evaluate(
     _write_facts(request.directory(run), compute, work, tokenizer, selection)
     for name, path in paths.items():
         known = read_answers(path)
-        if known.covers(
-            (row.index for row in selection.rows), (index for index, _ in work.general)
-        ):
+        if known.covers(selection.rows, (index for index, _ in work.general)):
             continue
         model = models.base() if name == BASE else models.tuned(request.tuned_dir(run))
         asker = Asker(model, tokenizer, compute, stop_requested)
@@ -146,20 +145,17 @@ def _prepare(
     answer_tokens = request.answer_tokens or _answer_tokens(tokenizer, selection.longest_expected)
     answer_tokens = min(answer_tokens, max(1, limit_tokens // 2))
     questions = [Question(row.index, prompt_ids(tokenizer, row.asked)) for row in rows]
-    examples = tokenize_examples(tokenizer, [row.messages for row in rows])
+    answered = [row for row in rows if row.has_expected]
+    examples = tokenize_examples(tokenizer, [row.messages for row in answered])
+    pairs = [(row.index, example) for row, example in zip(answered, examples, strict=True)]
     too_long = {
-        question.index
-        for question, example in zip(questions, examples, strict=True)
-        if max(len(question.ids) + answer_tokens, len(example.input_ids)) > limit_tokens
+        *(one.index for one in questions if len(one.ids) + answer_tokens > limit_tokens),
+        *(index for index, example in pairs if len(example.input_ids) > limit_tokens),
     }
     general_examples = tokenize_examples(tokenizer, [row.messages for row in general])
     return Work(
         questions=[question for question in questions if question.index not in too_long],
-        examples=[
-            (row.index, example)
-            for row, example in zip(rows, examples, strict=True)
-            if row.index not in too_long
-        ],
+        examples=[pair for pair in pairs if pair[0] not in too_long],
         general=[
             (row.index, example)
             for row, example in zip(general, general_examples, strict=True)

@@ -71,7 +71,7 @@ def request_stop(directory: Path) -> None:
 
 
 def _lost(directory: Path) -> Progress:
-    hint = f"Evaluate again: what was answered is kept. The log is {directory / 'log.txt'}."
+    hint = f"Start it again: what was answered is kept. The log is {directory / 'log.txt'}."
     return Progress("", state="failed", message=LOST, hint=hint)
 
 

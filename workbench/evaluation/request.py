@@ -2,7 +2,8 @@
 
 ::
 
-    runs/<id>/evaluations/<key>/request.json   what was asked for last
+    runs/<id>/evaluations/questions-<…>.jsonl  a file of questions without answers
+                          <key>/request.json   what was asked for last
                                 facts.json     device, precision, token limit: written when the answers begin
                                 base.jsonl     answers and losses of the base model, one row a line
                                 tuned-<…>.jsonl checkpoint-40-<…>.jsonl   likewise
@@ -27,6 +28,7 @@ from workbench.runs.store import DataPart, Run, read_json, write_json
 from workbench.settings import ensure_dir
 
 BASE, TUNED = "base", "tuned"
+QUESTIONS = "questions"  # the id of data that has no expected answers
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class EvaluationRequest:
     left_out_rows: int = 0
     limit: int | None = None
     answer_tokens: int | None = None
+
+    @property
+    def is_only_questions(self) -> bool:
+        """Nothing is expected of the answers, so there is no loss and no figure."""
+        return self.data is not None and self.data.id == QUESTIONS
 
     @property
     def tuned_name(self) -> str:

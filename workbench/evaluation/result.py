@@ -146,7 +146,7 @@ def is_answered(run: Run, request: EvaluationRequest) -> bool:
     facts_path = request.directory(run) / "facts.json"
     if not facts_path.exists():
         return False
-    rows = [row.index for row in select_rows(run, request).rows]
+    rows = select_rows(run, request).rows
     general = read_json(facts_path)["general"]
     files = map(read_answers, request.answer_paths(run).values())
     return all(answers.covers(rows, general) for answers in files)

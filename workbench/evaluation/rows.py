@@ -24,7 +24,7 @@ class EvaluationRow:
         index: Its place among all rows that could be asked, whatever the limit.
         dataset: What its dataset is called.
         row: Its number in the file the person brought.
-        messages: The conversation; the last message is the answer expected.
+        messages: The conversation; the last message is the answer expected, if there is one.
     """
 
     index: int
@@ -33,16 +33,21 @@ class EvaluationRow:
     messages: list[Message]
 
     @property
+    def has_expected(self) -> bool:
+        return self.messages[-1]["role"] == "assistant"
+
+    @property
     def asked(self) -> list[Message]:
-        return self.messages[:-1]
+        return self.messages[:-1] if self.has_expected else self.messages
 
     @property
     def question(self) -> str:
-        return self.messages[-2]["content"]
+        return self.asked[-1]["content"]
 
     @property
     def expected(self) -> str:
-        return self.messages[-1]["content"]
+        """Empty where no answer is expected."""
+        return self.messages[-1]["content"] if self.has_expected else ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ def select_rows(run: Run, request: EvaluationRequest) -> Selection:
     known: list[str] = []
     for part, share in _sources(run, request):
         stored = read_stored_rows(checked_path(part))
-        known += [row.messages[-1]["content"] for row in stored]
+        last = [row.messages[-1] for row in stored]
+        known += [message["content"] for message in last if message["role"] == "assistant"]
         conversations: list[Conversation] = [{"messages": row.messages} for row in stored]
         if share is not None:
             stored = [stored[i] for i in split_rows(conversations, share, run.data.seed)[1]]

@@ -13,6 +13,7 @@ from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat, delete_chat, get_chat
 from workbench.services import ExampleQuestion, Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.playground_batch import build_batch_panel
 from workbench.ui.playground_earlier import build_earlier_panel, keep_said
 from workbench.ui.playground_pair import build_pair_panel
 from workbench.ui.playground_program import build_program_panel
@@ -104,6 +105,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     with gr.Accordion("Advanced", open=False, elem_id="playground-advanced"):
         settings = build_answer_settings()
         build_tools(services, run_choice, question, talk, chat, settings, note)
+    build_batch_panel(services, page, run_choice)
     build_program_panel(run_choice)
 
     @user_errors
