@@ -161,8 +161,7 @@ def build_view_choices(prefix: str) -> tuple[gr.Radio, gr.Slider, gr.Checkbox]:
     log = gr.Checkbox(
         label="Logarithmic loss",
         info="spreads small losses apart",
-        scale=2,
-        min_width=200,
+        elem_classes="wb-log",
         elem_id=f"{prefix}-log",
     )
     return x, smoothing, log
