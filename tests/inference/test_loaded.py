@@ -18,6 +18,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.inference.loaded import (
     MOST_ADAPTERS,
@@ -27,6 +28,7 @@ from workbench.inference.loaded import (
     check_strength,
 )
 
+FP32 = Compute("cpu", "fp32")
 IDS = torch.tensor([[5, 6, 7, 8]])
 NAMES = ["tuned", *(f"step-{step}" for step in range(MOST_ADAPTERS + 2))]
 CONFIGS = {
@@ -76,7 +78,7 @@ def half_as_strong(adapter_dir, directory):
 
 def adapters(made, tiny_model_dir):
     _, root, _ = made
-    return LoadedAdapters(load(tiny_model_dir), root / "tuned")
+    return LoadedAdapters(load(tiny_model_dir), root / "tuned", FP32)
 
 
 def test_every_order_gives_what_was_asked(made, tiny_model_dir):
@@ -122,23 +124,25 @@ def test_an_answer_that_fails_leaves_nothing_on(made, tiny_model_dir):
 
 
 def test_a_base_has_no_strength(tiny_model_dir):
-    models = LoadedModels(load)
+    models = LoadedModels(load, FP32)
     check_strength(models, "base", 1.0)
     for name, words in (("base", "has no adapter"), ("tuned", "cannot be changed")):
         with pytest.raises(WorkbenchError, match=words):
             check_strength(models, name, 0.5)
 
 
-def test_few_whole_models_are_kept(tmp_path):
+def test_few_whole_models_are_kept(tiny_model_dir, tmp_path):
     loaded = []
 
     def remember(directory):
         loaded.append(directory.name)
-        return directory.name
+        model = load(tiny_model_dir)
+        model.test_name = directory.name
+        return model
 
-    models = LoadedModels(remember)
+    models = LoadedModels(remember, FP32)
     for name in ("base", "tuned", "base", "step-1", "step-2", "base", "tuned"):
         with models.use(name, tmp_path / name, 1.0) as model:
-            assert model == name
+            assert model.test_name == name
     assert MOST_MODELS == 3
     assert loaded == ["base", "tuned", "step-1", "step-2", "tuned"]

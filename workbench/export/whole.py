@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class WholeExport:
         torch.set_num_threads(cpu_cores())
         self._run, self._request, self._base_dir = run, request, base_dir
         self._progress, self._stop_requested = progress, stop_requested
-        self._compute: Compute = choose_compute(run.config.precision)
+        self._compute = _exact(choose_compute(run.config.precision))
         self.tokenizer = load_tokenizer(base_dir)
         self._prompts: list[Prompt] = choose_prompts(run, self.tokenizer)
         self._method = methods()[run.config.method]
@@ -137,9 +137,10 @@ class WholeExport:
         gc.collect()
         self._enter("Reading it again and comparing")
         found = self._say_of_gguf(path, config)
+        gguf_tolerance = max(GGUF_TOLERANCES[gguf_type], TOLERANCES[self._compute.dtype])
         return {
             "merged": checks,
-            "gguf": self._checked("GGUF file", found, merged, GGUF_TOLERANCES[gguf_type], None),
+            "gguf": self._checked("GGUF file", found, merged, gguf_tolerance, None),
         }
 
     def _tuned(self) -> Tuned:
@@ -153,16 +154,20 @@ class WholeExport:
             )
             self._enter("Asking the tuned model")
             expected = say(model, self.tokenizer, self._prompts, self._compute)
-            return Tuned(round_to(model, dtype), expected, TOLERANCES[dtype], None)
+            return Tuned(round_to(model, dtype), expected, self._tolerance(dtype), None)
         model = load_adapter(self._base_dir, directory, self._method, self._compute)
         self._enter("Asking the tuned model")
         expected = say(model, self.tokenizer, self._prompts, self._compute)
         with model.disable_adapter():
             base = say(model, self.tokenizer, self._prompts, self._compute, with_answers=False)
         self._enter("Merging", layer_count(model))
-        tolerance = INT8_TOLERANCE if self._method.base == "int8" else TOLERANCES[dtype]
+        tolerance = INT8_TOLERANCE if self._method.base == "int8" else self._tolerance(dtype)
         plain = merge(model, dtype, self._advance)
         return Tuned(plain, expected, tolerance, distance(base, expected))
+
+    def _tolerance(self, dtype: torch.dtype) -> float:
+        """Return how far rounding may move logits: that of the weights, or that of what is computed with them."""
+        return max(TOLERANCES[dtype], TOLERANCES[self._compute.dtype])
 
     def _say_of_gguf(self, path: Path, config: Any) -> Said:
         where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
@@ -218,3 +223,8 @@ class WholeExport:
         if self._stop_requested():
             raise StopRequested
         self._progress.advance(count)
+
+
+def _exact(compute: Compute) -> Compute:
+    """Compute in fp32 where memory is the computer's own; in bf16 a comparison sees mostly its own rounding."""
+    return replace(compute, precision="fp32") if compute.device == "cpu" else compute

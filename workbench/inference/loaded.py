@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
+from workbench.inference.quick import QuickLayers, quick_layers
 from workbench.presets import methods
 from workbench.runs.store import Run
 
@@ -27,10 +28,13 @@ class LoadedAdapters:
     Args:
         base: The model that was tuned.
         model_dir: The adapter of the tuned model.
+        compute: Device and precision.
     """
 
-    def __init__(self, base: Any, model_dir: Path) -> None:
+    def __init__(self, base: Any, model_dir: Path, compute: Compute) -> None:
         self._model = PeftModel.from_pretrained(base, model_dir, adapter_name=TUNED).eval()
+        with self._model.disable_adapter(), compute.autocast():
+            self._quick = quick_layers(self._model)
         self._names = [TUNED]  # the one used longest ago comes first
         self.can_scale = _can_scale(self._model)
 
@@ -44,7 +48,7 @@ class LoadedAdapters:
             strength: 1 is as trained; 0 is the base.
         """
         if name == BASE or strength == 0:
-            with self._model.disable_adapter():
+            with self._model.disable_adapter(), _quickly(self._quick):
                 yield self._model
             return
         self._load(name, directory)
@@ -57,7 +61,8 @@ class LoadedAdapters:
         try:
             for layer, scaling in scaled:
                 layer.scaling[name] = scaling * strength
-            yield self._model
+            with _quickly(self._quick, name):
+                yield self._model
         finally:
             for layer, scaling in scaled:
                 layer.scaling[name] = scaling
@@ -78,24 +83,31 @@ class LoadedModels:
 
     Args:
         load: Reads the model in a folder.
+        compute: Device and precision.
     """
 
     can_scale = False
 
-    def __init__(self, load: Any) -> None:
+    def __init__(self, load: Any, compute: Compute) -> None:
         self._load = load
-        self._models: dict[str, Any] = {}  # the one used longest ago comes first
+        self._compute = compute
+        # The one used longest ago comes first.
+        self._models: dict[str, tuple[Any, QuickLayers | None]] = {}
 
     @contextmanager
     def use(self, name: str, directory: Path, strength: float) -> Iterator[Any]:
         """Give the model; another one is given up when there are too many."""
-        model = self._models.pop(name, None)
-        if model is None:
+        known = self._models.pop(name, None)
+        if known is None:
             while len(self._models) >= MOST_MODELS:
                 self._models.pop(next(iter(self._models)))
             model = self._load(directory)
-        self._models[name] = model
-        yield model
+            with self._compute.autocast():
+                known = model, quick_layers(model)
+        self._models[name] = known
+        model, quick = known
+        with _quickly(quick):
+            yield model
 
 
 def load_models(
@@ -125,8 +137,8 @@ def load_models(
 
     if method.saves == "adapter":
         base = load(base_dir)
-        return LoadedAdapters(base, run.model_dir), base.config
-    models = LoadedModels(load)
+        return LoadedAdapters(base, run.model_dir, compute), base.config
+    models = LoadedModels(load, compute)
     with models.use(TUNED, run.model_dir, 1.0) as tuned:
         return models, tuned.config
 
@@ -149,6 +161,10 @@ def check_strength(models: LoadedAdapters | LoadedModels, name: str, strength: f
             "The strength of this method cannot be changed; it works for LoRA and its plain relatives.",
             "Leave strength at 1.",
         )
+
+
+def _quickly(quick: QuickLayers | None, adapter: str | None = None) -> AbstractContextManager[None]:
+    return quick.use(adapter) if quick else nullcontext()
 
 
 def _can_scale(model: Any) -> bool:

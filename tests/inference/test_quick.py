@@ -1,0 +1,168 @@
+"""The short way through a layer gives what the layer gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from workbench.compute import Compute
+from workbench.inference import quick
+from workbench.inference.quick import quick_layers
+
+PROMPT = torch.tensor([[5, 6, 7, 8, 9]])
+SIZES = {
+    "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+def written(model, compute=None):
+    """Return the logits of every token of an answer."""
+    with torch.inference_mode(), (compute or Compute("cpu", "fp32")).autocast():
+        made = model.generate(
+            PROMPT, max_new_tokens=6, min_new_tokens=6, do_sample=False, eos_token_id=0,
+            return_dict_in_generate=True, output_logits=True,
+        )  # fmt: skip
+    return torch.cat(made.logits).float()
+
+
+def with_lora(base, tmp_path, **changes):
+    options = {"r": 4, "lora_alpha": 12, "task_type": "CAUSAL_LM", "target_modules": "all-linear"}
+    made = get_peft_model(base, LoraConfig(**options | changes))
+    torch.manual_seed(1)
+    for weight in made.parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight, std=0.2)
+    made.save_pretrained(tmp_path / "adapter")
+    return made.eval()
+
+
+def tiny(directory, dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
+
+
+def count_quick_layers(monkeypatch):
+    calls = []
+    attend = quick._QuickLayer._attend
+
+    def counting(self, *arguments, **options):
+        calls.append(1)
+        return attend(self, *arguments, **options)
+
+    monkeypatch.setattr(quick._QuickLayer, "_attend", counting)
+    return calls
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"], ["down_proj"]])
+def test_an_adapter_and_no_adapter_answer_as_before(tiny_model_dir, tmp_path, monkeypatch, targets):
+    model = with_lora(tiny(tiny_model_dir), tmp_path, target_modules=targets)
+    tuned = written(model)
+    with model.disable_adapter():
+        base = written(model)
+        layers = quick_layers(model)
+    calls = count_quick_layers(monkeypatch)
+    with layers.use("default"):
+        torch.testing.assert_close(written(model), tuned, rtol=1e-4, atol=1e-4)
+    assert len(calls) == 2 * 5  # two layers, and every token but the first
+    with model.disable_adapter(), layers.use():
+        torch.testing.assert_close(written(model), base, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(tuned, base, atol=1e-2)
+    torch.testing.assert_close(written(model), tuned)  # afterwards the layers take their own way
+    assert len(calls) == 2 * 10
+
+
+def test_bf16_rounds_no_more_than_the_layers_own_way(tiny_model_dir, tmp_path):
+    compute = Compute("cpu", "bf16")
+    adapter = with_lora(tiny(tiny_model_dir), tmp_path)
+    exact = written(adapter)
+    model = PeftModel.from_pretrained(
+        tiny(tiny_model_dir, torch.bfloat16), tmp_path / "adapter"
+    ).eval()
+    own_way = written(model, compute)
+    with compute.autocast(), model.disable_adapter():
+        layers = quick_layers(model)
+    with layers.use("default"):
+        short_way = written(model, compute)
+    error = (own_way[:2] - exact[:2]).abs().max()
+    assert (short_way[:2] - exact[:2]).abs().max() <= 1.5 * error  # later tokens may differ
+
+
+def test_strength_counts(tiny_model_dir, tmp_path):
+    model = with_lora(tiny(tiny_model_dir), tmp_path)
+    with model.disable_adapter():
+        layers = quick_layers(model)
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.scaling["default"] *= 0.5
+    half = written(model)
+    with layers.use("default"):
+        torch.testing.assert_close(written(model), half, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_that_is_more_than_a_sum_takes_the_layers_own_way(
+    tiny_model_dir, tmp_path, monkeypatch
+):
+    model = with_lora(tiny(tiny_model_dir), tmp_path, use_dora=True)
+    tuned = written(model)
+    with model.disable_adapter():
+        layers = quick_layers(model)
+    calls = count_quick_layers(monkeypatch)
+    with layers.use("default"):
+        assert torch.equal(written(model), tuned)
+    assert not calls
+
+
+def test_weights_are_there_once_and_still_the_same(tiny_model_dir):
+    model = tiny(tiny_model_dir)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    assert quick_layers(model)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name])
+    attention = model.model.layers[0].self_attn
+    q, k = attention.q_proj.weight, attention.k_proj.weight
+    assert k.data_ptr() == q.data_ptr() + q.nbytes
+
+
+def test_weights_that_were_moved_since_are_read_where_they_are(tiny_model_dir):
+    model = tiny(tiny_model_dir)
+    layers = quick_layers(model)
+    weight = model.model.layers[0].self_attn.k_proj.weight
+    weight.data = weight.data * 1.5
+    changed = written(model)
+    with layers.use():
+        torch.testing.assert_close(written(model), changed, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_with_biases_is_quick():
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(Qwen2Config(**SIZES)).eval()
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weight)
+    plain, layers = written(model), quick_layers(model)
+    with layers.use():
+        torch.testing.assert_close(written(model), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_other_kinds_of_model_are_left_alone():
+    gemma = Gemma2ForCausalLM(Gemma2Config(**SIZES, query_pre_attn_scalar=16)).eval()
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=64, n_layer=2, n_head=4)).eval()
+    assert quick_layers(gemma) is None
+    assert quick_layers(gpt2) is None
+
+
+def test_layers_that_would_say_something_else_are_left_alone(tiny_model_dir, monkeypatch):
+    model = tiny(tiny_model_dir)
+    model.model.layers[0].mlp.forward = lambda x: x  # it has the parts, and does not use them
+    assert quick_layers(model) is None
