@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from workbench.child_progress import Progress as Moment
 from workbench.cli_data import data_path
 from workbench.data.store import first_error
 from workbench.errors import WorkbenchError
 from workbench.evaluation.process import request_stop, start, watch
-from workbench.evaluation.progress import Progress as Moment
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.tasks import TASK_WORDS, TASKS
 from workbench.files import write_text_atomically

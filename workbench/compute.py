@@ -1,6 +1,6 @@
 """Which device computes, and in which number format: measured, not assumed.
 
-Imports torch, so only the child processes (``training`` and ``inference``) may import this.
+Imports torch, so only the child processes may import this.
 
 Without AVX512-BF16 or AMX a CPU only emulates bf16 (3 times slower here than fp32), and
 ``torch.cuda.is_bf16_supported()`` counts emulation too; so look at what the hardware does.

@@ -10,13 +10,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_model import build_tiny_model
+from workbench.child_progress import ProgressWriter, read_progress
 from workbench.cli import main
 from workbench.config import build_config
 from workbench.errors import StopRequested
 from workbench.evaluation.answers import read_answers
 from workbench.evaluation.job import evaluate
 from workbench.evaluation.process import PROGRESS, request_stop, start, watch
-from workbench.evaluation.progress import ProgressWriter, read_progress
 from workbench.evaluation.questions import newest_questions
 from workbench.evaluation.request import EvaluationRequest, write_request
 from workbench.evaluation.result import is_answered, read_evaluation

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.made_runs import make_run
+from workbench.child_progress import ProgressWriter
 from workbench.data.conversations import read_stored_rows
 from workbench.data.split import split_rows
 from workbench.errors import WorkbenchError
@@ -19,7 +20,6 @@ from workbench.evaluation.answers import Answer, GeneralLoss, RowLoss, append_an
 from workbench.evaluation.card import card_lines
 from workbench.evaluation.document import as_json
 from workbench.evaluation.process import PROGRESS
-from workbench.evaluation.progress import ProgressWriter
 from workbench.evaluation.report import curve, report_html
 from workbench.evaluation.request import EvaluationRequest, read_request, write_request
 from workbench.evaluation.result import is_answered, read_evaluation

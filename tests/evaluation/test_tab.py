@@ -6,7 +6,7 @@ import gradio as gr
 
 from tests.evaluation.test_report import HOSTILE, part_of, run_with, say
 from tests.ui.test_wiring import changed_by_itself
-from workbench.evaluation.progress import Progress
+from workbench.child_progress import Progress
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.result import read_evaluation
 from workbench.evaluation.rows import select_rows

@@ -8,14 +8,15 @@ import torch
 
 from tests.made_runs import tell
 from tests.tiny_model import CHAT_TEMPLATE, build_tiny_model
+from workbench.asking import standard_attention
+from workbench.child_progress import ProgressWriter
 from workbench.compute import Compute
 from workbench.config import build_config
-from workbench.evaluation.progress import ProgressWriter
 from workbench.export.job import Export
 from workbench.export.process import make_request
 from workbench.models.rendering import load_tokenizer
 from workbench.training.assembly import save_model
-from workbench.training.loading import load_model, standard_attention
+from workbench.training.loading import load_model
 from workbench.training.methods import make_trainable, prepare_saving
 
 TEXT = ["What comes after the number? The next number comes after it, of course." * 3]

@@ -18,9 +18,9 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.export.made import export, make_run
+from workbench.child_progress import ProgressWriter
 from workbench.cli import main
 from workbench.errors import StopRequested, WorkbenchError
-from workbench.evaluation.progress import ProgressWriter
 from workbench.export import adapter
 from workbench.export.__main__ import main as child_main
 from workbench.export.job import Export

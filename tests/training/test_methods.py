@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.training.reload_models import PROMPT
+from workbench.asking import standard_attention
 from workbench.config import TrainingConfig, build_config
 from workbench.models.rendering import load_tokenizer
 from workbench.presets import methods
@@ -18,7 +19,7 @@ from workbench.services import Services
 from workbench.settings import PROJECT_DIR, Settings
 from workbench.training.assembly import assemble, save_model
 from workbench.training.data import prepare_data
-from workbench.training.loading import parameter_counts, standard_attention
+from workbench.training.loading import parameter_counts
 from workbench.training.reporter import Reporter
 
 QUICK = {

@@ -8,14 +8,22 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from workbench.errors import StopRequested, WorkbenchError
+from workbench.child_progress import ProgressWriter
+from workbench.errors import StopRequested
 from workbench.evaluation.process import LOCK, PROGRESS, STOP
-from workbench.evaluation.progress import ProgressWriter
 from workbench.evaluation.request import read_request
+from workbench.failures import Words, explain
 from workbench.runs.store import open_run
 from workbench.settings import Settings
 
 LOCK_SECONDS = 5  # somebody may just be looking whether we live
+WORDS: Words = {
+    "memory": (
+        "The computer ran out of memory.",
+        "Close other programs; what was answered is kept.",
+    ),
+    "disk": ("The disk is full.", "Free some space and evaluate again; what was answered is kept."),
+}
 
 
 def main(run_dir: Path, request_path: Path) -> int:
@@ -43,22 +51,10 @@ def _work(run_dir: Path, request_path: Path) -> int:
         progress.end("stopped")
     except BaseException as error:  # the process boundary: nothing may be swallowed or lost
         traceback.print_exc()
-        progress.end("failed", *_words(error))
+        failure = explain(error, "It", WORDS)
+        progress.end("failed", failure.message, failure.hint)
         return 1
     return 0
-
-
-def _words(error: BaseException) -> tuple[str, str]:
-    from workbench.training.failures import is_disk_full, is_out_of_memory
-
-    if isinstance(error, WorkbenchError):
-        return error.message, error.hint
-    if is_out_of_memory(error):
-        return "The computer ran out of memory.", "Close other programs; what was answered is kept."
-    if is_disk_full(error):
-        return "The disk is full.", "Free some space and evaluate again; what was answered is kept."
-    first = (str(error).splitlines() or [""])[0][:300]
-    return f"It ended with an error: {type(error).__name__}: {first}", "The log has the details."
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import StoppingCriteria
 
+from workbench.asking import greedy_answers
 from workbench.compute import Compute
 from workbench.errors import StopRequested
 from workbench.evaluation.answers import Answer, RowLoss
+from workbench.failures import is_out_of_memory
 from workbench.models.rendering import TokenizedExample, stop_ids
 from workbench.training.batches import MicroBatch, micro_batches
-from workbench.training.failures import is_out_of_memory
 from workbench.training.loss import AnswerLoss
 
 # Tokens in memory at once, question and longest answer of all rows together. More gains nothing on two
@@ -88,7 +89,7 @@ class Asker:
         """
         indices = {id(example): index for index, example in examples}
         loss = AnswerLoss(self.model, self.compute)
-        budget, pad_id = LOSS_TOKENS[self.compute.device], self._pad_id
+        budget, pad_id = LOSS_TOKENS[self.compute.device], self.tokenizer.pad_token_id or 0
         rows = [example for _, example in examples]
         for batch in micro_batches(rows, budget, padded=True, pad_id=pad_id):
             if self.stop_requested():
@@ -98,33 +99,18 @@ class Asker:
                 for example, cost, correct, tokens in _row_costs(loss, batch)
             ]
 
-    @property
-    def _pad_id(self) -> int:
-        return self.tokenizer.pad_token_id or 0
-
     def _answer(self, batch: Sequence[Question], answer_tokens: int) -> list[Answer]:
-        width = max(len(question.ids) for question in batch)
-        padding = [width - len(question.ids) for question in batch]
-        pairs = list(zip(padding, batch, strict=True))
-        ids = torch.tensor([[self._pad_id] * empty + question.ids for empty, question in pairs])
-        mask = torch.tensor([[0] * empty + [1] * len(question.ids) for empty, question in pairs])
-        ends = stop_ids(self.tokenizer)
-        with torch.inference_mode(), self.compute.autocast():
-            made = self.model.generate(
-                input_ids=ids.to(self.compute.device),
-                attention_mask=mask.to(self.compute.device),
-                max_new_tokens=answer_tokens,
-                do_sample=False,
-                use_cache=True,
-                eos_token_id=ends,
-                pad_token_id=self._pad_id,
-                stopping_criteria=[_StopAtOnce(self.stop_requested)],
-            )
-        # Where virtual tokens stand in front, only the new tokens come back.
-        new = (made[:, width:] if made.shape[1] > width else made).tolist()
+        made = greedy_answers(
+            self.model,
+            self.tokenizer,
+            self.compute,
+            [question.ids for question in batch],
+            answer_tokens,
+            [_StopAtOnce(self.stop_requested)],
+        )
+        ends = set(stop_ids(self.tokenizer))
         return [
-            self._read(question.index, row, set(ends))
-            for question, row in zip(batch, new, strict=True)
+            self._read(question.index, row, ends) for question, row in zip(batch, made, strict=True)
         ]
 
     def _read(self, index: int, new_ids: list[int], ends: set[int]) -> Answer:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from workbench.child_progress import ProgressWriter
 from workbench.compute import Compute, choose_compute
 from workbench.errors import StopRequested
 from workbench.evaluation.answering import Asker, Question
@@ -23,7 +24,6 @@ from workbench.evaluation.answers import (
     read_answers,
 )
 from workbench.evaluation.models import Models, longest_tokens
-from workbench.evaluation.progress import ProgressWriter
 from workbench.evaluation.request import BASE, EvaluationRequest
 from workbench.evaluation.rows import EvaluationRow, Selection, general_rows, select_rows
 from workbench.hardware import cpu_cores

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import AutoConfig
 
+from workbench.asking import load_to_ask
 from workbench.compute import Compute
 from workbench.presets import MethodPreset
-from workbench.training.loading import standard_attention
 
 
 class Models:
@@ -50,21 +49,8 @@ class Models:
         return self._load(directory)
 
     def _load(self, directory: Path) -> Any:
-        architecture = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            directory,
-            # A checkpoint remembers the attention it was trained with.
-            attn_implementation=standard_attention(
-                MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
-            ),
-            dtype=self._compute.dtype,
-            quantization_config=self._compute.quantization(self._method.base),
-            device_map={"": self._compute.device},
-            trust_remote_code=False,
-            use_safetensors=True,
-        ).eval()
-        model.config.use_cache = True  # as does this
-        return model
+        quantization = self._compute.quantization(self._method.base)
+        return load_to_ask(directory, self._compute, self._compute.dtype, quantization)
 
 
 def longest_tokens(model_dir: Path) -> int:

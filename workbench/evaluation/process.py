@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from workbench.evaluation.progress import Progress, read_progress
+from workbench.child_progress import Progress, read_progress
 from workbench.evaluation.request import EvaluationRequest, write_request
 from workbench.processes import start_child
 from workbench.runs.store import Run

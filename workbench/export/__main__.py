@@ -7,13 +7,22 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
-from workbench.errors import StopRequested, WorkbenchError
-from workbench.evaluation.progress import ProgressWriter
+from workbench.child_progress import ProgressWriter
+from workbench.errors import StopRequested
 from workbench.export.job import Export
 from workbench.export.process import PROGRESS, RESULT, STOP, remove
 from workbench.export.request import ExportRequest, read_request
+from workbench.failures import Words, explain
 from workbench.runs.store import open_run, write_json
 from workbench.settings import Settings
+
+WORDS: Words = {
+    "memory": ("The computer ran out of memory.", "Close other programs, or export the adapter."),
+    "disk": (
+        "The disk is full; nothing was kept of the export.",
+        "Free some space, or choose a path on another disk.",
+    ),
+}
 
 
 def main(run_dir: Path, request_path: Path) -> int:
@@ -28,7 +37,8 @@ def main(run_dir: Path, request_path: Path) -> int:
         progress.end("stopped")
     except BaseException as error:  # the process boundary: nothing may be swallowed or lost
         traceback.print_exc()
-        progress.end("failed", *_words(error))
+        failure = explain(error, "It", WORDS)
+        progress.end("failed", failure.message, failure.hint)
         return 1
     return 0
 
@@ -41,23 +51,6 @@ def _work(run_dir: Path, request: ExportRequest, directory: Path, progress: Prog
         job.work(lambda result: write_json(directory / RESULT, asdict(result)))
     finally:
         remove(request.partial_path)  # it has another name when all went well
-
-
-def _words(error: BaseException) -> tuple[str, str]:
-    from workbench.training.failures import is_disk_full, is_out_of_memory
-
-    if isinstance(error, WorkbenchError):
-        return error.message, error.hint
-    if is_out_of_memory(error):
-        return "The computer ran out of memory.", "Close other programs, or export the adapter."
-    # numpy, which writes GGUF files, gives no reason: "8192 requested and 32 written".
-    if is_disk_full(error) or "requested and" in str(error):
-        return (
-            "The disk is full; nothing was kept of the export.",
-            "Free some space, or choose a path on another disk.",
-        )
-    first = (str(error).splitlines() or [""])[0][:300]
-    return f"It ended with an error: {type(error).__name__}: {first}", "The log has the details."
 
 
 if __name__ == "__main__":

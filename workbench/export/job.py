@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from workbench.child_progress import ProgressWriter
 from workbench.errors import StopRequested, WorkbenchError
-from workbench.evaluation.progress import ProgressWriter
 from workbench.export import adapter
 from workbench.export.bundle import Scrubber, check_data, train_words, write_bundle
 from workbench.export.card import base_name, model_card

@@ -11,12 +11,11 @@ from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.integrations import dequantize_module_weight
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import AutoConfig
 
+from workbench.asking import load_to_ask
 from workbench.compute import Compute
 from workbench.presets import MethodPreset
-from workbench.training.loading import standard_attention
 
 ADAPTER = "default"  # the name under which PeftModel loads one
 SQUEEZED = (Linear4bit, Linear8bitLt)
@@ -25,22 +24,6 @@ SQUEEZED = (Linear4bit, Linear8bitLt)
 def base_dtype(base_dir: Path) -> torch.dtype:
     """Return the number format of the base model's files."""
     return AutoConfig.from_pretrained(base_dir, trust_remote_code=False).dtype or torch.float32
-
-
-def load(directory: Path, dtype: torch.dtype, compute: Compute, quantization: Any = None) -> Any:
-    """Load a model to ask it, with plain attention; a checkpoint remembers the attention it was trained with."""
-    architecture = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    return AutoModelForCausalLM.from_pretrained(
-        directory,
-        attn_implementation=standard_attention(
-            MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
-        ),
-        dtype=dtype,
-        quantization_config=quantization,
-        device_map={"": compute.device},
-        trust_remote_code=False,
-        use_safetensors=True,
-    ).eval()
 
 
 def asking_dtype(dtype: torch.dtype, compute: Compute) -> torch.dtype:
@@ -56,7 +39,7 @@ def load_adapter(
 ) -> PeftModel:
     """Load an adapter on the base model as it was trained on, 4 or 8 bits included."""
     dtype = asking_dtype(base_dtype(base_dir), compute)
-    base = load(base_dir, dtype, compute, compute.quantization(method.base))
+    base = load_to_ask(base_dir, compute, dtype, compute.quantization(method.base))
     return PeftModel.from_pretrained(base, adapter_dir, adapter_name=ADAPTER).eval()
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from workbench.evaluation.progress import Progress, read_progress
+from workbench.child_progress import Progress, read_progress
 from workbench.export.request import ExportRequest, Kind, write_request
 from workbench.export.sums import ExportedFile
 from workbench.processes import start_child

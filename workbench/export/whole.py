@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from workbench.asking import load_to_ask
+from workbench.child_progress import ProgressWriter
 from workbench.compute import Compute, choose_compute
 from workbench.errors import StopRequested, WorkbenchError
-from workbench.evaluation.progress import ProgressWriter
 from workbench.export.checking import (
     Prompt,
     Said,
@@ -27,7 +28,6 @@ from workbench.export.merging import (
     asking_dtype,
     base_dtype,
     layer_count,
-    load,
     load_adapter,
     merge,
     round_to,
@@ -110,7 +110,7 @@ class WholeExport:
         del tuned
         gc.collect()
         self._enter("Reading it again and comparing")
-        again = load(folder, asking_dtype(dtype, self._compute), self._compute)
+        again = load_to_ask(folder, self._compute, asking_dtype(dtype, self._compute))
         found = say(again, load_tokenizer(folder), self._prompts, self._compute)
         return self._checked("merged model", found, expected, tolerance, learned)
 
@@ -149,9 +149,8 @@ class WholeExport:
         dtype = base_dtype(self._base_dir)
         self._enter("Loading the model")
         if self._method.saves == "model":
-            model = load(
-                directory, asking_dtype(base_dtype(directory), self._compute), self._compute
-            )
+            own = asking_dtype(base_dtype(directory), self._compute)
+            model = load_to_ask(directory, self._compute, own)
             self._enter("Asking the tuned model")
             expected = say(model, self.tokenizer, self._prompts, self._compute)
             return Tuned(round_to(model, dtype), expected, self._tolerance(dtype), None)

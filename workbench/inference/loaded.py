@@ -9,8 +9,8 @@ from typing import Any
 
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM
 
+from workbench.asking import load_to_ask
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.inference.quick import QuickLayers, quick_layers
@@ -126,14 +126,8 @@ def load_models(
     method = methods()[run.config.method]
 
     def load(directory: Path) -> Any:
-        return AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=compute.dtype,
-            quantization_config=compute.quantization(method.base),
-            device_map={"": compute.device},
-            trust_remote_code=False,
-            use_safetensors=True,
-        ).eval()
+        quantization = compute.quantization(method.base)
+        return load_to_ask(directory, compute, compute.dtype, quantization)
 
     if method.saves == "adapter":
         base = load(base_dir)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, TrainerCallback, TrainingArguments
 
+from workbench.asking import standard_attention
 from workbench.compute import Compute, choose_compute
 from workbench.config import TrainingConfig
 from workbench.errors import WorkbenchError
@@ -27,7 +28,7 @@ from workbench.training.data import PreparedData
 from workbench.training.fused_lora import fuse_lora
 from workbench.training.general import GeneralSkills
 from workbench.training.learning_state import LearningState
-from workbench.training.loading import load_model, standard_attention
+from workbench.training.loading import load_model
 from workbench.training.loss import AnswerLoss
 from workbench.training.methods import (
     build_optimizer,

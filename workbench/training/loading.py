@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from workbench.asking import standard_attention
 from workbench.compute import Compute
 from workbench.config import TrainingConfig
 from workbench.presets import MethodPreset, methods
@@ -51,11 +52,6 @@ def load_model(model_dir: Path, config: TrainingConfig, compute: Compute) -> tup
     if method.base == "nf4":
         keep_gradients_after_evaluation(model)
     return model, padded
-
-
-def standard_attention(model_class: Any) -> str:
-    """Return the attention of transformers that a model can use; some (Gemma 2) have no fused one."""
-    return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
 
 
 def keep_gradients_after_evaluation(model: torch.nn.Module) -> None:

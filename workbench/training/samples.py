@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from workbench.asking import greedy_answers, standard_attention
 from workbench.compute import Compute
 from workbench.config import WATCHED_ANSWER_TOKENS, TrainingConfig
 from workbench.data.formats import Conversation, Message
-from workbench.models.rendering import prompt_ids, stop_ids
+from workbench.models.rendering import prompt_ids
 from workbench.runs.events import Event, SampleEvent
-from workbench.training.loading import standard_attention
 
 
 @dataclass(frozen=True)
@@ -97,29 +96,16 @@ class SampleWriter(TrainerCallback):
             self._emit(event)
 
     def _answers(self, conversations: Sequence[list[Message]]) -> list[str]:
-        """Return the likeliest answers; the rows are filled up on the left and answered together."""
+        """Return the likeliest answers; training's own attention reads no padding."""
         prompts = [prompt_ids(self._tokenizer, messages) for messages in conversations]
-        width = max(len(ids) for ids in prompts)
-        pad_id = self._tokenizer.pad_token_id or 0
-        ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in prompts])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
         attention = self._model.config._attn_implementation
         self._model.eval()
         self._model.set_attn_implementation(standard_attention(self._model))
         try:
-            with torch.no_grad(), self._compute.autocast():
-                made = self._model.generate(
-                    input_ids=ids.to(self._compute.device),
-                    attention_mask=mask.to(self._compute.device),
-                    max_new_tokens=WATCHED_ANSWER_TOKENS,
-                    do_sample=False,
-                    use_cache=True,
-                    pad_token_id=pad_id,
-                    eos_token_id=stop_ids(self._tokenizer),
-                )
+            made = greedy_answers(
+                self._model, self._tokenizer, self._compute, prompts, WATCHED_ANSWER_TOKENS
+            )
         finally:
             self._model.set_attn_implementation(attention)
-        texts: list[str] = self._tokenizer.batch_decode(
-            made[:, width:] if made.shape[1] > width else made, skip_special_tokens=True
-        )
+        texts: list[str] = self._tokenizer.batch_decode(made, skip_special_tokens=True)
         return [text.strip() for text in texts]

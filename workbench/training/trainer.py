@@ -16,10 +16,11 @@ import torch
 from transformers import Trainer, TrainerControl
 
 from workbench.errors import StopRequested
+from workbench.failures import is_disk_full, is_out_of_memory
 from workbench.models.rendering import TokenizedExample
 from workbench.runs.checkpoints import Checkpoint, keep_only, mark_complete, newest_checkpoint
 from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens
-from workbench.training.failures import Diverged, is_disk_full, is_out_of_memory
+from workbench.training.failures import Diverged
 from workbench.training.general import GeneralSkills
 from workbench.training.learning_state import LearningState, keep_projectors
 from workbench.training.loss import AnswerLoss

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from workbench.child_progress import Progress
 from workbench.evaluation.card import figure_words, figures_of, rows_words, verdict
 from workbench.evaluation.metrics import KINDS, Confusion, PartFigures
-from workbench.evaluation.progress import Progress
 from workbench.evaluation.result import Evaluation, RowResult
 from workbench.words import describe_duration
 

@@ -1,4 +1,4 @@
-"""How far an evaluation is: told by its process in ``progress.jsonl``, read by page and terminal."""
+"""How far an evaluation or export is: told by its process in ``progress.jsonl``, read by page and terminal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ State = Literal["running", "finished", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class Progress:
-    """One moment of an evaluation.
+    """One moment of an evaluation or export.
 
     Attributes:
         words: What it does now, for a person.
-        done: Rows done of this part of the work.
-        total: Rows of this part; 0 where nothing is counted.
+        done: What is done of this part of the work, in rows, layers, weights or bytes.
+        total: All of this part; 0 where nothing is counted.
         state: ``running`` until the last line.
         message: What went wrong, if it did.
         hint: What to do about it.
@@ -44,7 +44,7 @@ class Progress:
 
 
 class ProgressWriter:
-    """Writes the progress of one evaluation.
+    """Writes the progress of one evaluation or export.
 
     Args:
         path: A ``progress.jsonl``.
@@ -60,7 +60,7 @@ class ProgressWriter:
         self._write(self._part)
 
     def advance(self, count: int) -> None:
-        """Say that so many more rows are done."""
+        """Say that so much more is done."""
         part = self._part
         self._part = Progress(part.words, part.done + count, part.total, part_began=part.part_began)
         self._write(self._part)

@@ -1,0 +1,79 @@
+"""Models are loaded to be asked, and many questions at once are answered as each one alone."""
+
+from __future__ import annotations
+
+import json
+
+import peft
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.tiny_model import build_tiny_model
+from workbench.asking import greedy_answers, load_to_ask
+from workbench.compute import Compute
+from workbench.models.rendering import load_tokenizer, stop_ids
+
+CPU = Compute("cpu", "fp32")
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
+MOST_TOKENS = 12  # longer than the longest prompt
+VIRTUAL_TOKENS = peft.PrefixTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    """Larger weights than usual: no two tokens are so near that rounding decides between them."""
+    return build_tiny_model(tmp_path_factory.mktemp("clear-model"), initializer_range=0.3)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model_dir):
+    return load_tokenizer(model_dir)
+
+
+def alone(model, ids, ends):
+    """The likeliest tokens, one after the other, everything read again for each."""
+    read, new = list(ids), []
+    while len(new) < MOST_TOKENS and not (new and new[-1] in ends):
+        with torch.no_grad():
+            logits = model(
+                input_ids=torch.tensor([read]), attention_mask=torch.ones(1, len(read))
+            ).logits
+        new.append(int(logits[0, -1].argmax()))
+        read.append(new[-1])
+    return new
+
+
+@pytest.mark.parametrize("adapter", [None, VIRTUAL_TOKENS], ids=["plain", "virtual tokens"])
+def test_many_are_answered_as_each_alone(model_dir, tokenizer, adapter):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    model = (peft.get_peft_model(model, adapter) if adapter else model).eval()
+    ends = stop_ids(tokenizer)
+    expected = [alone(model, ids, ends) for ids in PROMPTS]
+    found = greedy_answers(model, tokenizer, CPU, PROMPTS, MOST_TOKENS)
+    assert [row[: len(new)] for row, new in zip(found, expected, strict=True)] == expected
+    assert len({tuple(new) for new in expected}) > 1
+
+
+@pytest.mark.parametrize("with_prompts", [True, False])
+def test_only_new_tokens_come_back(tokenizer, with_prompts):
+    new = torch.arange(100, 100 + len(PROMPTS) * MOST_TOKENS).view(len(PROMPTS), MOST_TOKENS)
+
+    class Model:
+        def generate(self, input_ids, **settings):
+            return torch.cat([input_ids, new], dim=1) if with_prompts else new
+
+    assert greedy_answers(Model(), tokenizer, CPU, PROMPTS, MOST_TOKENS) == new.tolist()
+
+
+def test_a_checkpoint_is_asked_with_the_attention_of_transformers_and_a_cache(tmp_path):
+    directory = build_tiny_model(tmp_path / "checkpoint")
+    path = directory / "config.json"
+    trained = {"attn_implementation": "workbench_per_sequence", "use_cache": False}
+    path.write_text(json.dumps(json.loads(path.read_text()) | trained))
+    model = load_to_ask(directory, CPU, torch.bfloat16)
+    assert model.config._attn_implementation == "sdpa"
+    assert model.config.use_cache
+    assert model.dtype == torch.bfloat16
+    assert not model.training

@@ -1,0 +1,98 @@
+"""Load a model to ask it, and ask it many questions at once.
+
+Imports torch, so only the child processes may import this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, StoppingCriteria
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from workbench.compute import Compute
+from workbench.models.rendering import stop_ids
+
+
+def standard_attention(model_class: Any) -> str:
+    """Return the attention of transformers that a model can use; some (Gemma 2) have no fused one."""
+    return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
+
+
+def load_to_ask(
+    directory: Path,
+    compute: Compute,
+    dtype: torch.dtype,
+    quantization: BitsAndBytesConfig | None = None,
+) -> Any:
+    """Load a model in evaluation mode, on the device, with the attention of transformers.
+
+    Args:
+        directory: A folder with config.json and safetensors.
+        compute: Where it goes.
+        dtype: Number format of its weights.
+        quantization: How it is squeezed.
+    """
+    architecture = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
+    model = AutoModelForCausalLM.from_pretrained(
+        directory,
+        # A checkpoint remembers the attention it was trained with.
+        attn_implementation=standard_attention(model_class),
+        dtype=dtype,
+        quantization_config=quantization,
+        device_map={"": compute.device},
+        trust_remote_code=False,
+        use_safetensors=True,
+    ).eval()
+    model.config.use_cache = True  # as does this
+    return model
+
+
+def greedy_answers(
+    model: Any,
+    tokenizer: Any,
+    compute: Compute,
+    prompts: Sequence[Sequence[int]],
+    most_tokens: int,
+    stopping: Sequence[StoppingCriteria] = (),
+) -> list[list[int]]:
+    """Answer prompts together, always with the likeliest token; shorter ones are filled up on the left.
+
+    PEFT puts the virtual tokens of prompt tuning and p-tuning before the padding, so that there only prompts of
+    one length are answered exactly as each one alone.
+
+    Args:
+        model: In evaluation mode, with the attention of transformers.
+        tokenizer: Its tokenizer.
+        compute: Device and precision.
+        prompts: Token ids, at least one prompt.
+        most_tokens: Longest answer.
+        stopping: Asked after every token.
+
+    Returns:
+        The new token ids of each prompt: an end of the answer where the model wrote one, and then padding
+        up to the longest answer.
+    """
+    pad_id = tokenizer.pad_token_id or 0
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in prompts])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
+    # Not inference mode: what a model in training keeps of this must still take part in gradients.
+    with torch.no_grad(), compute.autocast():
+        made = model.generate(
+            input_ids=ids.to(compute.device),
+            attention_mask=mask.to(compute.device),
+            max_new_tokens=most_tokens,
+            do_sample=False,
+            use_cache=True,
+            eos_token_id=stop_ids(tokenizer),
+            pad_token_id=pad_id,
+            stopping_criteria=list(stopping),
+        ).cpu()
+    # Where virtual tokens stand in front, only the new tokens may come back.
+    has_prompts = torch.equal(made[:, :width], ids)
+    return (made[:, width:] if has_prompts else made).tolist()
