@@ -23,7 +23,8 @@ def train(settings, services, tiny_model_dir, alpaca_file, capsys):
     """Run ``workbench train`` on the tiny model; return exit code, stdout and stderr."""
 
     def run(*extra, data=alpaca_file):
-        arguments = ["train", "--data", str(data), "--model", str(tiny_model_dir), *extra]
+        arguments = ["train", "--data", str(data), "--model", str(tiny_model_dir)]
+        arguments += ["--set", "evaluate_after=0", *extra]
         code = main(arguments)
         captured = capsys.readouterr()
         return code, captured.out, captured.err

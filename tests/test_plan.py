@@ -116,6 +116,17 @@ def test_seconds_scale_with_tokens_and_are_unknown_without_a_measurement_on_a_gp
     assert "last run" in measured.seconds_source
 
 
+def test_the_evaluation_afterwards_is_counted_apart():
+    made, never = plan(rows=2000), plan({"evaluate_after": 0}, rows=2000)
+    assert (made.evaluated_rows, never.evaluated_rows) == (100, 0)
+    assert made.seconds == never.seconds
+    assert never.evaluation_seconds == 0
+    few = plan({"evaluate_after": 10}, rows=2000)
+    assert 0 < few.evaluation_seconds < made.evaluation_seconds
+    assert plan({"validation_share": 0}).evaluation_seconds == 0
+    assert plan(model=ModelFacts()).evaluation_seconds is None
+
+
 def test_full_tuning_and_qlora_take_longer_than_lora():
     seconds = [plan({"method": method}).seconds for method in ("lora", "full", "qlora")]
     assert seconds == sorted(seconds)

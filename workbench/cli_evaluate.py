@@ -15,7 +15,7 @@ from workbench.child_progress import Progress as Moment
 from workbench.cli_data import data_path
 from workbench.data.store import first_error
 from workbench.errors import WorkbenchError
-from workbench.evaluation.process import request_stop, start, watch
+from workbench.evaluation.process import cancel, start, watch
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.tasks import TASK_WORDS, TASKS
 from workbench.files import write_text_atomically
@@ -102,7 +102,7 @@ def follow(
     try:
         return show(directory, child, console)
     except KeyboardInterrupt:
-        request_stop(directory)
+        cancel(run, request)
         console.print("Stopping; what was answered is kept.")
         return show(directory, child, console)
 

@@ -131,6 +131,10 @@ def wait_for(services: Services, run: Run, options: argparse.Namespace) -> int:
         return 0
     snapshot = follow(services.supervisor, run, quiet=options.json)
     print_run(services, run, options, outcome_line(run, snapshot))
+    if run.evaluation_due_path.exists() and not options.json:
+        print(
+            f"It is evaluated in the background; `workbench evaluate {run.id}` shows what came out."
+        )
     return EXIT_CODES.get(snapshot.state, 0)
 
 

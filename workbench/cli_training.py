@@ -126,6 +126,8 @@ def plan_document(plan: Plan, data: DataChoice) -> dict[str, Any]:
         "seconds": plan.seconds,
         "seconds_per_step": plan.step_seconds,
         "seconds_source": plan.seconds_source,
+        "evaluated_rows": plan.evaluated_rows,
+        "evaluation_seconds": plan.evaluation_seconds,
         "peak_memory_bytes": plan.peak_memory_bytes,
         "free_memory_bytes": plan.machine.free_memory_bytes,
         "fit": plan.fit,

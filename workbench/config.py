@@ -391,6 +391,16 @@ class TrainingConfig(BaseModel):
         group="advanced",
         max_length=2_000,
     )
+    evaluate_after: int = option(
+        100,
+        label="Evaluate afterwards",
+        help="After training, the model before and after it is asked so many of the rows held back, in the "
+        "background; 0 for never.",
+        group="advanced",
+        unit="rows",
+        ge=0,
+        le=100_000,
+    )
     seed: int = option(
         42,
         label="Seed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 from workbench.compatibility import find_warnings
 from workbench.config import WATCHED_ANSWER_TOKENS, TrainingConfig
 from workbench.defaults import EVALUATIONS_PER_RUN
+from workbench.evaluation.request import longest_answer_tokens
 from workbench.facts import DataFacts, Machine, Workload
 from workbench.measurements import Measurement
 from workbench.memory import Memory, estimate_memory, trained_weights
@@ -32,6 +34,7 @@ GENERAL_CHECK_TOKENS = 2 * 24 * GENERAL_TOKENS
 # A token that is written takes as long as so many that are read: all weights pass by for it alone.
 DECODING = 20
 FORWARD_SHARE = 1 / 3  # a check only reads: of a training step's 4 to 6 operations it has 2
+ASKED_TOGETHER = 32  # rows that an evaluation asks side by side
 
 DEFAULT_MICRO_BATCH_TOKENS = 2048
 # What glibc's allocator may take on top of what is in use, as a factor: freed tensors lie between live ones (8.6
@@ -53,6 +56,7 @@ class Plan:
         seconds: From Start to the tuned model, without a download; ``None`` when not known.
         step_seconds: Of one step, or ``None``.
         seconds_source: Where ``seconds`` comes from, in words.
+        evaluation_seconds: Of evaluating it afterwards, in the background; 0 for never, ``None`` when not known.
         too_long_rows: Rows longer than the maximum length; ``None`` when not counted yet.
         memory: What needs memory, by part; ``None`` when the model's sizes are not known.
         peak_memory_bytes: All of it, estimated or measured; ``None`` when neither.
@@ -69,6 +73,7 @@ class Plan:
     seconds: float | None
     step_seconds: float | None
     seconds_source: str
+    evaluation_seconds: float | None
     too_long_rows: int | None
     memory: Memory | None
     peak_memory_bytes: int | None
@@ -82,6 +87,11 @@ class Plan:
     def total_steps(self) -> int:
         """Optimizer steps."""
         return self.work.total_steps
+
+    @property
+    def evaluated_rows(self) -> int:
+        """Rows held back that are asked when training has ended."""
+        return min(self.config.evaluate_after, self.work.validation_rows)
 
     @property
     def hands_memory_back(self) -> bool:
@@ -145,6 +155,9 @@ def make_plan(
         seconds=seconds,
         step_seconds=step_seconds,
         seconds_source=source,
+        evaluation_seconds=_evaluation_seconds(
+            choices.config, work, _tokens_per_second(method, model, machine, measurement)[0]
+        ),
         too_long_rows=_too_long_rows(choices.config.limit_tokens, data),
         memory=memory,
         peak_memory_bytes=peak,
@@ -258,6 +271,22 @@ def _answered_tokens(config: TrainingConfig, work: Workload) -> int:
         return 0
     times = 2 + (EVALUATIONS_PER_RUN if work.validation_rows else 0)  # also before and after
     return times * WATCHED_ANSWER_TOKENS
+
+
+def _evaluation_seconds(
+    config: TrainingConfig, work: Workload, speed: float | None
+) -> float | None:
+    """Return how long base and tuned are asked about the rows held back, at so many tokens of training a second."""
+    rows = min(config.evaluate_after, work.validation_rows)
+    if not rows:
+        return 0.0
+    if speed is None:
+        return None
+    longest_tokens = longest_answer_tokens(work.longest_row_tokens * work.supervised_share)
+    # Of a token more for each of the rows, all weights pass by once.
+    written = math.ceil(rows / ASKED_TOGETHER) * longest_tokens * DECODING + rows * longest_tokens
+    read_tokens = 2 * (rows * work.row_tokens + written) + GENERAL_CHECK_TOKENS
+    return STARTING_SECONDS + LOADING_SECONDS + FORWARD_SHARE * read_tokens / speed
 
 
 def _tokens_per_second(

@@ -22,6 +22,7 @@ from workbench.data.formats import Message
 from workbench.data.split import split_rows
 from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
+from workbench.evaluation import process as evaluating
 from workbench.facts import GENERAL_ROWS, DataFacts, Machine, base_answers_name
 from workbench.hardware import describe_machine, look
 from workbench.measurements import Measurement, MeasurementStore
@@ -210,7 +211,7 @@ class Services:
         """
         if not force and (shortage := find_shortage(plan)):
             raise shortage
-        self.make_room()
+        self._make_way()
         parent_id = parent.id if parent else None
         run = self.create_run(plan, data, name, parent=parent_id, continues=continues)
         self.supervisor.start(run)
@@ -222,7 +223,7 @@ class Services:
         Raises:
             WorkbenchError: It cannot go on.
         """
-        self.make_room()
+        self._make_way()
         self.supervisor.resume(run)
 
     def continue_run(self, run: Run, epochs: float, name: str = "") -> Run:
@@ -277,21 +278,35 @@ class Services:
         self.runs.delete(run)
 
     def look_after_runs(self) -> None:
-        """From now on, start the next run in line when the present one has ended, in the background."""
+        """From now on, start the next run in line when the present one has ended, in the background.
+
+        After the last one, and also at once when the computer was switched off before, runs that are due
+        are evaluated.
+        """
         threading.Thread(target=self._keep_advancing, daemon=True).start()
 
     def _keep_advancing(self) -> None:
+        was_idle = False
         while True:
             try:
-                self.supervisor.advance(self.make_room)
+                self.supervisor.advance(self._make_way)
+                is_idle = self.supervisor.is_idle()
+                if is_idle and not was_idle:
+                    self.supervisor.evaluate_due()
+                was_idle = is_idle
             except OSError as error:  # a full disk, say; it may be over at the next look
                 print(f"The line of runs could not be looked after: {error}", file=sys.stderr)
             time.sleep(LOOK_SECONDS)
 
     def make_room(self) -> None:
-        """End what only helps the page, so that training has its memory."""
+        """End what only helps the page, so that whatever works next has its memory."""
         self.chat.close()
         self.tokenizer.close()
+
+    def _make_way(self) -> None:
+        """Give training the whole computer: evaluations stop, too; what was answered is kept."""
+        self.make_room()
+        evaluating.stop_and_wait(evaluating.running(self.runs.all()))
 
     def test_drive(
         self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False
@@ -310,7 +325,7 @@ class Services:
             )
         for info, _ in data.parts:
             self.count_tokens(info, source)
-        self.make_room()
+        self._make_way()
         plan = self.plan(config, data, allow_folder=allow_folder)
         probes = RunStore(self.settings, self.settings.home_dir / "probes")
         run = self.create_run(plan, data, "test drive", probes)
@@ -477,9 +492,10 @@ class Services:
     def _machine(self, config: TrainingConfig) -> Machine:
         hardware = look(self.settings.home_dir)
         gpu = hardware.gpus[0] if hardware.gpus else None
-        # A run that trains now will have given its memory back when this one begins.
+        # What trains or evaluates now will have given its memory back when this run begins.
         active = None if gpu else self.supervisor.active_run()
         held = self.supervisor.memory_bytes(active) if active else 0
+        held += 0 if gpu else evaluating.memory_bytes(self.runs.all())
         free = hardware.free_memory_bytes
         return Machine(
             cpu_cores=hardware.cpu_cores,

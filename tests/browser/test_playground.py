@@ -35,7 +35,7 @@ def playground_server(tmp_path_factory, tiny_model_dir):
     data.write_text(json.dumps(rows), encoding="utf-8")
     services = Services.for_workspace(Settings(home_dir=home))
     values = {"model": "tests/tiny", "max_steps": 150, "learning_rate": 1e-2, "save_steps": 50}
-    values |= {"checkpoints_kept": 3, "keep_general": False}
+    values |= {"checkpoints_kept": 3, "keep_general": False, "evaluate_after": 0}
     config = services.configure(None, values)
     chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
     run = services.start(services.plan(config, chosen), chosen, "counting")

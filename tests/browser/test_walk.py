@@ -13,6 +13,7 @@ STEPS = 150
 ENDED = re.compile(
     r"^\s*(An answer was cut at its longest length, which is set under Advanced\.)?\s*$"
 )
+EVALUATED = re.compile(r"Likeness to the expected answers .* before, .* now\.")
 POINTS = """
 () => {
     const plot = document.querySelector('#train-chart .js-plotly-plot');
@@ -101,6 +102,14 @@ def test_upload_train_reload_stop_and_chat(own_page, own_server, alpaca_file, sc
     tuned = page.locator("#playground-tuned .bot").inner_text()
     assert tuned != page.locator("#playground-base .bot").inner_text()
     screenshot(page, "4-playground")
+
+    # Meanwhile it was evaluated, though nobody asked for it.
+    open_tab(page, "3. Train")
+    expect(page.locator("#train-evaluation textarea")).to_have_value(EVALUATED, timeout=60_000)
+    page.locator("#train-evaluate").click()
+    expect(page.locator("#evaluate-card")).to_contain_text("10 rows that were held back")
+    expect(page.locator("#evaluate-run input")).to_have_value(re.compile("counting"))
+    expect(page.get_by_test_id("toast-body")).to_be_hidden()
 
 
 def test_stop_keeps_what_was_learned(own_page, alpaca_file):

@@ -44,7 +44,7 @@ def run_with(services, part, **values):
     check = DataPart(general.id, general.name, str(services.datasets.path(general.id)),
                      general.sha256, general.row_count)  # fmt: skip
     data = DataReference((part,), None, 0.25, 42, general_check=check)
-    run = make_run(services.runs, name=values.pop("name", "made"), data=data)
+    run = make_run(services.runs, data=data, **{"name": "made"} | values)
     run.model_dir.mkdir()
     (run.model_dir / "adapter_model.safetensors").write_bytes(b"weights")
     return run

@@ -32,7 +32,7 @@ from workbench.runs.events import StepEvent, read_events
 from workbench.runs.votes import SAME, Vote, add_vote
 from workbench.settings import PROJECT_DIR, ensure_dir
 
-QUICK = ["max_steps=3", "batch_size=4", "max_length=256"]
+QUICK = ["max_steps=3", "batch_size=4", "max_length=256", "evaluate_after=0"]
 
 
 def names(folder):

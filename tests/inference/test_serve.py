@@ -38,7 +38,7 @@ def served(tmp_path_factory, tiny_model_dir):
         "eval_steps": 3,
         "checkpoints_kept": 2,
     }
-    values |= {"keep_general": False, "method": "full", "learning_rate": 1e-2}
+    values |= {"evaluate_after": 0, "keep_general": False, "method": "full", "learning_rate": 1e-2}
     config = services.configure(None, values, allow_folder=True)
     chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
     run = services.start(services.plan(config, chosen, allow_folder=True), chosen, "tuned")

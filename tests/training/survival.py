@@ -34,6 +34,7 @@ SETTINGS = {
     "lora_dropout": 0.1,
     "learning_rate": 5e-3,
     "watched_rows": 1,
+    "evaluate_after": 0,
 }
 LONGEST_SECONDS = 12.0  # from the start of a process: every phase has its turn
 LIMIT_SECONDS = 120.0

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from workbench.evaluation.intervals import Figure
-from workbench.evaluation.metrics import HEADLINES, KINDS, Unit
+from workbench.evaluation.metrics import HEADLINES, KINDS, Metrics, Unit
 from workbench.evaluation.result import Comparison, Evaluation, Forgetting
 from workbench.evaluation.tasks import TASK_WORDS, Task
 
 FEW_ROWS = 100  # below that a share's interval is wider than ten points either way
+
+
+def headline(evaluation: Evaluation) -> str:
+    """Say in one line what came out: right answers before and now, or of free text how near they come."""
+    count = len(evaluation.rows)
+    if evaluation.task == "text":
+        name = HEADLINES[evaluation.task]
+        before, now = (
+            number_words(f.value, KINDS[name].unit) for f in figures_of(evaluation, name)
+        )
+        return (
+            f"Likeness to the expected answers ({KINDS[name].label}, 0 to 100) on {count:,} rows: {before} "
+            f"before, {now} now."
+        )
+    before, now = (_right_words(metrics) for metrics in evaluation.metrics.values())
+    return f"Right answers: {before} before, {now} now."
+
+
+def _right_words(metrics: Metrics) -> str:
+    scores = [score for score in metrics.rows if score is not None]
+    return f"{sum(score.right for score in scores):,} of {len(scores):,}"
 
 
 def card_lines(evaluation: Evaluation) -> list[str]:

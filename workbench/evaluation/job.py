@@ -24,7 +24,7 @@ from workbench.evaluation.answers import (
     read_answers,
 )
 from workbench.evaluation.models import Models, longest_tokens
-from workbench.evaluation.request import BASE, EvaluationRequest
+from workbench.evaluation.request import BASE, EvaluationRequest, longest_answer_tokens
 from workbench.evaluation.rows import EvaluationRow, Selection, general_rows, select_rows
 from workbench.hardware import cpu_cores
 from workbench.models.rendering import (
@@ -38,10 +38,6 @@ from workbench.models.store import ModelStore
 from workbench.presets import methods
 from workbench.runs.store import Run, read_json, write_json
 from workbench.settings import Settings
-
-# A model that has learned when to end needs little more than the longest expected answer; one that has
-# not shows it by then.
-ROOM, FEWEST_ANSWER_TOKENS, MOST_ANSWER_TOKENS = 1.5, 16, 256
 
 
 @dataclass(frozen=True)
@@ -169,8 +165,7 @@ def _prepare(
 def _answer_tokens(tokenizer: Any, longest_expected: Sequence[str]) -> int:
     """Return how long an answer may be, from the longest ones that are expected."""
     ids = tokenizer(list(longest_expected), add_special_tokens=False)["input_ids"]
-    wanted = round(ROOM * max(map(len, ids)))
-    return min(MOST_ANSWER_TOKENS, max(FEWEST_ANSWER_TOKENS, wanted))
+    return longest_answer_tokens(max(map(len, ids)))
 
 
 def _write_facts(

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from workbench.child_progress import Progress, read_progress
-from workbench.evaluation.request import EvaluationRequest, write_request
+from workbench.evaluation.request import EvaluationRequest, read_request, write_request
 from workbench.processes import start_child
 from workbench.runs.store import Run
 from workbench.settings import Settings
 
-PROGRESS, STOP, LOCK = "progress.jsonl", "stop", ".lock"
+REQUEST, PROGRESS, STOP, LOCK = "request.json", "progress.jsonl", "stop", ".lock"
 POLL_SECONDS = 0.3
+WAITING_SECONDS = 0.05
 STARTING_SECONDS = 15  # until a new process holds its lock, on a busy computer
+STOPPING_SECONDS = 5  # it looks at every token, but not while it loads a model
 LOST = "The process that asked the models is gone and never said why. Most often memory ran out."
 
 
 def start(run: Run, request: EvaluationRequest, settings: Settings) -> subprocess.Popen[bytes]:
-    """Start answering a request; one that runs already for the same data goes on, and this one ends.
+    """Start answering a request; the same one goes on if it runs already, another one of the same data stops.
 
     Raises:
         WorkbenchError: The model or checkpoint is not there.
     """
     request.answer_paths(run)
     directory = request.directory(run)
+    if is_alive(directory) and read_request(directory / REQUEST) != request:
+        stop_and_wait([directory])
     if not is_alive(directory):
         (directory / STOP).unlink(missing_ok=True)
         (directory / PROGRESS).unlink(missing_ok=True)
@@ -58,7 +63,7 @@ def look(directory: Path) -> Progress | None:
     progress = read_progress(directory / PROGRESS)
     if alive:
         return progress or Progress()
-    request_path = directory / "request.json"
+    request_path = directory / REQUEST
     if progress is None and request_path.exists():
         age_seconds = time.time() - request_path.stat().st_mtime
         return Progress() if age_seconds < STARTING_SECONDS else _lost(directory)
@@ -68,6 +73,43 @@ def look(directory: Path) -> Progress | None:
 def request_stop(directory: Path) -> None:
     """Ask an evaluation to stop; what was answered is kept."""
     (directory / STOP).touch()
+
+
+def cancel(run: Run, request: EvaluationRequest) -> None:
+    """Stop an evaluation because the person wants that: the one after training does not come back either."""
+    if request.data is None:
+        run.evaluation_due_path.unlink(missing_ok=True)
+    request_stop(request.directory(run))
+
+
+def running(runs: Iterable[Run]) -> list[Path]:
+    """Return the folders of the evaluations that run or are about to, of these runs."""
+    found = (path.parent for run in runs for path in run.directory.glob(f"evaluations/*/{REQUEST}"))
+    return [folder for folder in found if (now := look(folder)) and now.state == "running"]
+
+
+def stop_and_wait(directories: Iterable[Path]) -> None:
+    """Ask evaluations to stop, and wait a little until they have gone and given their memory back."""
+    left = list(directories)
+    for directory in left:
+        request_stop(directory)
+    deadline = time.monotonic() + STOPPING_SECONDS
+    while left and time.monotonic() < deadline:
+        time.sleep(WAITING_SECONDS)
+        left = [directory for directory in left if is_alive(directory)]
+
+
+def memory_bytes(runs: Iterable[Run]) -> int:
+    """Return the memory that evaluations of these runs hold now, which they would give back."""
+    requests = {str(directory / REQUEST) for directory in running(runs)}
+    if not requests:
+        return 0
+    processes = psutil.process_iter(["cmdline", "memory_info"])
+    return sum(
+        process.info["memory_info"].rss
+        for process in processes
+        if process.info["memory_info"] and requests & set(process.info["cmdline"] or ())
+    )
 
 
 def _lost(directory: Path) -> Progress:

@@ -29,6 +29,9 @@ from workbench.settings import ensure_dir
 
 BASE, TUNED = "base", "tuned"
 QUESTIONS = "questions"  # the id of data that has no expected answers
+# A model that has learned when to end needs little more than the longest expected answer; one that has
+# not shows it by then.
+ROOM, FEWEST_ANSWER_TOKENS, MOST_ANSWER_TOKENS = 1.5, 16, 256
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,12 @@ class EvaluationRequest:
                 )
             return run.model_dir
         return model_of_step(run, self.checkpoint)
+
+
+def longest_answer_tokens(longest_expected_tokens: float) -> int:
+    """Return how long an answer may be, from the longest one that is expected."""
+    wanted = round(ROOM * longest_expected_tokens)
+    return min(MOST_ANSWER_TOKENS, max(FEWEST_ANSWER_TOKENS, wanted))
 
 
 def write_request(run: Run, request: EvaluationRequest) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from workbench.data.formats import Message
@@ -14,7 +16,9 @@ from workbench.evaluation.metrics import Metrics, RowScore, Scored, measure
 from workbench.evaluation.request import BASE, TUNED, EvaluationRequest
 from workbench.evaluation.rows import EvaluationRow, general_rows, select_rows
 from workbench.evaluation.tasks import Task, choose_task, labels_of
-from workbench.runs.store import Run, read_json
+from workbench.runs.store import Run, open_run, read_json
+
+KEPT = 8  # evaluations whose figures are kept in memory; they take seconds
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,28 @@ def read_evaluation(run: Run, request: EvaluationRequest, task: Task | None = No
         comparison=_compare(results, task) if len(said) > 1 and results else None,
         facts=read_json(facts_path) if facts_path.exists() else {},
     )
+
+
+def find_evaluation(
+    run: Run, request: EvaluationRequest, task: Task | None = None
+) -> Evaluation | None:
+    """Return the same, worked out once for the answers there are; ``None`` until all models said something.
+
+    Raises:
+        WorkbenchError: The data or the model is gone.
+    """
+    paths = request.answer_paths(run).values()
+    if not all(path.exists() for path in paths):
+        return None
+    changed = tuple(path.stat().st_mtime_ns for path in paths)
+    return _kept_evaluation(run.directory, request, task, changed)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _kept_evaluation(
+    run_dir: Path, request: EvaluationRequest, task: Task | None, changed: tuple[int, ...]
+) -> Evaluation:
+    return read_evaluation(open_run(run_dir), request, task)
 
 
 def _has(said: ModelAnswers, row: EvaluationRow) -> bool:

@@ -1,6 +1,7 @@
 """``python -m workbench.runs PID``: when that training process has left, start the next run in line.
 
-Every training process leaves one of these behind, so the line moves on with no page and no terminal open.
+After the last one, the runs that have ended are evaluated. Every training process leaves one of these behind,
+so the line moves on with no page and no terminal open.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from workbench.settings import Settings
 
 
 def main(pid: int) -> None:
-    """Wait for the process to end, then start the next run."""
+    """Wait for the process to end, then start what comes next."""
     with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
         psutil.Process(pid).wait(timeout=LEAVING_SECONDS)
     settings = Settings.from_environment()
-    Supervisor(settings, RunStore(settings)).advance()
+    supervisor = Supervisor(settings, RunStore(settings))
+    supervisor.advance()
+    supervisor.evaluate_due()
 
 
 if __name__ == "__main__":

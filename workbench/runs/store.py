@@ -9,6 +9,7 @@
              waiting.json        there while it waits in the line: its place
              process.json        pid and create time of the process
              stop                there when the person asked to stop
+             evaluation-due      there from the end of training until it was evaluated by itself
              events.jsonl log.txt environment.json checkpoints/ model/
              conversations/ votes.jsonl    what was said on the Playground (chats.py, votes.py)
 """
@@ -123,6 +124,10 @@ class Run:
     @property
     def stop_path(self) -> Path:
         return self.directory / "stop"
+
+    @property
+    def evaluation_due_path(self) -> Path:
+        return self.directory / "evaluation-due"
 
     @property
     def model_dir(self) -> Path:

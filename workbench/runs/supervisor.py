@@ -6,7 +6,8 @@ mistaken for it. The create time is recorded, too, but not compared: it counts f
 moves when the clock is set or a laptop wakes up (25 s in one test run), and a live run would seem lost.
 
 One run trains at a time; the others wait in line. Whoever looks after the workspace calls ``advance``: the
-page's server, a terminal that waits for its run, and every training process when it ends.
+page's server, a terminal that waits for its run, and every training process when it ends. When none waits any
+more, runs that have ended are evaluated, in a process of its own that leaves as soon as the next run comes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from workbench.runs.store import Run, RunStore, read_json, write_json
 from workbench.settings import Settings, ensure_dir
 
 TRAINER = ("-m", "workbench.training")
+EVALUATOR = ("-m", "workbench.evaluation.after_training")
 LEAVING_SECONDS = 30
 STOP_DEADLINE_SECONDS = 600  # without any sign of life; a long step or a large save must fit
 RECORDS_KEPT = 8
@@ -52,6 +54,7 @@ class Supervisor:
         self._store = store
         self._trainer = trainer
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._evaluator: subprocess.Popen[bytes] | None = None
         self._ended: dict[
             str, int
         ] = {}  # which process.json is known to name a process that is gone
@@ -103,6 +106,19 @@ class Supervisor:
             make_room()
             with self._lock():
                 self._start_next()
+
+    def evaluate_due(self) -> None:
+        """Begin to evaluate the runs that are due, in the background, if no run trains or waits."""
+        if self._evaluator and self._evaluator.poll() is None:
+            return
+        due = any(run.evaluation_due_path.exists() for run in self._store.all())
+        if due and self.is_idle():
+            log_path = self._settings.logs_dir / "evaluation.log"
+            self._evaluator = start_child(EVALUATOR, self._settings, log_path)
+
+    def is_idle(self) -> bool:
+        """Say whether no run trains and none waits."""
+        return not self.line() and self.active_run() is None
 
     def move(self, run: Run, by: int) -> None:
         """Move a run in the line; -1 is one place nearer to its turn."""

@@ -92,6 +92,8 @@ def train(
         emit(GeneralEvent(step=best or step, loss=assembly.general_loss()))
     emit(PhaseEvent(phase="saving"))
     save_model(assembly.model, tokenizer, run, model_dir, assembly.saving)
+    if run.config.evaluate_after and data.validation_rows:
+        run.evaluation_due_path.touch()
     message = _last_words(step, assembly.total_steps, best, was_stopped=reporter.was_stopped)
     outcome: Literal["stopped", "finished"] = "stopped" if reporter.was_stopped else "finished"
     return FinishedEvent(outcome=outcome, message=message, model_saved=True)

@@ -19,7 +19,7 @@ from workbench.ui.data_tab import build_data_tab
 from workbench.ui.data_tokens import build_tokens_view
 from workbench.ui.evaluate_tab import build_evaluate_tab
 from workbench.ui.guard import QUIET
-from workbench.ui.playground_tab import build_playground_tab
+from workbench.ui.playground_tab import build_playground_tab, finished_runs
 from workbench.ui.runs_tab import build_runs_tab
 from workbench.ui.train_tab import build_train_tab
 from workbench.ui.views import fetch_banner
@@ -44,7 +44,7 @@ def build_app(services: Services) -> gr.Blocks:
             elem_classes="wb-title",
         )
         banner = gr.HTML(elem_id="fetch-banner", visible=False)
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("1. Data", id="data", render_children=True):
                 data = build_data_tab(services, page)
             with gr.Tab("2. Configure", id="configure", render_children=True) as opened:
@@ -52,20 +52,27 @@ def build_app(services: Services) -> gr.Blocks:
             with data.model_view:
                 build_tokens_view(services, page, data.rows, configure)
             with gr.Tab("3. Train", id="train", render_children=True):
-                build_train_tab(services, page, configure)
+                train = build_train_tab(services, page, configure)
             with gr.Tab("4. Playground", id="playground", render_children=True) as playground:
                 build_playground_tab(services, page, playground)
             with gr.Tab("5. Evaluate", id="evaluate", render_children=True) as evaluate:
-                build_evaluate_tab(services, page, evaluate)
+                evaluated_run = build_evaluate_tab(services, page, evaluate)
             with gr.Tab("6. Runs", id="runs", render_children=True) as runs:
                 build_runs_tab(services, runs)
         banner_timer = gr.Timer(BANNER_SECONDS)
+
+        def open_evaluation(run_id: str) -> list[Any]:
+            choices = finished_runs(services)
+            return [gr.Tabs(selected="evaluate"), gr.Dropdown(choices, value=run_id)]
 
         def show_banner() -> Any:
             here = services.models.is_here(starter)
             text = fetch_banner(starter.label, services.models.progress(starter), here)
             return gr.HTML(text, visible=bool(text)), gr.Timer(active=not here)
 
+        train.open_evaluation.click(
+            open_evaluation, train.run_choice, [tabs, evaluated_run], **QUIET
+        )
         banner_timer.tick(show_banner, None, [banner, banner_timer], **QUIET)
     return page
 

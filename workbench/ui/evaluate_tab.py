@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from workbench.data.store import SAMPLES
 from workbench.errors import WorkbenchError
-from workbench.evaluation.process import is_alive, look, request_stop, start
+from workbench.evaluation.process import cancel, is_alive, look, start
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.tasks import TASK_WORDS, TASKS, Task
 from workbench.files import write_text_atomically
 from workbench.runs.checkpoints import models_by_step
-from workbench.runs.store import DataPart, Run
+from workbench.runs.store import DataPart
 from workbench.services import Services
 from workbench.settings import ensure_dir
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
@@ -30,8 +29,8 @@ NO_MODEL = (
 SAVED_MODEL, HELD_BACK, FROM_DATA = "saved", "held-back", "auto"
 
 
-def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None:
-    """Lay the tab out and wire it."""
+def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.Dropdown:
+    """Lay the tab out and wire it; return where the run is chosen."""
     with gr.Row(equal_height=True):
         run_choice = gr.Dropdown(
             finished_runs(services),
@@ -102,21 +101,6 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
         )  # fmt: skip
     timer = gr.Timer(POLL_SECONDS, active=False)
 
-    @functools.lru_cache(maxsize=4)
-    def measured(
-        run_id: str, request: EvaluationRequest, compare_as: Task | None, changed: tuple[int, ...]
-    ) -> Evaluation:
-        from workbench.evaluation.result import read_evaluation  # its libraries take seconds
-
-        return read_evaluation(services.runs.get(run_id), request, compare_as)
-
-    def evaluation_of(run: Run, request: EvaluationRequest, compare_as: str) -> Evaluation | None:
-        paths = request.answer_paths(run).values()
-        if not all(path.exists() for path in paths):
-            return None
-        chosen = None if compare_as == FROM_DATA else _task(compare_as)
-        return measured(run.id, request, chosen, tuple(path.stat().st_mtime_ns for path in paths))
-
     @user_errors
     def begin(run_id: str | None, model: str, data_id: str, most: str) -> Any:
         if not run_id:
@@ -132,8 +116,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
     @user_errors
     def end(run_id: str | None, model: str, data_id: str, most: str) -> None:
         if run_id:
-            request = _request(services, model, data_id, most)
-            request_stop(request.directory(services.runs.get(run_id)))
+            cancel(services.runs.get(run_id), _request(services, model, data_id, most))
 
     @user_errors
     def show(
@@ -146,7 +129,9 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
         order_by: str,
     ) -> list[Any]:
         """Show how far it is, and what there is when it has ended."""
-        from workbench.ui import evaluate_views as views  # its libraries take seconds
+        # Their libraries take seconds.
+        from workbench.evaluation.result import find_evaluation
+        from workbench.ui import evaluate_views as views
 
         nothing = ["", gr.Column(visible=False), gr.skip(), gr.skip()]
         off = [gr.Timer(active=False), gr.Button(interactive=False)]
@@ -159,7 +144,8 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
         if progress is not None and progress.state == "running":
             on = [gr.Timer(active=True), gr.Button(interactive=True)]
             return [line, *[gr.skip()] * 4, *on]
-        evaluation = evaluation_of(run, request, compare_as)
+        chosen = None if compare_as == FROM_DATA else _task(compare_as)
+        evaluation = find_evaluation(run, request, chosen)
         if evaluation is None or not evaluation.rows:
             return [line, *nothing, *off]
         cells = views.rows_table(evaluation.rows, filter_by, order_by)
@@ -193,7 +179,9 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None
     gr.on(
         [page.load, run_choice.change], describe, run_choice, [model_choice, data_choice], **FOLLOW
     )
-    tab.select(reopen, run_choice, run_choice, **QUIET)
+    # A run may have been evaluated by itself since.
+    tab.select(reopen, run_choice, run_choice, **QUIET).then(show, inputs, outputs, **FOLLOW)
+    return run_choice
 
 
 def _request(services: Services, model: str, data_id: str, most: str) -> EvaluationRequest:
@@ -211,9 +199,9 @@ def _request(services: Services, model: str, data_id: str, most: str) -> Evaluat
     )
 
 
-def _row_count(text: str) -> int | None:
+def _row_count(text: str | None) -> int | None:
     """Return the number of rows a person typed; ``None`` for all."""
-    typed = text.strip()
+    typed = (text or "").strip()  # gradio sends None for a field that was never on screen
     if not typed:
         return None
     if not typed.isdecimal() or not int(typed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,7 @@ from workbench.ui.chart_panel import build_chart_panel
 from workbench.ui.configure_tab import ConfigureTab
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.run_actions import build_run_actions, chosen_run, run_choices
+from workbench.ui.train_evaluation import build_evaluation_line
 from workbench.ui.views import (
     line_words,
     plain,
@@ -30,8 +32,17 @@ LOG_CHARACTERS = 8_000
 START, WAIT = "Start training", "Put in line: start when the present run has ended"
 
 
-def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab) -> None:
+@dataclass(frozen=True)
+class TrainTab:
+    """What the page needs of it: the run that is shown, and the button that opens its evaluation."""
+
+    run_choice: gr.Dropdown
+    open_evaluation: gr.Button
+
+
+def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab) -> TrainTab:
     """Lay the tab out and wire it."""
+    timer = gr.Timer(POLL_SECONDS)
     with gr.Row(equal_height=True):
         name = gr.Textbox(
             label="Name of the run",
@@ -51,6 +62,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     run_choice = gr.Dropdown(run_choices(services), label="Run shown below", elem_id="train-run")
     line = gr.HTML(visible=False, elem_id="train-line")
     status = gr.HTML(run_status(None, None), elem_id="train-status")
+    open_evaluation = build_evaluation_line(services, run_choice, timer)
     reading = gr.HTML(visible=False, elem_id="train-reading")
     actions = build_run_actions(services, run_choice)
     chart = build_chart_panel(services, run_choice)
@@ -60,7 +72,6 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         samples = gr.HTML(apply_default_css=False, elem_id="train-samples")
     with gr.Accordion("Technical log", open=False):
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="train-log")
-    timer = gr.Timer(POLL_SECONDS)
     shown = gr.State("")  # the run and how far it was, of which samples and log are on the page
 
     @user_errors
@@ -89,11 +100,9 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     ) -> list[Any]:
         run = _existing_run(services, run_id)
         snapshot = services.supervisor.snapshot(run) if run else None
-        waiting = services.supervisor.line()
-        busy = bool(waiting) or services.supervisor.active_run() is not None
         return [
-            gr.update(value=WAIT if busy else START),
-            _shown_if(line_words(waiting)),
+            gr.update(value=START if services.supervisor.is_idle() else WAIT),
+            _shown_if(line_words(services.supervisor.line())),
             run_status(run, snapshot),
             *actions.show(run, snapshot),
             *_words_of(run, snapshot, already_shown),
@@ -126,6 +135,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     changes = [page.load, *(component.change for component in configure.components)]
     gr.on(changes, promise_plan, configure.components, [promise, force], **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
+    return TrainTab(run_choice, open_evaluation)
 
 
 def newest_run_id(services: Services) -> str | None:

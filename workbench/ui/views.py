@@ -92,8 +92,16 @@ def plan_details(plan: Plan) -> str:
         and not (name == "epochs" and config.max_steps)  # the steps decide then
         and not (name == "activation_checkpointing" and config.activation_checkpointing == "off")
     ]
+    if plan.evaluated_rows:
+        lines.append(f"- then, in the background, {_evaluation_words(plan)}")
     lines += [f"- **Note:** {plain(warning)}" for warning in plan.warnings]
     return "\n".join([lines[0], "", *lines[1:]])
+
+
+def _evaluation_words(plan: Plan) -> str:
+    seconds = plan.evaluation_seconds
+    rows = f"**{plan.evaluated_rows:,}** of the rows held back are asked before and after training"
+    return f"about **{describe_duration(seconds)}** in which {rows}" if seconds else rows
 
 
 FIT_WORDS = {
