@@ -11,19 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from workbench.errors import WorkbenchError
-from workbench.export.process import ExportProcess, ExportResult, make_request, read_result, start
-from workbench.export.request import (
-    GGUF_TYPES,
-    KIND_WORDS,
-    KINDS,
-    NEEDS_MODEL,
-    ExportRequest,
-    check_request,
-    check_room,
-    needed_bytes,
-)
-from workbench.models.sources import find_model
-from workbench.runs.store import Run
+from workbench.export.process import ExportProcess, ExportResult, make_request, read_result
+from workbench.export.request import GGUF_TYPES, KIND_WORDS, KINDS
+from workbench.exports import start_export
 from workbench.services import Services
 from workbench.words import describe_bytes
 
@@ -63,10 +53,7 @@ def run_export(services: Services, options: argparse.Namespace) -> int:
         gguf_type=options.type,
         with_data=options.with_data,
     )
-    check_export(services, run, request)
-    if request.kind in NEEDS_MODEL:
-        services.make_room()
-    process = start(run, request, services.settings)
+    process = start_export(services, run, request)
     try:
         _follow(process, Console(stderr=True, quiet=options.json))
     except KeyboardInterrupt:
@@ -77,26 +64,6 @@ def run_export(services: Services, options: argparse.Namespace) -> int:
         return INTERRUPTED
     _print(read_result(process.directory), options)
     return 0
-
-
-def check_export(services: Services, run: Run, request: ExportRequest) -> None:
-    """Refuse what cannot work, before anything is written.
-
-    Raises:
-        WorkbenchError: The run has not ended, another one needs the computer, or there is no room.
-    """
-    snapshot = services.supervisor.summary(run)
-    if snapshot.is_active and request.kind != "card":
-        raise WorkbenchError(
-            f'"{run.name}" has not ended ({snapshot.state}).', "Export it when it has, or stop it."
-        )
-    check_request(request, run)
-    if request.kind in NEEDS_MODEL:
-        services.supervisor.check_free()
-    source = find_model(run.config.model, allow_folder=True)
-    base_dir = services.models.directory(source)
-    parameters = services.models.facts(source).parameters
-    check_room(request.out_path, needed_bytes(request, run, base_dir, parameters))
 
 
 def _follow(process: ExportProcess, console: Console) -> None:

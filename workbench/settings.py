@@ -56,6 +56,11 @@ class Settings:
         return self.home_dir / "datasets"
 
     @property
+    def exports_dir(self) -> Path:
+        """Where the page puts what it exports; a browser may download these files, and no others."""
+        return self.home_dir / "exports"
+
+    @property
     def temporary_dir(self) -> Path:
         return self.home_dir / "tmp"
 

@@ -79,7 +79,7 @@ def test_what_cannot_be_merged_says_so(settings, tmp_path, method):
     run.model_dir.mkdir()
     for kind in ("model", "gguf", "ollama"):
         out = tmp_path / ("x.gguf" if kind == "gguf" else "x")
-        with pytest.raises(WorkbenchError, match=r"cannot be merged.*--as adapter"):
+        with pytest.raises(WorkbenchError, match=r"cannot be merged.*Export the adapter"):
             check_request(make_request(kind, out), run)
     check_request(make_request("adapter", tmp_path / "x"), run)
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_merged_says_so(settings, tmp_path, method):
 def test_a_whole_model_is_no_adapter(settings, tmp_path, method):
     run = make_run(RunStore(settings), values={"method": method})
     run.model_dir.mkdir()
-    with pytest.raises(WorkbenchError, match=r"no adapter.*--as model"):
+    with pytest.raises(WorkbenchError, match=r"no adapter.*Export the merged model"):
         check_request(make_request("adapter", tmp_path / "x"), run)
 
 

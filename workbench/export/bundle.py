@@ -109,7 +109,7 @@ def check_data(run: Run) -> None:
         if not path.is_file() or path.suffix != ".jsonl":
             raise WorkbenchError(
                 f"The rows of {part.name} are not on this computer any more.",
-                "Leave out --with-data: the bundle then has their hash.",
+                "Leave the conversations out: the bundle then has their hash.",
             )
 
 

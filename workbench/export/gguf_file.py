@@ -61,7 +61,7 @@ def check_architecture(config: Any, tokenizer: Any) -> GgufVocabulary:
         raise WorkbenchError(
             f"This kind of model ({config.model_type}, positions {rope_type}) cannot be written as GGUF here; "
             f"these can: {known}.",
-            "Export it with --as model and convert that with llama.cpp's convert_hf_to_gguf.py.",
+            "Export the merged model and convert that with llama.cpp's convert_hf_to_gguf.py.",
         )
     return gguf_vocabulary(json.loads(tokenizer.backend_tokenizer.to_str()), config.vocab_size)
 
@@ -167,7 +167,7 @@ def _weights(model: Any, names: Any) -> Iterator[tuple[str, torch.Tensor]]:
         if known is None:
             raise WorkbenchError(
                 f"The model has weights that GGUF has no name for: {name}.",
-                "Export it with --as model instead.",
+                "Export the merged model instead.",
             )
         yield f"{known}.{suffix}", weight
     if (model.config.rope_parameters or {}).get("rope_type") == "llama3":

@@ -52,7 +52,7 @@ def gguf_vocabulary(tokenizer: Mapping[str, Any], vocabulary_size: int) -> GgufV
     if model.get("type") != "BPE" or model.get("byte_fallback"):
         raise WorkbenchError(
             "This model's tokenizer (SentencePiece) cannot be written into a GGUF file here.",
-            "Export it with --as model and convert that with llama.cpp's convert_hf_to_gguf.py.",
+            "Export the merged model and convert that with llama.cpp's convert_hf_to_gguf.py.",
         )
     ids: dict[str, int] = dict(model["vocab"])
     added = {token["id"]: token for token in tokenizer.get("added_tokens", [])}
@@ -95,5 +95,5 @@ def _way_of_cutting(pre_tokenizer: Mapping[str, Any]) -> str:
                 return SPLITS[pattern]
     raise WorkbenchError(
         "The way this model's tokenizer cuts texts into words has no name in GGUF files that we know.",
-        "Export it with --as model and convert that with llama.cpp's convert_hf_to_gguf.py.",
+        "Export the merged model and convert that with llama.cpp's convert_hf_to_gguf.py.",
     )

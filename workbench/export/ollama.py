@@ -209,5 +209,5 @@ def _literal(text: str) -> str:
 def _cannot_be_written() -> WorkbenchError:
     return WorkbenchError(
         "This model's chat template does more than Ollama's templates can say.",
-        "Export it with --as gguf, and use it with llama.cpp or LM Studio, which read the template as it is.",
+        "Export the GGUF file, and use it with llama.cpp or LM Studio, which read the template as it is.",
     )

@@ -5,11 +5,13 @@
     runs/<id>/exports/<time>-<kind>/request.json   what was asked for
                                     progress.jsonl how far it is, and how it ended
                                     result.json    files with their sums, what was checked
+                                    process.json   pid and create time
                                     stop log.txt
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import time
@@ -19,14 +21,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from workbench.child_progress import Progress, read_progress
 from workbench.export.request import ExportRequest, Kind, write_request
 from workbench.export.sums import ExportedFile
 from workbench.processes import start_child
-from workbench.runs.store import Run, read_json
+from workbench.runs.store import Run, read_json, write_json
 from workbench.settings import Settings, ensure_dir
 
 PROGRESS, RESULT, STOP = "progress.jsonl", "result.json", "stop"
+REQUEST, PROCESS = "request.json", "process.json"
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 20.0  # how long a process may take to stop by itself
 LOST = (
@@ -75,7 +80,7 @@ class ExportProcess:
             progress = read_progress(self.directory / PROGRESS) or Progress()
             if not alive:
                 self._clean()
-                yield progress if progress.state != "running" else self._lost()
+                yield progress if progress.state != "running" else lost(self.directory)
                 return
             if progress.state == "running":
                 yield progress
@@ -83,20 +88,11 @@ class ExportProcess:
 
     def stop(self) -> None:
         """End it, gently at first; nothing half-written is left."""
-        (self.directory / STOP).touch()
-        try:
-            self.child.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
+        end(self.directory, self.child)
         self._clean()
 
     def _clean(self) -> None:
         remove(self.request.partial_path)
-
-    def _lost(self) -> Progress:
-        hint = f"Close other programs, free some space, and export again. The log is {self.directory / 'log.txt'}."
-        return Progress("", state="failed", message=LOST, hint=hint)
 
 
 def make_request(kind: Kind, out: Path, **choices: Any) -> ExportRequest:
@@ -122,7 +118,26 @@ def start(run: Run, request: ExportRequest, settings: Settings) -> ExportProcess
     path = write_request(directory, request)
     arguments = ["-m", "workbench.export", str(run.directory), str(path)]
     child = start_child(arguments, settings, directory / "log.txt")
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
+        created = psutil.Process(child.pid).create_time()
+        write_json(directory / PROCESS, {"pid": child.pid, "create_time": created})
     return ExportProcess(child, directory, request)
+
+
+def end(directory: Path, process: subprocess.Popen[bytes] | psutil.Process) -> None:
+    """End the process of an export, gently at first."""
+    (directory / STOP).touch()
+    try:
+        process.wait(PATIENCE_SECONDS)
+    except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        process.kill()
+        process.wait()
+
+
+def lost(directory: Path) -> Progress:
+    """Return the last word of a process that said none."""
+    hint = f"Close other programs, free some space, and export again. The log is {directory / 'log.txt'}."
+    return Progress("", state="failed", message=LOST, hint=hint)
 
 
 def read_result(directory: Path) -> ExportResult:

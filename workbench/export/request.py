@@ -107,12 +107,12 @@ def check_request(request: ExportRequest, run: Run) -> None:
     if request.kind == "adapter" and method.saves == "model":
         raise WorkbenchError(
             f"{method.label} changes the whole model, so there is no adapter.",
-            "Export it with --as model.",
+            "Export the merged model.",
         )
     if request.kind in NEEDS_MODEL and run.config.method in CANNOT_MERGE:
         raise WorkbenchError(
             f"What {method.label} learns stands beside the model's weights and cannot be merged into them.",
-            "Export it with --as adapter.",
+            "Export the adapter.",
         )
 
 
@@ -170,8 +170,9 @@ def needed_bytes(request: ExportRequest, run: Run, base_dir: Path, parameters: i
         return weights * GGUF_BYTES_PER_WEIGHT[request.gguf_type]
     if request.kind == "adapter":
         return folder_bytes(request.source_dir(run))
-    if request.kind == "bundle" and request.with_data:
-        return sum(_file_bytes(Path(part.path)) for part in run.data.datasets)
+    if request.kind == "bundle":  # less, once it is packed
+        rows = [Path(part.path) for part in run.data.datasets] if request.with_data else []
+        return sum(_file_bytes(path) for path in (run.events_path, *rows))
     return 0
 
 

@@ -177,7 +177,7 @@ class WholeExport:
                 raise WorkbenchError(
                     "The tokenizer in the GGUF file reads a question of your data differently, so the file was "
                     "deleted.",
-                    "Export it with --as model instead.",
+                    "Export the merged model instead.",
                 )
         # transformers reads no slowed positions (Llama 3.1 and later) out of a GGUF; llama.cpp does.
         known = {"config": config} if config.rope_parameters["rope_type"] != "default" else {}

@@ -55,7 +55,7 @@ def build_app(services: Services) -> gr.Blocks:
                 train = build_train_tab(services, page, configure)
             with gr.Tab("4. Playground", id="playground", render_children=True) as playground:
                 build_playground_tab(services, page, playground)
-            with gr.Tab("5. Evaluate", id="evaluate", render_children=True) as evaluate:
+            with gr.Tab("5. Evaluate & export", id="evaluate", render_children=True) as evaluate:
                 evaluated_run = build_evaluate_tab(services, page, evaluate)
             with gr.Tab("6. Runs", id="runs", render_children=True) as runs:
                 build_runs_tab(services, runs)
@@ -97,6 +97,7 @@ def serve(services: Services, *, open_browser: bool) -> None:
             server_port=settings.port,
             auth=(USER, settings.password) if settings.password else None,
             auth_message=f"The user name is {USER}; the password is the one in WORKBENCH_PASSWORD.",
+            allowed_paths=[str(settings.exports_dir)],  # what was exported, to be downloaded
             max_file_size=settings.upload_limit_bytes,
             inbrowser=open_browser,
             quiet=True,

@@ -1,4 +1,4 @@
-"""Evaluate tab: base and tuned answer the same rows; a card, every row, and a report to take along."""
+"""Evaluate tab: base and tuned answer the same rows; a card, every row, a report; and below, the export."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from workbench.runs.checkpoints import models_by_step
 from workbench.runs.store import DataPart
 from workbench.services import Services
 from workbench.settings import ensure_dir
+from workbench.ui.export_view import SAVED_MODEL, build_export_view
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.playground_tab import finished_runs
 
@@ -26,7 +27,7 @@ POLL_SECONDS = 1.0
 NO_MODEL = (
     "There is no tuned model yet. Train one on the Train tab, then see here what it got right."
 )
-SAVED_MODEL, HELD_BACK, FROM_DATA = "saved", "held-back", "auto"
+HELD_BACK, FROM_DATA = "held-back", "auto"
 
 
 def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.Dropdown:
@@ -100,6 +101,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
             elem_id="evaluate-rows",
         )  # fmt: skip
     timer = gr.Timer(POLL_SECONDS, active=False)
+    build_export_view(services, page, tab, run_choice, model_choice)
 
     @user_errors
     def begin(run_id: str | None, model: str, data_id: str, most: str) -> Any:

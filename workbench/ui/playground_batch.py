@@ -12,7 +12,7 @@ import gradio as gr
 from workbench.errors import WorkbenchError
 from workbench.evaluation.answers import Answer
 from workbench.evaluation.process import look, request_stop, start
-from workbench.evaluation.progress import Progress
+from workbench.child_progress import Progress
 from workbench.evaluation.questions import (
     ANSWER_TOKENS,
     AnsweredRow,

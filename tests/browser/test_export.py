@@ -1,0 +1,109 @@
+"""Take it home in a real browser: choose, see its size, make it, download it, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import open_page, serve
+from workbench.services import Services
+from workbench.settings import Settings
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def export_server(tmp_path_factory, tiny_model_dir):
+    """A server whose workspace has one finished run."""
+    home = tmp_path_factory.mktemp("export")
+    server = serve(home, tiny_model_dir)
+    data = home / "counting.json"
+    rows = [{"instruction": f"After {n}?", "output": f"{n + 1} comes next."} for n in range(20)]
+    data.write_text(json.dumps(rows), encoding="utf-8")
+    services = Services.for_workspace(Settings(home_dir=home))
+    values = {"model": "tests/tiny", "max_steps": 4, "keep_general": False, "precision": "fp32"}
+    chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
+    plan = services.plan(services.configure(None, values), chosen)
+    run = services.start(plan, chosen, "counting")
+    deadline = time.monotonic() + 150
+    while services.supervisor.summary(run).is_active:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def page(browser, export_server):
+    page = open_page(browser, export_server)
+    page.get_by_role("tab", name="5. Evaluate").click()
+    expect(page.locator("#export-note")).to_contain_text("are free on this disk")
+    yield page
+    page.close()
+
+
+def make(page, kind):
+    page.locator("#export-kind").get_by_label(kind).check()
+    expect(page.locator("#export-make")).to_be_enabled()
+    page.locator("#export-make").click()
+
+
+def test_an_adapter_is_made_downloaded_and_deleted(page, export_server, screenshot):
+    page.get_by_label("GGUF file").check()
+    expect(page.locator("#export-type")).to_be_visible()
+    expect(page.locator("#export-note")).to_contain_text(re.compile(r"About \d+ [kM]B"))
+    make(page, "Adapter")
+    made = page.locator("#export-made")
+    expect(made.locator(".wb-download")).to_have_text("Download counting-adapter.zip")
+    expect(made).to_contain_text("PeftModel.from_pretrained")
+    screenshot(page, "export")
+    with page.expect_download() as download:
+        made.locator(".wb-download").click()
+    assert download.value.suggested_filename == "counting-adapter.zip"
+    data = download.value.path().read_bytes()
+    made.get_by_text("Checksums").click()
+    expect(made).to_contain_text(hashlib.sha256(data).hexdigest())
+    # Straight from the folder of exports: no copy lies among the page's own files.
+    assert not list((export_server.home_dir / "tmp").rglob("*.zip"))
+    # Another visitor, another day, finds it again.
+    page.reload()
+    page.get_by_role("tab", name="5. Evaluate").click()
+    expect(made).to_contain_text("counting-adapter.zip")
+    page.locator("#export-delete").click()
+    expect(made).not_to_contain_text("counting-adapter.zip")
+    assert list((export_server.home_dir / "exports").iterdir()) == []
+
+
+def test_a_model_shows_its_place_and_can_be_cancelled(page, export_server):
+    make(page, "Merged model")
+    page.locator("#export-cancel").click()
+    expect(page.locator("#export-status")).to_contain_text("cancelled", timeout=60_000)
+    expect(page.locator("#export-make")).to_be_enabled()
+    assert list((export_server.home_dir / "exports").iterdir()) == []
+    page.locator("#export-make").click()
+    made = page.locator("#export-made")
+    place = export_server.home_dir / "exports" / "counting-model"
+    expect(made).to_contain_text(str(place), timeout=60_000)
+    expect(made).to_contain_text("pipeline(")
+    expect(made.locator(".wb-download")).to_have_count(0)
+
+
+def test_only_exports_can_be_downloaded(page, export_server):
+    home = export_server.home_dir
+    (home / "exports").mkdir(exist_ok=True)
+    (home / "exports" / "link").symlink_to(home / "counting.json")
+    run_dir = next(home.glob("runs/2*"))
+    for path in (
+        home / "counting.json",
+        home / "exports" / ".." / "counting.json",
+        home / "exports" / "link",
+        run_dir / "config.yaml",
+    ):
+        address = f"{export_server.url}/gradio_api/file={path}"
+        assert page.request.get(address).status == 403, path
+    (home / "exports" / "link").unlink()

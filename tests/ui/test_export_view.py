@@ -1,0 +1,97 @@
+"""What the page says of exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workbench.evaluation.progress import Progress
+from workbench.export.history import RunExport
+from workbench.export.process import ExportResult, make_request
+from workbench.export.request import GGUF_TYPES, KINDS
+from workbench.export.sums import ExportedFile
+from workbench.ui.export_views import (
+    GGUF_LABELS,
+    KIND_HELP,
+    KIND_LABELS,
+    export_choices,
+    exports_html,
+    progress_html,
+    size_words,
+)
+
+HOSTILE = '"><script>alert(1)</script>'
+
+
+def export(path, progress=None, kind="gguf", usage=("one", "two", "three")):
+    progress = progress or Progress(state="finished")
+    done = progress.state == "finished"
+    files = (ExportedFile(HOSTILE, 2_000_000, "a" * 64),)
+    result = ExportResult(kind, str(path), files, usage, {}, (HOSTILE,)) if done else None
+    return RunExport(path.parent / "id-1", make_request(kind, path), progress, result)
+
+
+def test_every_kind_is_named_and_explained():
+    assert set(KIND_LABELS) == set(KIND_HELP) == set(KINDS)
+    assert set(GGUF_LABELS) == set(GGUF_TYPES)
+
+
+def test_sizes_are_said_before():
+    assert "About 270 MB; 12.0 GB are free" in size_words("gguf", 270e6, 12e9)
+    assert "A few kB" in size_words("card", 0, 12e9)
+    assert "At most 3 MB" in size_words("bundle", 3e6, 12e9)
+
+
+def test_a_file_is_downloaded_by_its_address_and_a_folder_is_not(tmp_path):
+    path = tmp_path / "my model.gguf"
+    path.write_bytes(b"x")
+    text = exports_html([export(path)], tmp_path)
+    assert f'href="gradio_api/file={tmp_path}/my%20model.gguf" download="my model.gguf"' in text
+    assert "2 MB" in text
+    assert "a" * 64 in text
+    assert "one\ntwo\nthree" in text
+    # Elsewhere on this computer, or a folder: only its place.
+    assert "href" not in exports_html([export(path)], tmp_path / "exports")
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    text = exports_html([export(folder, kind="model")], tmp_path)
+    assert "href" not in text
+    assert str(folder) in text
+
+
+def test_what_a_run_or_file_is_called_is_no_html(tmp_path):
+    path = Path(f"{tmp_path}/{HOSTILE.replace('/', '')}.gguf")
+    texts = [
+        exports_html([export(path, usage=(HOSTILE,))], tmp_path),
+        progress_html(export(path, Progress(HOSTILE, 1, 2))),
+        progress_html(export(path, Progress("", state="failed", message=HOSTILE))),
+    ]
+    for text in texts:
+        assert "<script" not in text
+        assert "&lt;script" in text
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        (
+            Progress("Merging", 1, 4, part_began=0.0, time=30.0),
+            "Merging: 25 %, about 2 minutes left",
+        ),
+        (Progress("Merging", 1, 4, part_began=0.0, time=30.0), "width:25%"),
+        (Progress("Loading the model"), "wb-unknown"),
+        (Progress("", state="stopped"), "cancelled"),
+        (Progress("", state="failed", message="Full.", hint="Free some."), "Full. Free some."),
+    ],
+)
+def test_how_far_it_is(tmp_path, progress, words):
+    assert words in progress_html(export(tmp_path / "a.gguf", progress))
+
+
+def test_what_is_done_is_listed_not_told(tmp_path):
+    done = export(tmp_path / "a.gguf")
+    assert progress_html(done) == progress_html(None) == ""
+    ((label, export_id),) = export_choices([done, export(tmp_path / "b.gguf", Progress())])
+    assert label.startswith("a.gguf, 2 MB, ")
+    assert export_id == "id-1"

@@ -1,0 +1,147 @@
+"""The exports of a run: how far one is, what is there, ending and deleting it. Whoever started it. No torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from workbench.errors import WorkbenchError
+from workbench.evaluation.progress import Progress, read_progress
+from workbench.export.process import (
+    PROCESS,
+    PROGRESS,
+    REQUEST,
+    STOP,
+    ExportResult,
+    end,
+    lost,
+    read_result,
+    remove,
+)
+from workbench.export.request import ExportRequest, read_request, sums_path
+from workbench.runs.store import UNREADABLE, Run, read_json
+
+STARTING_SECONDS = 5  # from the request to the note of the process
+
+
+@dataclass(frozen=True)
+class RunExport:
+    """One export of a run.
+
+    Attributes:
+        directory: Where its process keeps its notes; its name is the id.
+        request: What was asked for.
+        progress: How far it is, or how it ended.
+        result: What it made; ``None`` until then, and when that is not there any more.
+    """
+
+    directory: Path
+    request: ExportRequest
+    progress: Progress
+    result: ExportResult | None
+
+    @property
+    def id(self) -> str:
+        return self.directory.name
+
+    @property
+    def is_running(self) -> bool:
+        return self.progress.state == "running"
+
+    @property
+    def is_stopping(self) -> bool:
+        return self.is_running and (self.directory / STOP).exists()
+
+
+def exports_of(run: Run) -> list[RunExport]:
+    """Return a run's exports, the newest first; one that is being deleted is left out."""
+    return list(_read_all(run.directory.glob(f"exports/*/{REQUEST}")))
+
+
+def active_exports(runs_dir: Path) -> list[RunExport]:
+    """Return the exports that are being made now, of any run."""
+    found = (
+        path
+        for path in runs_dir.glob(f"*/exports/*/{REQUEST}")
+        if _process(path.parent) is not None
+    )
+    return [export for export in _read_all(found) if export.is_running]
+
+
+def find_export(run: Run, export_id: str) -> RunExport:
+    """Return one of a run's exports.
+
+    Raises:
+        WorkbenchError: There is no such export.
+    """
+    for export in exports_of(run):
+        if export.id == export_id:
+            return export
+    raise WorkbenchError("This export is not there any more.")
+
+
+def stop_export(export: RunExport) -> None:
+    """End an export, gently at first; returns when it has ended and nothing half-written is left."""
+    process = _process(export.directory)
+    if process is not None:
+        end(export.directory, process)
+    remove(export.request.partial_path)
+
+
+def delete_export(export: RunExport) -> None:
+    """Delete what an export made, and its notes.
+
+    Raises:
+        WorkbenchError: It is being made.
+    """
+    if export.is_running:
+        raise WorkbenchError("This export is being made.", "Cancel it first.")
+    remove(export.request.out_path)
+    sums_path(export.request.out_path).unlink(missing_ok=True)
+    remove(export.directory)
+
+
+def _read_all(paths: Iterator[Path]) -> Iterator[RunExport]:
+    for path in sorted(paths, key=lambda path: path.parent.name, reverse=True):
+        try:
+            yield _read(path.parent)
+        except UNREADABLE:
+            continue  # deleted meanwhile, or made by a newer version
+
+
+def _read(directory: Path) -> RunExport:
+    request = read_request(directory / REQUEST)
+    progress = _look(directory, request)
+    is_there = progress.state == "finished" and request.out_path.exists()
+    result = read_result(directory) if is_there else None
+    return RunExport(directory, request, progress, result)
+
+
+def _look(directory: Path, request: ExportRequest) -> Progress:
+    # The process first: one that ends in between has then already said its last word.
+    alive = _is_starting(directory) or _process(directory) is not None
+    progress = read_progress(directory / PROGRESS) or Progress()
+    if alive or progress.state != "running":
+        return progress
+    remove(request.partial_path)
+    return Progress("", state="stopped") if (directory / STOP).exists() else lost(directory)
+
+
+def _is_starting(directory: Path) -> bool:
+    if (directory / PROCESS).exists():
+        return False
+    return time.time() - (directory / REQUEST).stat().st_mtime < STARTING_SECONDS
+
+
+def _process(directory: Path) -> psutil.Process | None:
+    """Return the live process of an export; a zombie or another process with its pid does not count."""
+    try:
+        process = psutil.Process(read_json(directory / PROCESS)["pid"])
+        ours = str(directory / REQUEST) in process.cmdline()
+        return process if ours and process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.NoSuchProcess, psutil.AccessDenied, OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,101 @@
+"""What page and terminal share of exporting: whether it can work, how large it will be, and starting it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import WorkbenchError
+from workbench.export.history import active_exports
+from workbench.export.process import ExportProcess, make_request, start
+from workbench.export.request import (
+    ENDINGS,
+    NEEDS_MODEL,
+    ExportRequest,
+    Kind,
+    check_request,
+    check_room,
+    needed_bytes,
+    sums_path,
+)
+from workbench.models.sources import find_model
+from workbench.runs.store import Run
+from workbench.services import Services
+from workbench.settings import ensure_dir
+
+STEM_CHARACTERS = 40
+
+
+def workspace_request(services: Services, run: Run, kind: Kind, **choices: Any) -> ExportRequest:
+    """Return a request whose result lies among the workspace's exports, under a name that is free.
+
+    Args:
+        services: Where the workspace is.
+        run: The run.
+        kind: What to make; an adapter becomes a zip file.
+        **choices: The other fields of ``ExportRequest``.
+    """
+    folder = ensure_dir(services.settings.exports_dir)
+    slug = re.sub(r"[^a-z0-9]+", "-", run.name.lower())[:STEM_CHARACTERS].strip("-")
+    words = [slug or "tuned"]
+    words += [kind] if kind != "gguf" else []
+    words += [choices.get("gguf_type", "F16")] if kind in ("gguf", "ollama") else []
+    words += [f"step-{choices['checkpoint']}"] if choices.get("checkpoint") else []
+    ending = ".zip" if kind == "adapter" else ENDINGS.get(kind, "")
+    return make_request(kind, _free_path(folder, "-".join(words), ending), **choices)
+
+
+def start_export(services: Services, run: Run, request: ExportRequest) -> ExportProcess:
+    """Start an export in a process of its own, unless it cannot work.
+
+    Raises:
+        WorkbenchError: As of ``check_export``.
+    """
+    check_export(services, run, request)
+    if request.kind in NEEDS_MODEL:
+        services.make_room()
+    return start(run, request, services.settings)
+
+
+def check_export(services: Services, run: Run, request: ExportRequest) -> None:
+    """Refuse what cannot work, before anything is written.
+
+    Raises:
+        WorkbenchError: The run has not ended, another one or another export needs the computer, or there is no room.
+    """
+    snapshot = services.supervisor.summary(run)
+    if snapshot.is_active and request.kind != "card":
+        raise WorkbenchError(
+            f'"{run.name}" has not ended ({snapshot.state}).', "Export it when it has, or stop it."
+        )
+    check_request(request, run)
+    if request.kind in NEEDS_MODEL:
+        services.supervisor.check_free()
+        _check_alone(services)
+    check_room(request.out_path, export_bytes(services, run, request))
+
+
+def export_bytes(services: Services, run: Run, request: ExportRequest) -> float:
+    """Return how large an export will be, about; 0 for one that is only text."""
+    source = find_model(run.config.model, allow_folder=True)
+    base_dir = services.models.directory(source)
+    return needed_bytes(request, run, base_dir, services.models.facts(source).parameters)
+
+
+def _check_alone(services: Services) -> None:
+    """Two models at once would take twice the memory."""
+    for export in active_exports(services.runs.root_dir):
+        if export.request.kind in NEEDS_MODEL:
+            raise WorkbenchError(
+                f"Another model is being exported ({export.request.out_path.name}).",
+                "Wait until it is done, or cancel it.",
+            )
+
+
+def _free_path(folder: Path, stem: str, ending: str) -> Path:
+    path, count = folder / f"{stem}{ending}", 1
+    while path.exists() or sums_path(path).exists():
+        count += 1
+        path = folder / f"{stem}-{count}{ending}"
+    return path

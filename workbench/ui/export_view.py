@@ -1,0 +1,170 @@
+"""Evaluate tab, below: take home what a run learned, as files on this computer."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import gradio as gr
+
+from workbench.errors import WorkbenchError
+from workbench.export.history import RunExport, delete_export, exports_of, find_export, stop_export
+from workbench.export.request import KINDS, ExportRequest
+from workbench.exports import check_export, export_bytes, start_export, workspace_request
+from workbench.runs.store import Run
+from workbench.services import Services
+from workbench.ui.export_views import (
+    GGUF_LABELS,
+    KIND_HELP,
+    KIND_LABELS,
+    export_choices,
+    exports_html,
+    progress_html,
+    size_words,
+)
+from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.views import plain
+
+POLL_SECONDS = 1.0
+SAVED_MODEL = "saved"  # or the step of a checkpoint
+NO_RUN = "There is no tuned model yet. Train one, then take it home from here."
+
+
+def build_export_view(
+    services: Services,
+    page: gr.Blocks,
+    tab: gr.Tab,
+    run_choice: gr.Dropdown,
+    model_choice: gr.Dropdown,
+) -> None:
+    """Lay it out and wire it.
+
+    Args:
+        services: Where the runs are.
+        page: The page.
+        tab: The tab it is on.
+        run_choice: The run, by its id.
+        model_choice: ``saved``, or the step of a checkpoint.
+    """
+    gr.Markdown(
+        "## Take it home\nOf the tuned model chosen above. It is made in a process of its own: you may close the "
+        "page meanwhile. Every model is read again and compared with what was trained before it counts.",
+        elem_id="export-title",
+    )
+    kind = gr.Radio(
+        [(KIND_LABELS[kind], kind) for kind in KINDS],
+        value="adapter",
+        label="What to make",
+        elem_id="export-kind",
+    )
+    gguf_type = gr.Dropdown(
+        [(words, name) for name, words in GGUF_LABELS.items()],
+        value="F16",
+        label="Weights in the GGUF file",
+        info="Fewer bits make it smaller and a little less exact.",
+        visible=False,
+        elem_id="export-type",
+    )
+    with_data = gr.Checkbox(
+        label="With the conversations it was trained on",
+        info="Without them the bundle has their names and hashes only.",
+        visible=False,
+        elem_id="export-data",
+    )
+    note = gr.Markdown(elem_id="export-note")
+    with gr.Row():
+        make = gr.Button("Make it", variant="primary", interactive=False, elem_id="export-make")
+        cancel = gr.Button("Cancel", visible=False, elem_id="export-cancel")
+    status = gr.HTML(visible=False, elem_id="export-status")
+    made = gr.HTML(elem_id="export-made")
+    with gr.Row(equal_height=True, visible=False) as deleting:
+        stored = gr.Dropdown(label="Free the disk again", scale=3, elem_id="export-stored")
+        delete = gr.Button("Delete it", size="sm", scale=0, min_width=110, elem_id="export-delete")
+    timer = gr.Timer(POLL_SECONDS, active=False)
+
+    @user_errors
+    def show_exports(
+        run_id: str | None, model: str, chosen: Any, how: Any, data: bool
+    ) -> list[Any]:
+        """Return what everything shows now."""
+        if not run_id:
+            return [NO_RUN, *[gr.skip()] * 2, gr.Button(interactive=False), *[gr.skip()] * 6]
+        run = services.runs.get(run_id)
+        exports = made_here(services, run)
+        newest = exports[0] if exports else None
+        is_running = newest is not None and newest.is_running
+        request = _request(services, run, model, chosen, how, data)
+        words, can_work = (
+            (KIND_HELP[request.kind], False) if is_running else _note(services, run, request)
+        )
+        banner, choices = progress_html(newest), export_choices(exports)
+        return [
+            words,
+            gr.Dropdown(visible=chosen in ("gguf", "ollama")),
+            gr.Checkbox(visible=chosen == "bundle"),
+            gr.Button(interactive=can_work),
+            gr.Button(visible=is_running),
+            gr.HTML(banner, visible=bool(banner)),
+            exports_html(exports, services.settings.exports_dir),
+            gr.Row(visible=bool(choices)),
+            gr.Dropdown(choices, value=choices[0][1] if choices else None),
+            gr.Timer(active=is_running),
+        ]
+
+    @user_errors
+    def begin(run_id: str | None, model: str, chosen: Any, how: Any, data: bool) -> None:
+        if not run_id:
+            raise WorkbenchError("There is no tuned model yet.", "Train one first.")
+        run = services.runs.get(run_id)
+        start_export(services, run, _request(services, run, model, chosen, how, data))
+
+    @user_errors
+    def end(run_id: str) -> None:
+        for export in made_here(services, services.runs.get(run_id)):
+            if export.is_running:
+                stop_export(export)
+
+    @user_errors
+    def throw_away(run_id: str, export_id: str | None) -> None:
+        if not export_id:
+            raise WorkbenchError("No export is chosen.", "Choose one in the list.")
+        delete_export(find_export(services.runs.get(run_id), export_id))
+
+    inputs = [run_choice, model_choice, kind, gguf_type, with_data]
+    outputs = [
+        note, gguf_type, with_data, make, cancel, status, made, deleting, stored, timer,
+    ]  # fmt: skip
+    started = make.click(begin, inputs, None, concurrency_limit=1, **PRIVATE)
+    cancelled = cancel.click(end, run_choice, None, **QUIET)
+    deleted = delete.click(throw_away, [run_choice, stored], None, **PRIVATE)
+    following = [page.load, tab.select, timer.tick, run_choice.change, model_choice.change]
+    following += [kind.change, gguf_type.input, with_data.input]
+    gr.on(following, show_exports, inputs, outputs, **FOLLOW)
+    for event in (started, cancelled, deleted):
+        event.then(show_exports, inputs, outputs, **FOLLOW)
+
+
+def made_here(services: Services, run: Run) -> list[RunExport]:
+    """Return a run's exports that lie in the workspace, the newest first."""
+    folder = services.settings.exports_dir
+    return [export for export in exports_of(run) if export.request.out_path.is_relative_to(folder)]
+
+
+def _request(
+    services: Services, run: Run, model: str, kind: Any, gguf_type: Any, with_data: bool
+) -> ExportRequest:
+    checkpoint = None if model == SAVED_MODEL else int(model)
+    return workspace_request(
+        services, run, kind, checkpoint=checkpoint, gguf_type=gguf_type, with_data=with_data
+    )
+
+
+def _note(services: Services, run: Run, request: ExportRequest) -> tuple[str, bool]:
+    """Say what a kind of export is for and how large it will be, or why it cannot be; and whether it can."""
+    try:
+        check_export(services, run, request)
+    except WorkbenchError as error:
+        return plain(str(error)), False
+    size_bytes = export_bytes(services, run, request)
+    free_bytes = shutil.disk_usage(request.out_path.parent).free
+    return plain(size_words(request.kind, size_bytes, free_bytes)), True

@@ -1,0 +1,142 @@
+"""What the page says of exports: pure functions from facts to HTML and choices. Imports no gradio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from workbench.evaluation.progress import Progress
+from workbench.export.history import RunExport
+from workbench.export.process import ExportResult
+from workbench.export.request import GgufType, Kind
+from workbench.words import describe_bytes, describe_duration
+
+KIND_LABELS: dict[Kind, str] = {
+    "adapter": "Adapter",
+    "model": "Merged model",
+    "gguf": "GGUF file",
+    "ollama": "Ollama folder",
+    "bundle": "Run bundle",
+    "card": "Model card",
+}
+KIND_HELP: dict[Kind, str] = {
+    "adapter": "Only what was learned, as a zip file to unpack and use with the base model: for PEFT and vLLM.",
+    "model": "Base model and adapter as one model, in a folder of safetensors: for transformers, vLLM and all that "
+    "reads Hugging Face models.",
+    "gguf": "The whole model in one file: for llama.cpp and LM Studio.",
+    "ollama": "The whole model as a GGUF file, and the Modelfile that Ollama asks for, in a folder.",
+    "bundle": "All that is needed to do the run again, as a zip file: settings, seed, versions and curves; for "
+    "colleagues, papers, and yourself in a year.",
+    "card": "A text that says what the model is, what it was made from and what was measured; it is in the other "
+    "exports as well.",
+}
+GGUF_LABELS: dict[GgufType, str] = {
+    "F16": "F16: 16 bits a weight",
+    "BF16": "BF16: 16 bits a weight, less exact and with a wider range",
+    "Q8_0": "Q8_0: 8 bits a weight, about half as large",
+}
+
+
+def size_words(kind: Kind, size_bytes: float, free_bytes: float) -> str:
+    """Say what a kind of export is for, and how large it will be."""
+    size = f"About {describe_bytes(size_bytes)}" if size_bytes else "A few kB"
+    if kind == "bundle" and size_bytes:
+        size = f"At most {describe_bytes(size_bytes)}"
+    return f"{KIND_HELP[kind]} {size}; {describe_bytes(free_bytes)} are free on this disk."
+
+
+def progress_html(export: RunExport | None) -> str:
+    """Say how far an export is, or how it ended, as HTML; empty when it is done and listed below."""
+    if export is None or export.progress.state == "finished":
+        return ""
+    progress, name = export.progress, escape(export.request.out_path.name)
+    if progress.state == "stopped":
+        return f'<div class="wb-banner">{name}: cancelled. Nothing was kept.</div>'
+    if progress.state == "failed":
+        words = escape(f"{progress.message} {progress.hint}".strip())
+        return f'<div class="wb-banner wb-failed">{name}: {words}</div>'
+    words = "Cancelling" if export.is_stopping else _running_words(progress)
+    share = progress.done / progress.total if progress.total else 0.0
+    moving = "" if progress.total else " wb-unknown"
+    return (
+        f'<div class="wb-banner">{name}: {escape(words)} …'
+        f'<div class="wb-bar{moving}"><div style="width:{100 * share:.0f}%"></div></div></div>'
+    )
+
+
+def _running_words(progress: Progress) -> str:
+    words = progress.words
+    if progress.total:
+        words += f": {100 * progress.done // progress.total} %"
+    if progress.eta_seconds:
+        words += f", about {describe_duration(progress.eta_seconds)} left of this part"
+    return words
+
+
+def exports_html(exports: Sequence[RunExport], served_dir: Path) -> str:
+    """List what was made of a run, as HTML.
+
+    Args:
+        exports: The exports, the newest first.
+        served_dir: Files below it can be downloaded.
+    """
+    made = [_export_html(export, served_dir) for export in exports if export.result]
+    return f'<div class="wb-exports">{"".join(made)}</div>' if made else ""
+
+
+def _export_html(export: RunExport, served_dir: Path) -> str:
+    result = export.result
+    if result is None:
+        return ""
+    path = Path(result.path)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
+    return (
+        f'<div class="wb-export"><h4>{escape(path.name)}</h4>'
+        f'<p class="wb-help">{KIND_LABELS[result.kind]}, {describe_bytes(result.size_bytes)}, '
+        f"{_when(export)}</p>{_place(path, served_dir)}{notes}{_usage(result)}{_sums(result)}</div>"
+    )
+
+
+def _place(path: Path, served_dir: Path) -> str:
+    where = f"<p>On this computer: <code>{escape(str(path))}</code></p>"
+    if path.is_dir() or not path.is_relative_to(served_dir):
+        return where
+    # Straight from the disk, by gradio's own route: a component would first make a copy of it.
+    address = f"gradio_api/file={quote(path.as_posix())}"
+    name = escape(path.name)
+    return f'<p><a class="wb-download" href="{address}" download="{name}">Download {name}</a></p>{where}'
+
+
+def _usage(result: ExportResult) -> str:
+    if not result.usage:
+        return ""
+    zipped = result.kind == "adapter" and result.path.endswith(".zip")
+    first = "Unpack it, then, in Python:" if zipped else "How to use it:"
+    lines = "\n".join(escape(line) for line in result.usage)
+    return f"<p>{first}</p><pre>{lines}</pre>"
+
+
+def _sums(result: ExportResult) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(file.name)}</td><td>{describe_bytes(file.size_bytes)}</td>"
+        f"<td><code>{file.sha256}</code></td></tr>"
+        for file in result.files
+    )
+    heads = "<tr><th>file</th><th>size</th><th>SHA-256</th></tr>"
+    return f"<details><summary>Checksums</summary><table>{heads}{rows}</table></details>"
+
+
+def export_choices(exports: Sequence[RunExport]) -> list[tuple[str, str]]:
+    """Return label and id of what can be deleted."""
+    return [
+        (f"{Path(e.result.path).name}, {describe_bytes(e.result.size_bytes)}, {_when(e)}", e.id)
+        for e in exports
+        if e.result
+    ]
+
+
+def _when(export: RunExport) -> str:
+    return time.strftime("%d %b %H:%M", time.localtime(export.progress.time))
