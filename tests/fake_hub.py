@@ -61,24 +61,27 @@ class Hub(FakeServer):
         files = (self.datasets if kind == "datasets" else self.repositories).get(name)
         if self.refuses_tokens:
             reason = {"X-Error-Message": "Invalid credentials in Authorization header"}
-            return _send(request, 401, b"{}", send_body, reason)
+            return send(request, 401, b"{}", send_body, reason)
         if files is None:
-            return _send(request, 404, b"{}", send_body, {"X-Error-Code": "RepoNotFound"})
+            return send(request, 404, b"{}", send_body, {"X-Error-Code": "RepoNotFound"})
         allowed = request.headers.get("Authorization") == f"Bearer {self.token}"
         if name in self.gated and not is_api and not allowed:
-            return _send(request, 403, b"{}", send_body, {"X-Error-Code": "GatedRepo"})
+            return send(request, 403, b"{}", send_body, {"X-Error-Code": "GatedRepo"})
         if not is_api:
             revision, path = parts[verbs[0] + 1], "/".join(parts[verbs[0] + 2 :])
             if revision != COMMIT or path not in files:
-                return _send(request, 404, b"{}", send_body, {"X-Error-Code": "EntryNotFound"})
+                return send(request, 404, b"{}", send_body, {"X-Error-Code": "EntryNotFound"})
             return self._send_file(request, path, files[path], send_body)
         if "tree" in parts:
             body = [_entry(path, data) for path, data in files.items()]
-            return _send(request, 200, json.dumps(body).encode(), send_body, {})
+            return send(request, 200, json.dumps(body).encode(), send_body, {})
+        return send(request, 200, json.dumps(self.info(name, files)).encode(), send_body, {})
+
+    def info(self, name: str, files: dict[str, bytes]) -> dict[str, object]:
+        """What the Hub says of a repository."""
         siblings = [{"rfilename": path, "size": len(data)} for path, data in files.items()]
         info = {"id": name, "sha": COMMIT, "private": False, "siblings": siblings}
-        info |= {"gated": "auto" if name in self.gated else False, "tags": self.tags}
-        return _send(request, 200, json.dumps(info).encode(), send_body, {})
+        return info | {"gated": "auto" if name in self.gated else False, "tags": self.tags}
 
     def _send_file(self, request, name: str, data: bytes, send_body: bool) -> None:
         if send_body:
@@ -95,7 +98,7 @@ class Hub(FakeServer):
         cut = self.drop_after_bytes if send_body and name.endswith(CUT) else None
         if send_body and name in self.held:
             half = len(data) // 2
-            _send(request, 200, data[:half], send_body, headers, length=len(data))
+            send(request, 200, data[:half], send_body, headers, length=len(data))
             request.wfile.flush()
             while name in self.held:
                 time.sleep(0.05)
@@ -103,9 +106,9 @@ class Hub(FakeServer):
                 request.wfile.write(data[half:])
             return None
         if cut is None:
-            return _send(request, 206 if start else 200, data[start:], send_body, headers)
+            return send(request, 206 if start else 200, data[start:], send_body, headers)
         self.drop_after_bytes = None
-        _send(request, 200, data[:cut], send_body, headers, length=len(data))
+        send(request, 200, data[:cut], send_body, headers, length=len(data))
         request.close_connection = True
 
 
@@ -113,7 +116,7 @@ def _entry(path: str, data: bytes) -> dict[str, object]:
     return {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
 
 
-def _send(request, status: int, body: bytes, send_body: bool, headers, *, length=None) -> None:
+def send(request, status: int, body: bytes, send_body: bool, headers, *, length=None) -> None:
     request.send_response(status)
     for key, value in headers.items():
         request.send_header(key, value)

@@ -11,13 +11,20 @@ from typing import Self
 
 
 class FakeServer(ABC):
-    """Answers GET and HEAD requests in ``answer``; ``endpoint`` is its address while it serves."""
+    """Answers GET and HEAD requests in ``answer``, and what is sent in ``receive``.
+
+    ``endpoint`` is its address while it serves.
+    """
 
     endpoint = ""
 
     @abstractmethod
     def answer(self, request: BaseHTTPRequestHandler, *, send_body: bool) -> None:
         """Send the answer to one request; a HEAD request wants no body."""
+
+    def receive(self, request: BaseHTTPRequestHandler) -> None:
+        """Send the answer to a POST or PUT request, whose body may still be read."""
+        request.send_error(405)
 
     @contextmanager
     def serve(self) -> Iterator[Self]:
@@ -32,6 +39,12 @@ class FakeServer(ABC):
 
             def do_GET(self) -> None:
                 fake.answer(self, send_body=True)
+
+            def do_POST(self) -> None:
+                fake.receive(self)
+
+            def do_PUT(self) -> None:
+                fake.receive(self)
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{server.server_port}"

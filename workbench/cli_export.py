@@ -1,4 +1,4 @@
-"""The verb ``export``: take home what a run learned."""
+"""The verb ``export``: take home what a run learned, or upload it to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from rich.console import Console
 
 from workbench.errors import WorkbenchError
 from workbench.export.process import ExportProcess, ExportResult, make_request, read_result
-from workbench.export.request import GGUF_TYPES, KIND_WORDS, KINDS
-from workbench.exports import start_export
+from workbench.export.request import GGUF_TYPES, HUB_KINDS, KIND_WORDS, KINDS, ExportRequest, Kind
+from workbench.exports import hub_request, start_export
+from workbench.presets import methods
+from workbench.runs.store import Run
 from workbench.services import Services
 from workbench.words import describe_bytes
 
@@ -25,10 +27,18 @@ def add_export_verb(verbs: Any) -> None:
     verb = verbs.add_parser("export", help="take home what a run learned")
     verb.add_argument("run", metavar="RUN", help="the run's id, or latest")
     kinds = "; ".join(f"{kind}: {words}" for kind, words in KIND_WORDS.items())
-    verb.add_argument("--as", dest="kind", choices=KINDS, required=True, help=kinds)
+    verb.add_argument("--as", dest="kind", choices=KINDS, help=kinds)
+    verb.add_argument("--out", type=Path, metavar="PATH", help="where to; nothing may be there yet")
     verb.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help="where to; nothing may be there yet"
+        "--to", choices=("hub",), help="upload it to the Hugging Face Hub instead; needs HF_TOKEN"
     )
+    verb.add_argument("--repo", metavar="NAME/REPO", help="hub: the repository, yours or new")
+    verb.add_argument(
+        "--what", choices=HUB_KINDS, help="hub: what to upload (default: adapter, if there is one)"
+    )
+    seen = verb.add_mutually_exclusive_group()
+    seen.add_argument("--private", action="store_true", help="hub: only you see it (the default)")
+    seen.add_argument("--public", action="store_true", help="hub: everybody sees it")
     verb.add_argument("--checkpoint", type=int, metavar="N", help="the model after step N")
     verb.add_argument(
         "--type",
@@ -46,13 +56,7 @@ def add_export_verb(verbs: Any) -> None:
 def run_export(services: Services, options: argparse.Namespace) -> int:
     """Export in a process of its own, tell how far it is, and say how to use the result."""
     run = services.runs.get(options.run)
-    request = make_request(
-        options.kind,
-        options.out,
-        checkpoint=options.checkpoint,
-        gguf_type=options.type,
-        with_data=options.with_data,
-    )
+    request = _request(services, run, options)
     process = start_export(services, run, request)
     try:
         _follow(process, Console(stderr=True, quiet=options.json))
@@ -60,10 +64,27 @@ def run_export(services: Services, options: argparse.Namespace) -> int:
         print("Cancelling …" if not options.json else "", end="", flush=True)
         process.stop()
         if not options.json:
-            print(" nothing was kept.")
+            print(" nothing was uploaded." if request.repository else " nothing was kept.")
         return INTERRUPTED
     _print(read_result(process.directory), options)
     return 0
+
+
+def _request(services: Services, run: Run, options: argparse.Namespace) -> ExportRequest:
+    choices = {"checkpoint": options.checkpoint, "gguf_type": options.type}
+    if options.to == "hub":
+        if options.kind or options.out or not options.repo:
+            raise WorkbenchError(
+                "An upload is --to hub with --repo NAME/REPO, and --what; --as and --out are for files."
+            )
+        has_adapter = methods()[run.config.method].saves != "model"
+        kind: Kind = options.what or ("adapter" if has_adapter else "model")
+        return hub_request(services, kind, options.repo, private=not options.public, **choices)
+    if options.repo or options.what or options.private or options.public:
+        raise WorkbenchError("--repo, --what, --private and --public go with --to hub.")
+    if not options.kind or not options.out:
+        raise WorkbenchError("Say --as KIND and --out PATH, or --to hub and --repo NAME/REPO.")
+    return make_request(options.kind, options.out, with_data=options.with_data, **choices)
 
 
 def _follow(process: ExportProcess, console: Console) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.export.history import active_exports
+from workbench.export.hub import check_repository
 from workbench.export.process import ExportProcess, make_request, start
 from workbench.export.request import (
     ENDINGS,
@@ -22,7 +24,7 @@ from workbench.export.request import (
 from workbench.models.sources import find_model
 from workbench.runs.store import Run
 from workbench.services import Services
-from workbench.settings import ensure_dir
+from workbench.settings import ensure_dir, hub_token
 
 STEM_CHARACTERS = 40
 
@@ -46,16 +48,44 @@ def workspace_request(services: Services, run: Run, kind: Kind, **choices: Any) 
     return make_request(kind, _free_path(folder, "-".join(words), ending), **choices)
 
 
-def start_export(services: Services, run: Run, request: ExportRequest) -> ExportProcess:
+def hub_request(
+    services: Services, kind: Kind, repository: str, *, private: bool, **choices: Any
+) -> ExportRequest:
+    """Return a request for an upload; what is uploaded lies in the workspace only until then.
+
+    Args:
+        services: Where the workspace is.
+        kind: What to make.
+        repository: ``owner/name`` on the Hugging Face Hub.
+        private: Only its owner sees it there.
+        **choices: The other fields of ``ExportRequest``.
+    """
+    folder = ensure_dir(services.settings.exports_dir)
+    name = "upload-" + repository.replace("/", "--")
+    request = make_request(kind, folder / Path(name).name, **choices)
+    return replace(request, repository=repository, private=private)
+
+
+def start_export(
+    services: Services, run: Run, request: ExportRequest, token: str = ""
+) -> ExportProcess:
     """Start an export in a process of its own, unless it cannot work.
 
+    Args:
+        services: What it needs.
+        run: The run.
+        request: What to export.
+        token: Access token for an upload; empty for the one in ``HF_TOKEN``.
+
     Raises:
-        WorkbenchError: As of ``check_export``.
+        WorkbenchError: As of ``check_export``, or there is no repository of that name or no token.
     """
+    if request.repository:
+        check_repository(request.repository, token or hub_token())
     check_export(services, run, request)
     if request.kind in NEEDS_MODEL:
         services.make_room()
-    return start(run, request, services.settings)
+    return start(run, request, services.settings, token)
 
 
 def check_export(services: Services, run: Run, request: ExportRequest) -> None:
@@ -88,7 +118,7 @@ def _check_alone(services: Services) -> None:
     for export in active_exports(services.runs.root_dir):
         if export.request.kind in NEEDS_MODEL:
             raise WorkbenchError(
-                f"Another model is being exported ({export.request.out_path.name}).",
+                f"Another model is being exported ({export.request.name}).",
                 "Wait until it is done, or cancel it.",
             )
 

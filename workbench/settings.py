@@ -132,6 +132,11 @@ def prepare_page_environment(settings: Settings) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
+def hub_token() -> str:
+    """Return the access token in ``HF_TOKEN``, empty for none; what another program keeps on disk does not count."""
+    return os.environ.get("HF_TOKEN", "").strip()
+
+
 def modelscope_access() -> tuple[str, str]:
     """Return the address of ModelScope without a slash at its end, and the access token, empty for none."""
     endpoint = os.environ.get("MODELSCOPE_ENDPOINT") or "https://modelscope.cn"

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import open_page, serve
+from tests.fake_hub_uploads import UploadHub
 from workbench.services import Services
 from workbench.settings import Settings
 
@@ -18,10 +19,20 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
-def export_server(tmp_path_factory, tiny_model_dir):
-    """A server whose workspace has one finished run."""
+def hub():
+    with UploadHub().serve() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def export_server(tmp_path_factory, tiny_model_dir, hub):
+    """A server whose workspace has one finished run, and which takes ours for the Hub."""
     home = tmp_path_factory.mktemp("export")
-    server = serve(home, tiny_model_dir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", hub.endpoint)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.delenv("HF_TOKEN", raising=False)
+        server = serve(home, tiny_model_dir)
     data = home / "counting.json"
     rows = [{"instruction": f"After {n}?", "output": f"{n + 1} comes next."} for n in range(20)]
     data.write_text(json.dumps(rows), encoding="utf-8")
@@ -107,3 +118,30 @@ def test_only_exports_can_be_downloaded(page, export_server):
         address = f"{export_server.url}/gradio_api/file={path}"
         assert page.request.get(address).status == 403, path
     (home / "exports" / "link").unlink()
+
+
+def test_an_upload_says_what_goes_where_and_waits_for_yes(page, hub, export_server, screenshot):
+    page.get_by_role("button", name="Upload to the Hugging Face Hub").click()
+    page.locator("#hub-repository input, #hub-repository textarea").first.fill("maria/counting")
+    page.locator("#hub-ask").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("without an access token")
+    page.locator("#hub-token input").fill("hf_writer")
+    page.locator("#hub-ask").click()
+    question = page.locator("#hub-question")
+    expect(question).to_contain_text(f"{hub.endpoint}/maria/counting")
+    expect(question).to_contain_text("private: only you")
+    screenshot(page, "export-hub")
+    page.locator("#hub-leave").click()
+    expect(question).to_be_hidden()
+    assert hub.received == []
+    page.locator("#hub-ask").click()
+    page.locator("#hub-visibility").get_by_label("Public").check()  # too late for this question
+    page.locator("#hub-really").click()
+    made = page.locator("#export-made")
+    expect(made).to_contain_text(f"{hub.endpoint}/maria/counting", timeout=60_000)
+    expect(made).to_contain_text("It is private")
+    assert hub.private == {"maria/counting": True}
+    assert "adapter_model.safetensors" in hub.repositories["maria/counting"]
+    screenshot(page, "export-hub-done")
+    files = (path for path in export_server.home_dir.rglob("*") if path.is_file())
+    assert not [path for path in files if b"hf_writer" in path.read_bytes()]

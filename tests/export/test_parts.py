@@ -43,7 +43,7 @@ def run(settings):
 
 def test_the_pure_parts_need_no_torch():
     modules = ["request", "process", "card", "usage", "bundle", "adapter", "sums", "ollama"]
-    modules += ["gguf_tokenizer", "job"]
+    modules += ["gguf_tokenizer", "job", "history", "hub"]
     code = "import sys\n" + "\n".join(f"import workbench.export.{name}" for name in modules)
     code += "\nsys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.made_runs import make_run
 from workbench.evaluation.progress import Progress
 from workbench.export.history import RunExport
 from workbench.export.process import ExportResult, make_request
@@ -19,6 +21,7 @@ from workbench.ui.export_views import (
     exports_html,
     progress_html,
     size_words,
+    upload_question,
 )
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -95,3 +98,31 @@ def test_what_is_done_is_listed_not_told(tmp_path):
     ((label, export_id),) = export_choices([done, export(tmp_path / "b.gguf", Progress())])
     assert label.startswith("a.gguf, 2 MB, ")
     assert export_id == "id-1"
+
+
+def uploaded(tmp_path, **changes):
+    made = export(tmp_path / "upload-maria--juniper", **changes)
+    result = made.result and replace(made.result, path="https://hub.example/maria/juniper")
+    request = replace(made.request, repository="maria/juniper")
+    return replace(made, request=request, result=result)
+
+
+def test_an_upload_shows_its_address_and_takes_no_disk(tmp_path):
+    text = exports_html([uploaded(tmp_path)], tmp_path)
+    assert 'href="https://hub.example/maria/juniper" target="_blank" rel="noopener"' in text
+    assert "On this computer" not in text
+    assert export_choices([uploaded(tmp_path)]) == []
+    stopped = progress_html(uploaded(tmp_path, progress=Progress("", state="stopped")))
+    assert "maria/juniper: cancelled. Nothing was uploaded." in stopped
+
+
+def test_the_question_says_what_goes_where_and_who_sees_it(services, tmp_path):
+    run = make_run(services.runs, "# <b>*run*")
+    request = make_request("gguf", tmp_path / "x", checkpoint=1200, gguf_type="Q8_0")
+    text = upload_question(run, request, "https://hub.example/maria/juniper", 5e6)
+    for words in ("GGUF file (Q8_0)", "of step 1,200", "5 MB", "maria/juniper", "**private**"):
+        assert words in text, words
+    assert "<b>" not in text
+    assert "stay here" in text
+    public = upload_question(run, replace(request, private=False), "https://x", 5e6)
+    assert "**public**: everybody can see and download it" in public

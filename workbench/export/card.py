@@ -30,6 +30,8 @@ LICENCES = {
     "Llama 3.2 Community": {"license": "llama3.2"},
     "Qwen Research": {"license": "other", "license_name": "qwen-research"},
 }
+# What loads it, as the hub filters models; what is not here is read by transformers.
+LIBRARIES: dict[Kind, str] = {"adapter": "peft", "gguf": "gguf", "ollama": "gguf"}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|!~$])")
 
 
@@ -101,7 +103,7 @@ def _front_matter(run: Run, source: ModelSource, kind: Kind) -> str:
         matter["base_model_relation"] = "adapter" if adapter else "finetune"
     matter |= _hub_licence(source)
     matter |= {
-        "library_name": "peft" if adapter else "transformers",
+        "library_name": LIBRARIES.get(kind, "transformers"),
         "pipeline_tag": "text-generation",
         "tags": ["finetune-workbench", "conversational", run.config.method],
     }

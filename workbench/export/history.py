@@ -116,7 +116,9 @@ def _read_all(paths: Iterator[Path]) -> Iterator[RunExport]:
 def _read(directory: Path) -> RunExport:
     request = read_request(directory / REQUEST)
     progress = _look(directory, request)
-    is_there = progress.state == "finished" and request.out_path.exists()
+    is_there = progress.state == "finished" and (
+        bool(request.repository) or request.out_path.exists()
+    )
     result = read_result(directory) if is_there else None
     return RunExport(directory, request, progress, result)
 

@@ -14,22 +14,25 @@ from workbench.errors import StopRequested, WorkbenchError
 from workbench.export import adapter
 from workbench.export.bundle import Scrubber, check_data, train_words, write_bundle
 from workbench.export.card import base_name, model_card
+from workbench.export.hub import HubUpload
 from workbench.export.ollama import GGUF_NAME, modelfile
 from workbench.export.process import ExportResult
 from workbench.export.request import ExportRequest, check_request, sums_path
 from workbench.export.sums import NAME, ExportedFile, measure, measure_folder, sums_text
-from workbench.export.usage import usage_lines
+from workbench.export.usage import hub_gguf_lines, usage_lines
 from workbench.models.sources import ModelSource, find_model
 from workbench.models.store import ModelStore
 from workbench.runs.events import read_events
 from workbench.runs.record import Record
 from workbench.runs.store import Run
-from workbench.settings import Settings
+from workbench.settings import Settings, hub_token
 
 UNSQUEEZED = (
     "The base model came as a squeezed GGUF file and was trained as unpacked from it, not as its original release. "
     "On the original release this adapter works, and answers may differ a little."
 )
+PRIVATE = "It is private: loading it needs an access token of your account, in HF_TOKEN."
+PUBLIC = "It is public: everybody can see and download it."
 
 
 class Export:
@@ -57,7 +60,7 @@ class Export:
         self._record = Record(read_events(run.events_path)[0])
 
     def work(self, keep: Callable[[ExportResult], None] = lambda result: None) -> ExportResult:
-        """Do it, and return what was written; it has its name when this returns.
+        """Do it, and return what was written; it has its name, or is on the Hub, when this returns.
 
         Args:
             keep: Writes down what there will be, before it has its name.
@@ -67,14 +70,33 @@ class Export:
             WorkbenchError: Something the person can act on; nothing is left.
         """
         check_request(self._request, self._run)
+        request, upload = self._request, self._upload()
         checks, notes = self._write()
         files = self._measure()
-        usage = self._usage(self._request.out, here=True)
-        kind, out = self._request.kind, self._request.out
-        result = ExportResult(kind, out, tuple(files), tuple(usage), checks, tuple(notes))
+        usage = self._usage(request.out, here=True)
+        if upload:
+            self._send(upload, files)
+            notes = [*notes, PRIVATE if request.private else PUBLIC]
+        out = upload.address if upload else request.out
+        result = ExportResult(request.kind, out, tuple(files), tuple(usage), checks, tuple(notes))
         keep(result)
-        self._name(files)
+        if not upload:
+            self._name(files)
         return result
+
+    def _upload(self) -> HubUpload | None:
+        """Return what will upload it, once the Hub has said that it may."""
+        if not self._request.repository:
+            return None
+        self._enter("Asking the Hugging Face Hub")
+        upload = HubUpload(self._request.repository, self._request.private, hub_token())
+        upload.check()
+        return upload
+
+    def _send(self, upload: HubUpload, files: list[ExportedFile]) -> None:
+        self._enter("Uploading", sum(file.size_bytes for file in files))
+        message = f"{self._request.kind} of a run of the Finetune Workbench"
+        upload.send(self._request.partial_path, files, message, self._advance)
 
     def _write(self) -> tuple[dict[str, Any], list[str]]:
         partial = self._request.partial_path
@@ -89,6 +111,8 @@ class Export:
                 checks = self._whole().write_model(partial)
                 (partial / "README.md").write_text(self._card(), encoding="utf-8")
                 return checks, []
+            case "gguf" if self._request.repository:
+                return self._write_gguf_folder(partial), []
             case "gguf":
                 return self._whole().write_gguf(partial, self._gguf_text()), []
             case "ollama":
@@ -134,6 +158,13 @@ class Export:
         (partial / "Modelfile").write_text(text, encoding="utf-8", newline="\n")
         (partial / "README.md").write_text(self._card(), encoding="utf-8")
         return checks, []
+
+    def _write_gguf_folder(self, partial: Path) -> dict[str, Any]:
+        partial.mkdir()
+        name = f"{self._request.repository.split('/')[1]}-{self._request.gguf_type}.gguf"
+        checks: dict[str, Any] = self._whole().write_gguf(partial / name, self._gguf_text())
+        (partial / "README.md").write_text(self._card(), encoding="utf-8")
+        return checks
 
     def _whole(self) -> Any:
         self._enter("Getting ready")
@@ -181,11 +212,15 @@ class Export:
 
     def _usage(self, where: str, *, here: bool = False) -> list[str]:
         """Return how to use it; ``here`` with the base model's folder, elsewhere with its name."""
-        if self._request.kind == "card":
+        request = self._request
+        if request.kind == "card":
             return []
+        if request.repository and request.kind == "gguf":
+            return hub_gguf_lines(request.repository, request.gguf_type)
+        where = request.repository or where
         is_folder = here and self._source.kind == "folder"
         base = self._source.location if is_folder else base_name(self._source)
-        return usage_lines(self._request.kind, where, base, train_words(self._run))
+        return usage_lines(request.kind, where, base, train_words(self._run))
 
     def _on_download(self, progress: Any) -> None:
         if self._stop_requested():

@@ -45,7 +45,7 @@ class ExportResult:
 
     Attributes:
         kind: What became of the run.
-        path: Where it is.
+        path: Where it is: a path, or an address on the Hugging Face Hub.
         files: Every file with its size and SHA-256; of one file alone, that.
         usage: How to use it, in lines to copy.
         checks: What was verified, as numbers by name.
@@ -110,14 +110,23 @@ def make_request(kind: Kind, out: Path, **choices: Any) -> ExportRequest:
     return ExportRequest(kind, str(out), str(partial), **choices)
 
 
-def start(run: Run, request: ExportRequest, settings: Settings) -> ExportProcess:
-    """Start an export that was checked."""
+def start(run: Run, request: ExportRequest, settings: Settings, token: str = "") -> ExportProcess:
+    """Start an export that was checked.
+
+    Args:
+        run: The run.
+        request: What to export.
+        settings: Where the workspace is.
+        token: Access token for an upload; only the process's environment holds it.
+    """
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"{stamp}-{request.kind}-{uuid.uuid4().hex[:4]}"
     directory = ensure_dir(run.directory / "exports" / name)
     path = write_request(directory, request)
     arguments = ["-m", "workbench.export", str(run.directory), str(path)]
-    child = start_child(arguments, settings, directory / "log.txt")
+    environment = {"HF_TOKEN": token} if token else {}
+    log_path = directory / "log.txt"
+    child = start_child(arguments, settings, log_path, environment=environment)
     with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
         created = psutil.Process(child.pid).create_time()
         write_json(directory / PROCESS, {"pid": child.pid, "create_time": created})

@@ -29,6 +29,8 @@ KIND_WORDS: dict[Kind, str] = {
     "card": "a model card (a .md file)",
 }
 NEEDS_MODEL: tuple[Kind, ...] = ("model", "gguf", "ollama")
+# What can be uploaded. Nothing that has rows of the data in it is among these.
+HUB_KINDS: tuple[Kind, ...] = ("adapter", "model", "gguf")
 # What a path must end in where the export is one file.
 ENDINGS: dict[Kind, str] = {"gguf": ".gguf", "bundle": ".zip", "card": ".md"}
 # These change what the model reads, not its weights, so there is nothing to merge into them.
@@ -47,6 +49,8 @@ class ExportRequest:
         checkpoint: Take that of this step instead of the saved model.
         gguf_type: How a GGUF keeps its weights.
         with_data: A bundle has the conversations, not only their hashes.
+        repository: ``owner/name`` on the Hugging Face Hub; it is uploaded then, and nothing comes to be at ``out``.
+        private: Only its owner sees it there.
     """
 
     kind: Kind
@@ -55,6 +59,13 @@ class ExportRequest:
     checkpoint: int | None = None
     gguf_type: GgufType = "F16"
     with_data: bool = False
+    repository: str = ""
+    private: bool = True
+
+    @property
+    def name(self) -> str:
+        """What a person calls the result: its file, its folder or its repository."""
+        return self.repository or self.out_path.name
 
     @property
     def out_path(self) -> Path:
@@ -99,7 +110,10 @@ def check_request(request: ExportRequest, run: Run) -> None:
     Raises:
         WorkbenchError: What is wrong, and what to do instead.
     """
-    _check_path(request)
+    if request.repository:
+        _check_uploadable(request)
+    else:
+        _check_path(request)
     if request.kind in ("bundle", "card"):
         return
     request.source_dir(run)
@@ -174,6 +188,14 @@ def needed_bytes(request: ExportRequest, run: Run, base_dir: Path, parameters: i
         rows = [Path(part.path) for part in run.data.datasets] if request.with_data else []
         return sum(_file_bytes(path) for path in (run.events_path, *rows))
     return 0
+
+
+def _check_uploadable(request: ExportRequest) -> None:
+    if request.kind not in HUB_KINDS:
+        raise WorkbenchError(
+            f"{request.kind} is not uploaded to the Hugging Face Hub.",
+            f"One of these is: {', '.join(HUB_KINDS)}.",
+        )
 
 
 def _check_path(request: ExportRequest) -> None:

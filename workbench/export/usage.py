@@ -54,6 +54,16 @@ def usage_lines(kind: Kind, where: str, base: str, details: tuple[str, ...] = ()
     ]
 
 
+def hub_gguf_lines(repository: str, gguf_type: str) -> list[str]:
+    """Return how to use a GGUF file on the Hugging Face Hub; these programs fetch it by themselves."""
+    name = f"{repository}:{gguf_type}"
+    return [
+        f"llama-cli -hf {name} --jinja            # llama.cpp: talk to it in the terminal",
+        f"llama-server -hf {name} --jinja         # llama.cpp: a page and an OpenAI-compatible server",
+        f"ollama run hf.co/{name}                 # Ollama",
+    ]
+
+
 def language(kind: Kind) -> str:
     """Return what the lines are written in, as Markdown names it."""
     return "python" if kind in ("adapter", "model") else "sh"

@@ -16,7 +16,8 @@ from workbench.runs.checkpoints import models_by_step
 from workbench.runs.store import DataPart
 from workbench.services import Services
 from workbench.settings import ensure_dir
-from workbench.ui.export_view import SAVED_MODEL, build_export_view
+from workbench.ui.export_view import build_export_view
+from workbench.ui.export_views import SAVED_MODEL
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.playground_tab import finished_runs
 

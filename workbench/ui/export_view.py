@@ -13,10 +13,12 @@ from workbench.export.request import KINDS, ExportRequest
 from workbench.exports import check_export, export_bytes, start_export, workspace_request
 from workbench.runs.store import Run
 from workbench.services import Services
+from workbench.ui.export_hub_view import build_hub_upload
 from workbench.ui.export_views import (
     GGUF_LABELS,
     KIND_HELP,
     KIND_LABELS,
+    SAVED_MODEL,
     export_choices,
     exports_html,
     progress_html,
@@ -26,7 +28,6 @@ from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.views import plain
 
 POLL_SECONDS = 1.0
-SAVED_MODEL = "saved"  # or the step of a checkpoint
 NO_RUN = "There is no tuned model yet. Train one, then take it home from here."
 
 
@@ -75,6 +76,7 @@ def build_export_view(
     with gr.Row():
         make = gr.Button("Make it", variant="primary", interactive=False, elem_id="export-make")
         cancel = gr.Button("Cancel", visible=False, elem_id="export-cancel")
+    uploading = build_hub_upload(services, run_choice, model_choice)
     status = gr.HTML(visible=False, elem_id="export-status")
     made = gr.HTML(elem_id="export-made")
     with gr.Row(equal_height=True, visible=False) as deleting:
@@ -140,7 +142,7 @@ def build_export_view(
     following = [page.load, tab.select, timer.tick, run_choice.change, model_choice.change]
     following += [kind.change, gguf_type.input, with_data.input]
     gr.on(following, show_exports, inputs, outputs, **FOLLOW)
-    for event in (started, cancelled, deleted):
+    for event in (started, uploading, cancelled, deleted):
         event.then(show_exports, inputs, outputs, **FOLLOW)
 
 

@@ -11,9 +11,12 @@ from urllib.parse import quote
 from workbench.evaluation.progress import Progress
 from workbench.export.history import RunExport
 from workbench.export.process import ExportResult
-from workbench.export.request import GgufType, Kind
+from workbench.export.request import ExportRequest, GgufType, Kind
+from workbench.runs.store import Run
+from workbench.ui.views import plain
 from workbench.words import describe_bytes, describe_duration
 
+SAVED_MODEL = "saved"  # the state of a run that is exported; or the step of a checkpoint
 KIND_LABELS: dict[Kind, str] = {
     "adapter": "Adapter",
     "model": "Merged model",
@@ -48,13 +51,31 @@ def size_words(kind: Kind, size_bytes: float, free_bytes: float) -> str:
     return f"{KIND_HELP[kind]} {size}; {describe_bytes(free_bytes)} are free on this disk."
 
 
+def upload_question(run: Run, request: ExportRequest, address: str, size_bytes: float) -> str:
+    """Say what would be uploaded, where, and who sees it, as Markdown."""
+    what = KIND_LABELS[request.kind]
+    if request.kind == "gguf":
+        what += f" ({request.gguf_type})"
+    if request.checkpoint is not None:
+        what += f" of step {request.checkpoint:,}"
+    seen = "**private**: only you, and whom you let in, can see it"
+    if not request.private:
+        seen = "**public**: everybody can see and download it, under the licence of its base model"
+    return (
+        f"**Upload this?** {what} of *{plain(run.name)}*, about {describe_bytes(size_bytes)}, with its model card, to "
+        f"`{address}`, {seen}. The card names your datasets, the settings and what was measured. The rows "
+        "of your data stay here."
+    )
+
+
 def progress_html(export: RunExport | None) -> str:
     """Say how far an export is, or how it ended, as HTML; empty when it is done and listed below."""
     if export is None or export.progress.state == "finished":
         return ""
-    progress, name = export.progress, escape(export.request.out_path.name)
+    progress, name = export.progress, escape(export.request.name)
     if progress.state == "stopped":
-        return f'<div class="wb-banner">{name}: cancelled. Nothing was kept.</div>'
+        kept = "uploaded" if export.request.repository else "kept"
+        return f'<div class="wb-banner">{name}: cancelled. Nothing was {kept}.</div>'
     if progress.state == "failed":
         words = escape(f"{progress.message} {progress.hint}".strip())
         return f'<div class="wb-banner wb-failed">{name}: {words}</div>'
@@ -91,12 +112,15 @@ def _export_html(export: RunExport, served_dir: Path) -> str:
     result = export.result
     if result is None:
         return ""
-    path = Path(result.path)
+    name, place = export.request.name, _place(Path(result.path), served_dir)
+    if export.request.repository:
+        address = escape(result.path)
+        place = f'<p><a href="{address}" target="_blank" rel="noopener">{address}</a></p>'
     notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
     return (
-        f'<div class="wb-export"><h4>{escape(path.name)}</h4>'
+        f'<div class="wb-export"><h4>{escape(name)}</h4>'
         f'<p class="wb-help">{KIND_LABELS[result.kind]}, {describe_bytes(result.size_bytes)}, '
-        f"{_when(export)}</p>{_place(path, served_dir)}{notes}{_usage(result)}{_sums(result)}</div>"
+        f"{_when(export)}</p>{place}{notes}{_usage(result)}{_sums(result)}</div>"
     )
 
 
@@ -134,7 +158,7 @@ def export_choices(exports: Sequence[RunExport]) -> list[tuple[str, str]]:
     return [
         (f"{Path(e.result.path).name}, {describe_bytes(e.result.size_bytes)}, {_when(e)}", e.id)
         for e in exports
-        if e.result
+        if e.result and not e.request.repository
     ]
 
 
