@@ -77,7 +77,8 @@ def test_names_come_from_the_run_and_are_no_paths(plain_run, services):
         assert request.out_path == services.settings.exports_dir / name
 
 
-def test_a_running_one_is_seen_stopped_and_cleaned(plain_run, services):
+def test_a_running_one_is_seen_and_stands_in_the_way(plain_run, services, monkeypatch):
+    monkeypatch.setattr("workbench.export.process.PATIENCE_SECONDS", 0.2)
     request = workspace_request(services, plain_run, "model")
     started(services, plain_run, request, alive=True)
     (export,) = exports_of(plain_run)
@@ -90,6 +91,8 @@ def test_a_running_one_is_seen_stopped_and_cleaned(plain_run, services):
     with pytest.raises(WorkbenchError, match="Another model is being exported"):
         check_export(services, plain_run, other)
     check_export(services, plain_run, workspace_request(services, plain_run, "adapter"))
+    stop_export(export)
+    check_export(services, plain_run, other)
 
 
 def test_stop_ends_the_process_however_deaf(plain_run, services, monkeypatch):
