@@ -17,7 +17,8 @@ from workbench.models.rendering import load_tokenizer, stop_ids
 CPU = Compute("cpu", "fp32")
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 MOST_TOKENS = 12  # longer than the longest prompt
-VIRTUAL_TOKENS = peft.PrefixTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
+PREFIX = peft.PrefixTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
+PROMPT = peft.PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def alone(model, ids, ends):
     return new
 
 
-@pytest.mark.parametrize("adapter", [None, VIRTUAL_TOKENS], ids=["plain", "virtual tokens"])
+@pytest.mark.parametrize("adapter", [None, PREFIX, PROMPT], ids=["plain", "prefix", "prompt"])
 def test_many_are_answered_as_each_alone(model_dir, tokenizer, adapter):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(model_dir)

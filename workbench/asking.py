@@ -62,9 +62,6 @@ def greedy_answers(
 ) -> list[list[int]]:
     """Answer prompts together, always with the likeliest token; shorter ones are filled up on the left.
 
-    PEFT puts the virtual tokens of prompt tuning and p-tuning before the padding, so that there only prompts of
-    one length are answered exactly as each one alone.
-
     Args:
         model: In evaluation mode, with the attention of transformers.
         tokenizer: Its tokenizer.
@@ -77,8 +74,19 @@ def greedy_answers(
         The new token ids of each prompt: an end of the answer where the model wrote one, and then padding
         up to the longest answer.
     """
+    lengths = sorted({len(prompt) for prompt in prompts})
+    config = getattr(model, "active_peft_config", None)
+    # PEFT puts virtual tokens before the padding, where they would be in the wrong place.
+    if len(lengths) > 1 and config is not None and config.is_prompt_learning:
+        found: dict[int, list[int]] = {}
+        for length in lengths:
+            places = [place for place, prompt in enumerate(prompts) if len(prompt) == length]
+            alike = [prompts[place] for place in places]
+            said = greedy_answers(model, tokenizer, compute, alike, most_tokens, stopping)
+            found.update(zip(places, said, strict=True))
+        return [found[place] for place in range(len(prompts))]
     pad_id = tokenizer.pad_token_id or 0
-    width = max(map(len, prompts))
+    width = lengths[-1]
     ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in prompts])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
     # Not inference mode: what a model in training keeps of this must still take part in gradients.
@@ -88,6 +96,7 @@ def greedy_answers(
             attention_mask=mask.to(compute.device),
             max_new_tokens=most_tokens,
             do_sample=False,
+            repetition_penalty=1.0,  # whatever the model's generation_config.json says
             use_cache=True,
             eos_token_id=stop_ids(tokenizer),
             pad_token_id=pad_id,

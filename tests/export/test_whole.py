@@ -18,6 +18,7 @@ from workbench.export.gguf_file import adds_bos
 from workbench.export.request import CANNOT_MERGE
 from workbench.models.rendering import load_tokenizer, prompt_ids
 from workbench.presets import methods
+from workbench.training.loading import keep_gradients_after_evaluation
 
 QUESTIONS = ["What comes after 3?", "Who are you?", "after the number"]
 MERGED = [method for method in methods() if method not in CANNOT_MERGE]
@@ -45,6 +46,8 @@ def own_model(run, base_dir):
         base_dir, dtype=torch.float32,
         quantization_config=Compute("cpu", "fp32").quantization(method.base),
     )  # fmt: skip
+    if method.base == "nf4":  # as in training, on every CPU
+        keep_gradients_after_evaluation(base)
     return peft.PeftModel.from_pretrained(base, run.model_dir)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.made_runs import make_run
-from workbench.evaluation.progress import Progress
+from workbench.child_progress import Progress
 from workbench.export.history import RunExport
 from workbench.export.process import ExportResult, make_request
 from workbench.export.request import GGUF_TYPES, KINDS

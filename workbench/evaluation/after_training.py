@@ -12,9 +12,9 @@ import traceback
 
 from filelock import FileLock, Timeout
 
+from workbench.child_progress import Progress
 from workbench.errors import WorkbenchError
 from workbench.evaluation.process import request_stop, start, watch
-from workbench.child_progress import Progress
 from workbench.evaluation.request import EvaluationRequest
 from workbench.runs.store import Run, RunStore
 from workbench.runs.supervisor import Supervisor

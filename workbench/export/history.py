@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from workbench.child_progress import Progress, read_progress
 from workbench.errors import WorkbenchError
-from workbench.evaluation.progress import Progress, read_progress
 from workbench.export.process import (
     PROCESS,
     PROGRESS,

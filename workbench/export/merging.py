@@ -16,6 +16,7 @@ from transformers import AutoConfig
 from workbench.asking import load_to_ask
 from workbench.compute import Compute
 from workbench.presets import MethodPreset
+from workbench.training.loading import keep_gradients_after_evaluation
 
 ADAPTER = "default"  # the name under which PeftModel loads one
 SQUEEZED = (Linear4bit, Linear8bitLt)
@@ -40,6 +41,8 @@ def load_adapter(
     """Load an adapter on the base model as it was trained on, 4 or 8 bits included."""
     dtype = asking_dtype(base_dtype(base_dir), compute)
     base = load_to_ask(base_dir, compute, dtype, compute.quantization(method.base))
+    if method.base == "nf4":  # repacked weights cannot be unpacked
+        keep_gradients_after_evaluation(base)
     return PeftModel.from_pretrained(base, adapter_dir, adapter_name=ADAPTER).eval()
 
 

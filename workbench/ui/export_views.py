@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from workbench.evaluation.progress import Progress
+from workbench.child_progress import Progress
 from workbench.export.history import RunExport
 from workbench.export.process import ExportResult
 from workbench.export.request import ExportRequest, GgufType, Kind

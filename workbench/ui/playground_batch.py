@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.child_progress import Progress
 from workbench.errors import WorkbenchError
 from workbench.evaluation.answers import Answer
 from workbench.evaluation.process import look, request_stop, start
-from workbench.child_progress import Progress
 from workbench.evaluation.questions import (
     ANSWER_TOKENS,
     AnsweredRow,
