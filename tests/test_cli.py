@@ -42,7 +42,7 @@ def test_a_method_trains_saves_and_chats(train, services, capsys, method):
     code, out, _ = train("--method", method, "--set", *QUICK, "learning_rate=1e-2", "--json")
     assert code == 0
     shown = json.loads(out)
-    assert shown["state"] == "finished"
+    assert shown["status"] == "finished"
     assert (shown["step"], shown["total_steps"], shown["config"]["method"]) == (6, 6, method)
     run = services.runs.get("latest")
     events, _ = read_events(run.events_path)
@@ -100,16 +100,22 @@ def test_the_run_directory_is_readable_with_cat(train, services):
 def test_detach_stop_and_show(train, services, capsys):
     code, out, _ = train("--detach", "--json", "--set", "max_steps=100000", "batch_size=2")
     started = json.loads(out)
-    assert (code, started["state"] in ("starting", "running")) == (0, True)
+    assert (code, started["status"] in ("starting", "running")) == (0, True)
     deadline = time.monotonic() + 60
     while run_json(capsys, "show", "latest")["step"] < 2:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert run_json(capsys, "runs")[0]["id"] == started["id"]
     stopped = run_json(capsys, "stop", started["id"])
-    assert stopped["state"] == "stopped"
+    assert stopped["status"] == "stopped"
     assert stopped["model_saved"]
     assert stopped["eta_seconds"] > 0
+    assert stopped["started_at"] < stopped["finished_at"] < time.time()
+    assert stopped["model_dir"] == str(services.runs.get("latest").model_dir)
+    with services.runs.get("latest").log_path.open("a") as log:
+        log.write("the token hf_0123456789012345678901234567890123\n")
+    assert main(["logs", "latest", "--follow"]) == 0
+    assert "the token hf_0…\n" in capsys.readouterr().out
     assert services.runs.get("latest").model_dir.is_dir()
 
 
@@ -225,16 +231,16 @@ def test_a_stopped_run_is_resumed_continued_labelled_and_deleted(train, services
     run = services.runs.get("latest")
     wait_for_step(services, run, 3)
     stopped = run_json(capsys, "stop", "latest")
-    assert (stopped["state"], stopped["checkpoints"]) == ("stopped", [stopped["step"]])
+    assert (stopped["status"], stopped["checkpoints"]) == ("stopped", [stopped["step"]])
     assert main(["resume", "latest", "--json"]) == 0
     finished = json.loads(capsys.readouterr().out)
-    assert (finished["state"], finished["step"]) == ("finished", 60)
+    assert (finished["status"], finished["step"]) == ("finished", 60)
     events, _ = read_events(run.events_path)
     assert [event.step for event in events if isinstance(event, ResumeEvent)] == [stopped["step"]]
 
     assert main(["continue", "latest", "--epochs", "0.2", "--json"]) == 0
     continued = json.loads(capsys.readouterr().out)
-    assert (continued["state"], continued["parent"]) == ("finished", run.id)
+    assert (continued["status"], continued["parent"]) == ("finished", run.id)
     child = services.supervisor.snapshot(services.runs.get(continued["id"]))
     parent = services.supervisor.snapshot(run)
     assert child.evaluations[0].loss == pytest.approx(parent.evaluations[-1].loss, rel=1e-4)
@@ -252,8 +258,9 @@ def test_the_second_run_waits_in_line_and_can_leave_it(train, services, capsys):
     train("--detach", "--set", "max_steps=2", "max_length=100")
     second = services.runs.get("latest")
     shown = run_json(capsys, "show", "latest")
-    assert (shown["state"], shown["place"]) == ("queued", 1)
-    assert run_json(capsys, "stop", "latest")["state"] == "stopped"
+    assert (shown["status"], shown["place"]) == ("queued", 1)
+    assert [run["id"] for run in run_json(capsys, "queue")] == [second.id]
+    assert run_json(capsys, "stop", "latest")["status"] == "stopped"
     assert main(["delete", services.runs.ids()[1]]) == 2  # it trains
     assert "Stop it first" in capsys.readouterr().err
     assert main(["resume", second.id, "--detach"]) == 0

@@ -42,6 +42,7 @@ def test_a_model_that_is_squeezed_already_takes_an_adapter_only():
         ({"method": "freeze", "trained_layers": 5}, "the model has 4 layers"),
         ({"max_length": 1000}, "reads at most 512 tokens"),
         ({"method": "oft", "oft_block_size": 48}, "must divide the model's width, 64"),
+        ({"report_to": "trackio"}, "trackio is not installed"),
     ],
 )
 def test_settings_that_do_not_fit_the_model(values, words):

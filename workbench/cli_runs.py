@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from workbench.progress import follow
 from workbench.runs.checkpoints import complete_checkpoints
+from workbench.runs.logs import read_log
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
 from workbench.runs.votes import SAME, count_votes, read_votes
 from workbench.services import Services
 
+LOG_SECONDS = 0.5
 EXIT_CODES = {"failed": 1, "lost": 1, "stopped": 3}
 
 
@@ -32,7 +34,14 @@ def add_run_verbs(verbs: Any) -> None:
         parser.set_defaults(run_command=function)
         return parser
 
+    line = verbs.add_parser("queue", help="list the runs that wait in line, the next one first")
+    line.add_argument("--json", action="store_true", help="print one JSON document")
+    line.set_defaults(run_command=run_queue)
     verb("show", run_show, "show one run")
+    logs = verbs.add_parser("logs", help="print what a run's process and libraries have printed")
+    logs.add_argument("run", metavar="RUN", help="the run's id, or latest")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended")
+    logs.set_defaults(run_command=run_logs, json=False)
     stop = verb("stop", run_stop, "stop a run; what it learned so far is saved")
     stop.add_argument("--now", action="store_true", help="at once, without saving")
     resume = verb("resume", run_resume, "let a run that ended early go on from its checkpoint")
@@ -51,14 +60,43 @@ def add_run_verbs(verbs: Any) -> None:
 
 def run_runs(services: Services, options: argparse.Namespace) -> int:
     """List the runs."""
-    snapshots = [(run, services.supervisor.summary(run)) for run in services.runs.all()]
+    runs = services.runs.all()
+    _print_list(services, runs, options)
+    if not runs and not options.json:
+        print("No runs yet. Start one with `workbench train --data sample-identity`.")
+    return 0
+
+
+def run_queue(services: Services, options: argparse.Namespace) -> int:
+    """List the runs that wait."""
+    line = services.supervisor.line()
+    _print_list(services, line, options)
+    if not line and not options.json:
+        print("No run waits.")
+    return 0
+
+
+def _print_list(services: Services, runs: Sequence[Run], options: argparse.Namespace) -> None:
+    snapshots = [(run, services.supervisor.summary(run)) for run in runs]
     if options.json:
         print(json.dumps([summary(run, snapshot) for run, snapshot in snapshots], indent=2))
-    elif not snapshots:
-        print("No runs yet. Start one with `workbench train --data sample-identity`.")
-    for run, snapshot in [] if options.json else snapshots:
+        return
+    for run, snapshot in snapshots:
         steps = f"{snapshot.step}/{snapshot.total_steps}"
         print(f"{run.id:44} {snapshot.state:9} {steps:>9} steps  {run.config.model}")
+
+
+def run_logs(services: Services, options: argparse.Namespace) -> int:
+    """Print a run's log, and with ``--follow`` what is added until the run has ended."""
+    run = services.runs.get(options.run)
+    offset, goes_on = 0, True
+    while goes_on:
+        # Look at the run first: what it prints before it ends is then read, too.
+        goes_on = options.follow and services.supervisor.summary(run).is_active
+        text, offset = read_log(run, offset=offset)
+        print(text, end="", flush=True)
+        if goes_on:
+            time.sleep(LOG_SECONDS)
     return 0
 
 
@@ -167,7 +205,7 @@ def summary(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
     return {
         "id": run.id,
         "name": run.name,
-        "state": snapshot.state,
+        "status": snapshot.state,
         "step": snapshot.step,
         "total_steps": snapshot.total_steps,
         "model": run.config.model,
@@ -182,14 +220,17 @@ def summary(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
 
 def _details(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
     last = snapshot.evaluations[-1] if snapshot.evaluations else None
+    best = snapshot.best_check(run.config.best_by)
     return summary(run, snapshot) | {
         "directory": str(run.directory),
+        "model_dir": str(run.model_dir) if snapshot.model_saved else None,
         "phase": snapshot.phase,
         "message": snapshot.message,
         "hint": snapshot.hint,
         "loss": snapshot.steps[-1].loss if snapshot.steps else None,
-        "validation_loss": last.loss if last else None,
-        "validation_loss_by_dataset": last.by_dataset if last else {},
+        "eval_loss": last.loss if last else None,
+        "eval_loss_by_dataset": last.by_dataset if last else {},
+        "best_step": best.step if best else None,
         "general_loss": [event.loss for event in snapshot.general],
         "elapsed_seconds": snapshot.elapsed_seconds,
         "eta_seconds": snapshot.eta_seconds,
@@ -204,6 +245,9 @@ def _details(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
         "checkpoints": [
             checkpoint.step for checkpoint in complete_checkpoints(run.checkpoints_dir)
         ],
+        "started_at": snapshot.started_at,
+        "finished_at": snapshot.finished_at,
+        "error": snapshot.message if snapshot.state in ("failed", "lost") else None,
         "cause": snapshot.finished.cause if snapshot.finished else "",
         "model_saved": snapshot.model_saved,
         "config": run.config.model_dump(),

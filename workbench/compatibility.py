@@ -6,6 +6,7 @@ What is here was found by trying every method on small random models of fourteen
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from workbench.config import TrainingConfig
 from workbench.models.facts import ModelFacts
@@ -49,6 +50,11 @@ def find_conflicts(config: TrainingConfig, model: ModelFacts) -> list[str]:
     if context and (config.max_length or 0) > context:
         found.append(
             f"max_length is {config.max_length:,}; the model reads at most {context:,} tokens."
+        )
+    if config.report_to != "none" and not find_spec(config.report_to):
+        found.append(
+            f"{config.report_to} is not installed, so nothing can be reported to it. Install it (pip install "
+            f"{config.report_to}) and start the workbench again, or set Report to to none."
         )
     found += _width_conflicts(config, model.architecture)
     return found

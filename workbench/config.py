@@ -356,13 +356,19 @@ class TrainingConfig(BaseModel):
     final_model: Literal["last", "best"] = option(
         "last",
         label="Model at the end",
-        help="last is what all steps taught; best is the checkpoint with the lowest validation loss.",
+        help="last is what all steps taught; best is the best checkpoint.",
+        group="advanced",
+    )
+    best_by: Literal["loss", "accuracy"] = option(
+        "loss",
+        label="Best means",
+        help="loss: the lowest validation loss; accuracy: the most tokens of the held-back answers guessed right.",
         group="advanced",
     )
     early_stopping: int = option(
         0,
         label="Stop early after",
-        help="Ends the run when the validation loss was no better so many times in a row; 0 for never.",
+        help="Ends the run when it was no better at so many checks in a row; 0 for never.",
         group="advanced",
         unit="checks",
         ge=0,
@@ -371,7 +377,7 @@ class TrainingConfig(BaseModel):
     early_stopping_gain: float = option(
         0.0,
         label="Smallest gain",
-        help="A check counts as better when the validation loss fell by more than this.",
+        help="A check counts as better when the validation loss fell, or the accuracy rose, by more than this.",
         group="advanced",
         ge=0,
         le=10,
@@ -400,6 +406,12 @@ class TrainingConfig(BaseModel):
         unit="rows",
         ge=0,
         le=100_000,
+    )
+    report_to: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = option(
+        "none",
+        label="Report to",
+        help="Sends losses and settings to another program too; it must be installed. Some of them are on the internet.",
+        group="advanced",
     )
     seed: int = option(
         42,

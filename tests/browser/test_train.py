@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -14,6 +16,16 @@ from tests.browser.test_walk import (
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+NOTIFICATIONS = """
+window.told = [];
+window.Notification = class {
+    static permission = 'granted';
+    static requestPermission = async () => 'granted';
+    constructor(title, options) { window.told.push(options.body); }
+};
+"""
 
 
 def start(page, name):
@@ -33,8 +45,11 @@ def test_the_line_and_what_can_be_done_with_a_run(own_page, alpaca_file, screens
     expect(page.locator("#data-summary")).to_contain_text("counting.json")
     configure_tiny_run(page, steps=100_000)
     open_tab(page, "3. Train")
+    page.evaluate(NOTIFICATIONS)
+    page.locator("#train-notify input").check()
     start(page, "the first")
     wait_for_state(page, "running")
+    expect(page).to_have_title(re.compile("(Running|%) · the first"))
     expect(page.locator("#train-start")).to_contain_text("Put in line")
     start(page, "the second")
     wait_for_state(page, "queued")
@@ -53,6 +68,8 @@ def test_the_line_and_what_can_be_done_with_a_run(own_page, alpaca_file, screens
     expect(page.locator("#train-samples")).to_contain_text("Before")
     page.locator("#train-stop").click()
     wait_for_state(page, "stopped")
+    expect(page).to_have_title("Stopped · the first")
+    assert page.evaluate("told") == ["Stopped · the third", "Stopped · the first"]
     expect(page.locator("#train-resume")).to_contain_text("Resume from step")
     # The next in line begins by itself, so the first one waits when it is resumed.
     show(page, "the second")

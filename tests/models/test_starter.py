@@ -97,8 +97,8 @@ def ask(capsys, question, *flags):
 def test_the_defaults_teach_a_new_name_and_break_nothing(starter_home, capsys):
     assert main(["train", "--data", str(SAMPLES_DIR / "identity.json"), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["state"] == "finished"
-    assert shown["validation_loss"] < 2.0
+    assert shown["status"] == "finished"
+    assert shown["eval_loss"] < 2.0
     before, after = shown["general_loss"]
     assert after < 1.02 * before
     assert "Juniper" in ask(capsys, "Who are you?")

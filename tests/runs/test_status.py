@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from workbench.runs.events import (
@@ -99,6 +101,10 @@ def test_the_best_check_is_the_lowest_after_the_first_step():
     events = [evaluation(0, 0.1), evaluation(2, 1.5), evaluation(4, None), evaluation(6, 1.8)]
     assert derive(events).best_evaluation.step == 2
     assert derive([evaluation(0, 0.1)]).best_evaluation is None
+    assert derive([evaluation(0, 0.1)]).best_check("accuracy") is None
+    right = [replace(evaluation(n, 2.0 - n / 9), token_accuracy=1 / n) for n in (3, 2, 4)]
+    assert derive(right).best_check("accuracy").step == 2
+    assert derive(right).best_check("loss").step == 4
 
 
 def test_time_left_is_the_median_step_times_what_is_left():

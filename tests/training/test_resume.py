@@ -136,6 +136,16 @@ def test_it_stops_early_when_the_validation_loss_no_longer_falls(services, tiny_
     assert min(losses) not in losses[-2:]
 
 
+def test_the_best_may_be_the_most_accurate(services, tiny_model_dir):
+    values = {"learning_rate": 0.1, "max_steps": 40, "early_stopping": 2, "best_by": "accuracy"}
+    run = make_run(services, tiny_model_dir, "full", **values)
+    events, assembly = train(run, tiny_model_dir)
+    right = {e.step: e.token_accuracy for e in of_kind(events, EvaluationEvent, 0)}
+    assert assembly.trainer.state.global_step < 40
+    assert assembly.trainer.state.best_global_step == max(right, key=right.get)
+    assert max(right.values()) not in list(right.values())[-2:]
+
+
 def test_stop_and_keep_leaves_a_checkpoint_to_go_on_from(services, tiny_model_dir):
     run = make_run(services, tiny_model_dir, "lora", save_steps=100, eval_steps=100)
     events = []

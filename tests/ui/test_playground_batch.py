@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 import pytest
 from filelock import FileLock
@@ -12,9 +10,14 @@ from tests.evaluation.test_report import part_of, run_with
 from workbench.child_progress import ProgressWriter
 from workbench.evaluation.answers import Answer, append_answers
 from workbench.evaluation.process import LOCK, PROGRESS, STOP
-from workbench.evaluation.questions import questions_request
+from workbench.evaluation.questions import answers_csv, answers_jsonl, questions_request
 from workbench.evaluation.request import write_request
-from workbench.ui.playground_batch import NOTHING_DRAWN, TOO_LONG, build_batch_panel
+from workbench.ui.playground_batch import (
+    NOTHING_DRAWN,
+    TOO_LONG,
+    answers_file,
+    build_batch_panel,
+)
 
 
 @pytest.fixture
@@ -93,13 +96,15 @@ def test_a_model_that_is_gone_is_a_sentence(panel, run, request_of_two):
     assert not answered.visible
 
 
-def test_stop_and_the_files_are_those_of_the_newest_questions(panel, run, request_of_two):
+def test_stop_and_the_files_are_those_of_the_newest_questions(panel, services, run, request_of_two):
     say(run, request_of_two, tuned=[Answer(0, "=1+1", 1)])
     panel["end"](run.id)
     assert (request_of_two.directory(run) / STOP).exists()
-    lines = Path(panel["save_as_csv"](run.id)).read_text("utf-8-sig").splitlines()
+    name, text = answers_file(services, answers_csv, ".csv", run.id)
+    assert name == f"answers-{run.id}.csv"
+    lines = text.removeprefix("\ufeff").splitlines()
     assert lines[1] == "1,<b>One?</b>,,,'=1+1,yes"
-    assert '"tuned": "=1+1"' in Path(panel["save_as_jsonl"](run.id)).read_text("utf-8")
+    assert '"tuned": "=1+1"' in answers_file(services, answers_jsonl, ".jsonl", run.id)[1]
 
 
 @pytest.mark.parametrize(

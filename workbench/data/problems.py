@@ -261,6 +261,11 @@ def text_problems(text: str, answer: str) -> Iterator[tuple[str, str]]:
         yield "personal-data", f"something like “{_masked(personal)}”."
 
 
+def mask_secrets(text: str) -> str:
+    """Return a text without the keys, tokens and passwords that it has in forms which are known."""
+    return _SECRETS.sub(lambda found: _masked(found[0]), text)
+
+
 def _personal_data(text: str) -> str:
     if "@" in text and (found := _EMAIL.search(text)):
         local_part = _LOCAL_PART.search(text, max(0, found.start() - 64), found.start())

@@ -33,6 +33,7 @@ class Record:
         last: The newest event.
         finished: The last word of the newest process, or ``None`` while it works.
         phase: Where it is.
+        started_at: When its first process began, in seconds since the epoch.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -47,6 +48,7 @@ class Record:
         self.samples: list[SampleEvent] = []
         self.checkpoints: list[CheckpointEvent] = []
         self.warnings: list[str] = []
+        self.started_at: float | None = None
         self._process_began = 0.0
         self._earlier_seconds = 0.0
         self.extend(events)
@@ -90,7 +92,9 @@ class Record:
                 self._go_back_to(event)
 
     def _begin_process(self, event: Event) -> None:
-        if self.last is not None:
+        if self.last is None:
+            self.started_at = event.time
+        else:
             self._earlier_seconds += max(0.0, self.last.time - self._process_began)
         self._process_began = event.time
 

@@ -50,7 +50,7 @@ class Signs:
 class RunSnapshot:
     """One moment of a run, as the page and the command line show it.
 
-    ``eta_seconds``, ``tokens_per_second`` and ``memory_bytes`` are ``None`` until measured; ``place`` is the
+    ``started_at`` and ``finished_at`` are seconds since the epoch, ``None`` before; ``eta_seconds``, ``tokens_per_second`` and ``memory_bytes`` are ``None`` until measured; ``place`` is the
     place in the line of a run that waits.
     """
 
@@ -63,6 +63,8 @@ class RunSnapshot:
     total_steps: int
     eta_seconds: float | None
     elapsed_seconds: float
+    started_at: float | None
+    finished_at: float | None
     tokens_per_second: float | None
     memory_bytes: int | None
     download: DownloadEvent | None
@@ -88,7 +90,13 @@ class RunSnapshot:
     @property
     def best_evaluation(self) -> EvaluationEvent | None:
         """The one with the lowest validation loss after the first step."""
+        return self.best_check("loss")
+
+    def best_check(self, best_by: Literal["loss", "accuracy"]) -> EvaluationEvent | None:
+        """Return the best evaluation after the first step, the earlier one of two that are as good."""
         measured = [event for event in self.evaluations if event.loss is not None and event.step]
+        if best_by == "accuracy":
+            return max(measured, key=lambda event: event.token_accuracy or 0.0, default=None)
         return min(measured, key=lambda event: event.loss or 0.0, default=None)
 
 
@@ -115,6 +123,8 @@ def derive_status(record: Record, signs: Signs, now: float | None = None) -> Run
         total_steps=total_steps,
         eta_seconds=_remaining_seconds(steps, total_steps),
         elapsed_seconds=record.elapsed_seconds(end),
+        started_at=record.started_at,
+        finished_at=record.finished.time if record.finished else None,
         tokens_per_second=_tokens_per_second(steps),
         memory_bytes=steps[-1].memory_bytes if steps else None,
         download=record.download,

@@ -37,7 +37,7 @@ from workbench.training.methods import (
     prepare_saving,
 )
 from workbench.training.rank_allocation import RankAllocation
-from workbench.training.reporter import EarlyStopping, Reporter
+from workbench.training.reporter import BEST_METRICS, EarlyStopping, Reporter
 from workbench.training.samples import SampleWriter, questions_to_watch
 from workbench.training.trainer import ExampleList, WorkbenchTrainer, until_stopped
 
@@ -163,7 +163,7 @@ def assemble(
 def _early_stopping(config: TrainingConfig, data: PreparedData) -> list[TrainerCallback]:
     if not config.early_stopping or not data.validation_rows:
         return []
-    return [EarlyStopping(config.early_stopping, config.early_stopping_gain)]
+    return [EarlyStopping(config.early_stopping, config.early_stopping_gain, config.best_by)]
 
 
 def _parent_checkpoint(run: Run) -> Checkpoint:
@@ -227,13 +227,14 @@ def _training_arguments(
         eval_steps=config.eval_steps if validates else None,
         save_strategy="steps",
         save_steps=config.save_steps,
-        metric_for_best_model="eval_loss" if validates else None,
-        greater_is_better=False,
+        metric_for_best_model=BEST_METRICS[config.best_by] if validates else None,
+        greater_is_better=config.best_by == "accuracy",
         use_cpu=device == "cpu",
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
-        report_to="none",
+        report_to=config.report_to,
+        run_name=run.name,
         disable_tqdm=True,
         **optimizer_arguments(config),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -17,6 +17,7 @@ from workbench.training.memory_watch import MemoryWatch
 from workbench.training.trainer import StepFigures
 from workbench.words import describe_bytes, describe_duration
 
+BEST_METRICS = {"loss": "eval_loss", "accuracy": "eval_token_accuracy"}  # Trainer's names
 COMPARED_STEPS = 5
 MUCH_MORE = 1.2
 
@@ -137,29 +138,36 @@ class Reporter(TrainerCallback):
 
 
 class EarlyStopping(TrainerCallback):
-    """End the run when the validation loss was no better several times in a row.
+    """End the run when it was no better several times in a row.
 
     It counts in Trainer's own log, which a checkpoint keeps: so a resumed run ends where it would have.
 
     Args:
         patience: How many checks may be no better.
-        gain: By how much the loss must fall to count as better.
+        gain: By how much the loss must fall, or the accuracy rise, to count as better.
+        best_by: Which of them is looked at.
     """
 
-    def __init__(self, patience: int, gain: float) -> None:
+    def __init__(self, patience: int, gain: float, best_by: Literal["loss", "accuracy"]) -> None:
         self._patience, self._gain = patience, gain
+        self._metric = BEST_METRICS[best_by]
+        self._sign = -1 if best_by == "accuracy" else 1
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Count, and stop when it is enough."""
-        losses = [record["eval_loss"] for record in state.log_history if "eval_loss" in record]
+        losses = [
+            self._sign * record[self._metric]
+            for record in state.log_history
+            if self._metric in record
+        ]
         if checks_without_gain(losses, self._gain) >= self._patience:
             control.should_training_stop = control.should_save = True
 
 
 def checks_without_gain(losses: Sequence[float], gain: float) -> int:
-    """Return how many of the newest losses were no better than the best before them."""
+    """Return how many of the newest losses (or negative accuracies) were no better than the best before them."""
     best, count = float("inf"), 0
     for loss in losses:
         if loss < best - gain:

@@ -19,12 +19,12 @@ from workbench.ui.data_tab import build_data_tab
 from workbench.ui.data_tokens import build_tokens_view
 from workbench.ui.evaluate_tab import build_evaluate_tab
 from workbench.ui.guard import QUIET
+from workbench.ui.keep_posted import TITLE
 from workbench.ui.playground_tab import build_playground_tab, finished_runs
 from workbench.ui.runs_tab import build_runs_tab
 from workbench.ui.train_tab import build_train_tab
 from workbench.ui.views import fetch_banner
 
-TITLE = "Fine-tuning workbench"
 BANNER_SECONDS = 1.0
 USER = "workbench"
 # Whatever a model or a file brings, a picture in Markdown say, the browser asks nobody but this server.

@@ -176,14 +176,6 @@ def build_batch_panel(services: Services, page: gr.Blocks, run_choice: gr.Dropdo
         known = chosen in [name for _, name in choices]
         return gr.Dropdown(choices, value=chosen if known else TUNED)
 
-    def make_file(
-        run_id: str | None, write: Callable[[Sequence[AnsweredRow]], str], ending: str
-    ) -> tuple[str, str]:
-        run = services.runs.get(run_id or "")
-        request = newest_questions(run)
-        rows = read_answer_table(run, request).rows if request else []
-        return f"answers-{run.id}{ending}", write(rows)
-
     outputs = [status, answered, table, drawn, timer, stop]
     asked = [run_choice, upload, who, also_base, tokens]
     # Afterwards show it also when the file was wrong: then what was there before.
@@ -196,7 +188,18 @@ def build_batch_panel(services: Services, page: gr.Blocks, run_choice: gr.Dropdo
     gr.on([page.load, run_choice.change], describe, [run_choice, who], who, **FOLLOW)
     files = ((csv_button, answers_csv, ".csv"), (jsonl_button, answers_jsonl, ".jsonl"))
     for button, write, ending in files:
-        save_on_click(button, partial(make_file, write=write, ending=ending), run_choice)
+        save_on_click(button, partial(answers_file, services, write, ending), run_choice)
+
+
+def answers_file(
+    services: Services, write: Callable[[Sequence[AnsweredRow]], str], ending: str, run_id: str
+) -> tuple[str, str]:
+    """Return name and text of a file with the answers to a run's newest questions."""
+    run = services.runs.get(run_id)
+    request = newest_questions(run)
+    return f"answers-{run.id}{ending}", write(
+        read_answer_table(run, request).rows if request else []
+    )
 
 
 def table_cells(answers: AnswerTable) -> list[list[str]]:

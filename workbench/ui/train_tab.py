@@ -9,6 +9,7 @@ import gradio as gr
 
 from workbench.errors import WorkbenchError
 from workbench.remedies import find_shortage
+from workbench.runs.logs import read_log
 from workbench.runs.reading import Reading, read_loss
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
@@ -16,6 +17,7 @@ from workbench.services import Services
 from workbench.ui.chart_panel import build_chart_panel
 from workbench.ui.configure_tab import ConfigureTab
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.keep_posted import build_keep_posted, news_of
 from workbench.ui.run_actions import build_run_actions, chosen_run, run_choices
 from workbench.ui.train_evaluation import build_evaluation_line
 from workbench.ui.views import (
@@ -65,6 +67,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     open_evaluation = build_evaluation_line(services, run_choice, timer)
     reading = gr.HTML(visible=False, elem_id="train-reading")
     actions = build_run_actions(services, run_choice)
+    posted = build_keep_posted()
     chart = build_chart_panel(services, run_choice)
     with gr.Accordion(
         "Watch it learn: the same questions, asked again and again", visible=False
@@ -104,6 +107,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
             gr.update(value=START if services.supervisor.is_idle() else WAIT),
             _shown_if(line_words(services.supervisor.line())),
             run_status(run, snapshot),
+            news_of(run, snapshot),
             *actions.show(run, snapshot),
             *_words_of(run, snapshot, already_shown),
             *chart.draw(run.id if run else "", snapshot, already_drawn, *chosen),
@@ -113,6 +117,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         start,
         line,
         status,
+        posted.news,
         *actions.outputs,
         reading,
         watch_panel,
@@ -129,7 +134,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         **PRIVATE,
     )
     looked_at = [run_choice, shown, *chart.inputs]
-    timer.tick(refresh, looked_at, view, **FOLLOW)
+    posted.after(timer.tick(refresh, looked_at, view, **FOLLOW))
     for chooser in (run_choice, *chart.components):
         chooser.change(refresh, looked_at, view, **FOLLOW)
     changes = [page.load, *(component.change for component in configure.components)]
@@ -174,14 +179,6 @@ def _words_of(run: Run | None, snapshot: RunSnapshot | None, already_shown: str)
         _shown_if(reading_words(_read(snapshot))),
         gr.update(visible=bool(snapshot.samples)),
         samples_table(snapshot.samples),
-        _log_tail(run),
+        read_log(run, LOG_CHARACTERS)[0],
         now,
     ]
-
-
-def _log_tail(run: Run) -> str:
-    if not run.log_path.exists():
-        return ""
-    with run.log_path.open("rb") as file:
-        file.seek(max(0, run.log_path.stat().st_size - LOG_CHARACTERS))
-        return file.read().decode("utf-8", errors="replace").replace("\r", "\n")
