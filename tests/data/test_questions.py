@@ -51,6 +51,7 @@ TALKS = [
         ("a.csv", '"One, two?"\nThree?\n', ["One, two?", "Three?"]),
         ("a", "One?\n\nTwo, please?\n", ["One?", "Two, please?"]),
         ("a.txt", 'One, two?\r\n\r\n  "Three", she said.\r\n', ["One, two?", '"Three", she said.']),
+        ("a.txt", "[urgent] One?\n{two}\n", ["[urgent] One?", "{two}"]),
         ("A.TXT", "\ufeffGröße?\n", ["Größe?"]),
         ("a.xlsx", as_workbook([{"prompt": "One?", "note": "x"}]), ["One?"]),
         ("a.tsv", as_table([{"text": "One?", "label": "x"}], "\t"), ["One?"]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -100,6 +101,10 @@ def _write(
     return kept, left_out
 
 
+# "[urgent] What is this?" is a question.
+_BEGINS_JSON = re.compile(r'[\[{]\s*(?:$|[\[{"\]}])')
+
+
 def _read(path: Path, name: str) -> Iterator[tuple[Row, list[Message] | RowProblem]]:
     """Yield every row with what it asks, or with why it asks nothing."""
     with open_source(path, name) as source:
@@ -138,7 +143,7 @@ def _rows(source: Source, name: str) -> Iterator[Row]:
     if source.kind == "text":
         with source.open_text() as file:
             first = next((line for line in file if line.strip()), "").strip()
-        if first and first[0] not in "[{":
+        if first and not _BEGINS_JSON.match(first):
             if name.lower().removesuffix(".gz").endswith(".txt"):
                 return _lines(source)
             if all(len(next(csv.reader([first], delimiter=mark))) < 2 for mark in DELIMITERS):

@@ -147,7 +147,9 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             yield [now, shown(now.left), shown(now.right), "", words, hint, *as_before, run.id]
         said_now = tuple(now.side(side) for side in sides)
         complete = Chat(run.id, tuple(sides.values()), said_now, values)
-        kept, problem = keep_said(run, complete, kept)
+        # A question that is changed in the middle begins another conversation: the rest of this one stays kept.
+        goes_on = turn >= said.turns - 1
+        kept, problem = keep_said(run, complete, kept if goes_on else None)
         words = f"{words} {problem}".strip()
         yield [now, gr.skip(), gr.skip(), "", words, hint, kept, gr.skip(), run.id]
 
