@@ -26,6 +26,7 @@ def warnings_after(step_seconds, planned, planned_memory=None, needed_bytes=0):
 def test_steps_that_take_much_longer_than_planned_are_told_once():
     (message,) = warnings_after(3.0, planned=2.0)
     assert "3.0 s where 2.0 s were planned" in message
+    assert warnings_after(0.05, planned=0.03) == []
     assert "30 minutes" in message
 
 

@@ -20,6 +20,7 @@ from workbench.words import describe_bytes, describe_duration
 BEST_METRICS = {"loss": "eval_loss", "accuracy": "eval_token_accuracy"}  # Trainer's names
 COMPARED_STEPS = 5
 MUCH_MORE = 1.2
+NOTICED_SECONDS = 30.0  # a run of a minute needs no note that it takes another half
 
 
 class Reporter(TrainerCallback):
@@ -98,7 +99,9 @@ class Reporter(TrainerCallback):
     def _compare_with_plan(self, total_steps: int) -> None:
         """Say it when steps take much longer than the plan promised."""
         seconds, planned = statistics.median(self._first_seconds), self._planned_step_seconds
-        if planned and seconds > MUCH_MORE * planned:
+        if not planned or (seconds - planned) * total_steps < NOTICED_SECONDS:
+            return
+        if seconds > MUCH_MORE * planned:
             message = (
                 f"A step takes {seconds:.1f} s where {planned:.1f} s were planned, so all {total_steps:,} "
                 f"steps take about {describe_duration(seconds * total_steps)}. Other programs may be using "
