@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ import httpx2
 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.presets import methods
 from workbench.processes import start_child
 from workbench.runs.checkpoints import models_by_step
-from workbench.runs.store import Run
+from workbench.runs.store import UNREADABLE, Run, open_run
 from workbench.settings import Settings
 
 ModelName = str  # a key of ``served_models``
@@ -31,10 +34,48 @@ IDLE_SECONDS = 600.0  # after this long without a question the models give their
 SCALABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus", "pissa", "adalora")
 
 
+# Adapters that lie beside each other on one copy of the base, so that several runs can be compared.
+MIXABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus")
+OTHER_RUN = "run-"  # and its id: what another run's model is called
+MOST_OTHERS = 20  # of the newest runs
+
+
 def served_models(run: Run) -> dict[ModelName, Path | None]:
-    """Return what can be asked: the name and folder of each model; the base has none in the run."""
+    """Return what can be asked: the name and folder of each model; the base has none in the run.
+
+    Other runs that tuned the same base in a way that fits are among them.
+    """
     steps = {f"step-{step}": directory for step, directory in models_by_step(run).items()}
-    return {"base": None, "tuned": run.model_dir, **steps}
+    others = {f"{OTHER_RUN}{path.name}": path / "model" for path in _other_runs(run)}
+    return {"base": None, "tuned": run.model_dir, **steps, **others}
+
+
+def _other_runs(run: Run) -> list[Path]:
+    """Return the directories of the newest runs whose adapters fit beside a run's."""
+    if run.config.method not in MIXABLE:
+        return []
+    tuned = (path.parent for path in run.directory.parent.glob("[0-9]*/model"))
+    newest_first = sorted(tuned, key=lambda path: path.name, reverse=True)
+    fitting = (path for path in newest_first if path.name != run.id and _fits(path, run))
+    return list(islice(fitting, MOST_OTHERS))
+
+
+def _fits(directory: Path, run: Run) -> bool:
+    try:
+        model, method = _tuned(directory)
+    except UNREADABLE:  # made by a newer version, or deleted just now
+        return False
+    same_base = model == run.config.model and (
+        methods()[run.config.method].base == methods()[method].base
+    )
+    return same_base and method in MIXABLE
+
+
+@lru_cache(maxsize=1000)
+def _tuned(directory: Path) -> tuple[str, str]:
+    """Return model and method of a run, which never change."""
+    config = open_run(directory).config
+    return config.model, config.method
 
 
 @dataclass(frozen=True)

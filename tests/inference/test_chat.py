@@ -9,9 +9,10 @@ import socket
 import psutil
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from tests.made_runs import make_run
 from workbench.chat import ChatProcess, served_models
 from workbench.errors import WorkbenchError
 from workbench.inference.__main__ import listen
@@ -83,6 +84,27 @@ def test_every_model_answers_as_plain_transformers_does(services, run, tiny_mode
         expected[name] = plain(model.eval(), tokenizer, do_sample=bool(choice), **choice)
     assert answers == [expected[name] for name in names]
     assert len({expected[name] for name in ("base", "step-10", "tuned")}) == (3 if choice else 2)
+
+
+def test_another_run_answers_on_the_same_base(services, run, tiny_model_dir):
+    values = {"model": str(tiny_model_dir), "method": "rslora"}
+    other = make_run(services.runs, "other", values)
+    torch.manual_seed(5)
+    config = LoraConfig(r=2, lora_alpha=64, use_rslora=True, target_modules=["o_proj", "up_proj"])
+    made = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model_dir), config)
+    for name, weight in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    made.save_pretrained(other.model_dir)
+    services.chat.open(run)
+    name = f"run-{other.id}"
+    answers = [ask(services, model) for model in ("tuned", name, "base", name, "tuned")]
+    expected = plain(made.eval(), load_tokenizer(tiny_model_dir), do_sample=False)
+    assert answers == [answers[0], expected, answers[2], expected, answers[0]]
+    assert len(set(answers)) == 3
+    services.runs.delete(other)
+    with pytest.raises(WorkbenchError, match="no model"):
+        ask(services, name)
 
 
 def test_strength_nothing_is_the_base(services, run):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.chat import served_models
+from workbench.chat import OTHER_RUN, served_models
 from workbench.inference.engine import Engine, Sampling
 from workbench.runs.store import open_run
 
@@ -32,7 +32,8 @@ def _logits(run_dir: Path, base_dir: Path) -> dict[str, torch.Tensor]:
     run = open_run(run_dir)
     engine = Engine(run, base_dir)
     found = {}
-    for name, folder in served_models(run).items():
+    own = {n: f for n, f in served_models(run).items() if not n.startswith(OTHER_RUN)}
+    for name, folder in own.items():
         directory = folder or base_dir
         ids = torch.tensor([PROMPT])
         with torch.no_grad(), engine._models.use(name, directory, 1.0) as model:

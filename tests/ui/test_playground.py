@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from html import unescape
 
@@ -188,6 +189,15 @@ def test_a_run_offers_its_models_and_complete_checkpoints(services):
         ("Checkpoint of step 9", "step-9"),
         ("Checkpoint of step 10", "step-10"),
     ]
+    run.model_dir.mkdir()
+    other = make_run(services.runs, "other", values={"method": "rslora"})
+    for found in (other, make_run(services.runs, values={"method": "qlora"})):
+        found.model_dir.mkdir()
+    make_run(services.runs, values={"method": "lora"})  # it has no model yet
+    label, name = model_choices(run)[-1]
+    assert name == f"run-{other.id}"
+    assert re.fullmatch(r"Run other \(\d\d \w+ [\d:]{8}\)", label)
+    assert [name for _, name in model_choices(other)] == ["base", "tuned", f"run-{run.id}"]
     pissa = make_run(services.runs, values={"method": "pissa"})
     (run.checkpoints_dir).rename(pissa.checkpoints_dir)
     assert [name for _, name in model_choices(pissa)] == ["base", "tuned"]

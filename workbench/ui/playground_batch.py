@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.chat import OTHER_RUN
 from workbench.child_progress import Progress
 from workbench.errors import WorkbenchError
 from workbench.evaluation.answers import Answer
@@ -172,7 +173,8 @@ def build_batch_panel(services: Services, page: gr.Blocks, run_choice: gr.Dropdo
         """Offer the models there are for a run."""
         if not run_id:
             return gr.skip()
-        choices = model_choices(services.runs.get(run_id))
+        offered = model_choices(services.runs.get(run_id))
+        choices = [choice for choice in offered if not choice[1].startswith(OTHER_RUN)]
         known = chosen in [name for _, name in choices]
         return gr.Dropdown(choices, value=chosen if known else TUNED)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from workbench.chat import ChatProcess, ModelName, served_models
+from workbench.chat import OTHER_RUN, ChatProcess, ModelName, served_models
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat
@@ -141,6 +141,10 @@ def model_choices(run: Run) -> list[tuple[str, ModelName]]:
 
 def model_label(name: ModelName) -> str:
     """Say what a model is."""
+    if name.startswith(OTHER_RUN):
+        run_id = name.removeprefix(OTHER_RUN)  # 20261126-042043-identity
+        made = time.strptime(run_id[:15], "%Y%m%d-%H%M%S")
+        return f"Run {run_id[16:]} ({time.strftime('%d %b %H:%M:%S', made)})"
     if name.startswith("step-"):
         return f"Checkpoint of step {int(name.removeprefix('step-')):,}"
     return {"base": "Before training", "tuned": "Tuned model"}[name]
