@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import httpx2
@@ -57,7 +58,9 @@ class FakeEngine:
 
 @pytest.fixture
 def client():
-    return TestClient(build_server(FakeEngine(), "right"), raise_server_exceptions=False)
+    return TestClient(
+        build_server(FakeEngine(), "right", ThreadPoolExecutor(1)), raise_server_exceptions=False
+    )
 
 
 def ask(client, text="hi there", headers=TOKEN, path="chat/completions", **changes):
@@ -220,7 +223,7 @@ class SlowEngine(FakeEngine):
 
 def test_answers_are_written_one_at_a_time_and_each_gets_its_own():
     engine = SlowEngine()
-    client = TestClient(build_server(engine, "right"))
+    client = TestClient(build_server(engine, "right", ThreadPoolExecutor(1)))
     with client:
         answers = {}
 
@@ -242,7 +245,9 @@ def test_answers_are_written_one_at_a_time_and_each_gets_its_own():
 def slow():
     """A real server with a slow engine, and its address."""
     engine = SlowEngine()
-    config = uvicorn.Config(build_server(engine, "right"), log_level="warning")
+    config = uvicorn.Config(
+        build_server(engine, "right", ThreadPoolExecutor(1)), log_level="warning"
+    )
     server = uvicorn.Server(config)
     with listen() as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -283,7 +288,7 @@ def test_who_leaves_the_line_is_not_answered(slow):
 
 
 def test_it_knows_for_how_long_nobody_asked():
-    gate = build_server(FakeEngine(), "right")
+    gate = build_server(FakeEngine(), "right", ThreadPoolExecutor(1))
     time.sleep(0.1)
     waited = gate.idle_seconds
     assert waited >= 0.1

@@ -33,16 +33,15 @@ from workbench.inference.gate import Gate
 CLIENT_GONE = 499  # nginx's code for a client that closed the connection; nobody reads it
 
 
-def build_server(engine: Engine, token: str) -> Gate:
+def build_server(engine: Engine, token: str, writer: ThreadPoolExecutor) -> Gate:
     """Build the server.
 
     Args:
         engine: What answers.
         token: Every request must carry it as ``Authorization: Bearer …``.
+        writer: The one thread that writes all answers, in the order they were asked for.
     """
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    # One thread writes all answers, in the order they were asked for.
-    writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     async def respond(
         body: AnswerRequest, prompt: Prompt, request: Request
