@@ -170,9 +170,8 @@ def wait_for(services: Services, run: Run, options: argparse.Namespace) -> int:
     snapshot = follow(services.supervisor, run, quiet=options.json)
     print_run(services, run, options, outcome_line(run, snapshot))
     if run.evaluation_due_path.exists() and not options.json:
-        print(
-            f"It is evaluated in the background; `workbench evaluate {run.id}` shows what came out."
-        )
+        command = f"workbench evaluate {run.id} --limit {run.config.evaluate_after}"
+        print(f"It is evaluated in the background; `{command}` shows what came out.")
     return EXIT_CODES.get(snapshot.state, 0)
 
 

@@ -82,6 +82,7 @@ class ExampleQuestion:
 LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.01, 100
 NEEDS_DATA = ("queued", "starting", "running", "stopping")
 LOOK_SECONDS = 1.0
+DUE_SECONDS = 30.0  # between two looks for runs to evaluate
 CANNOT_CONTINUE = ("adalora",)
 
 
@@ -275,25 +276,28 @@ class Services:
             )
         if self.chat.run_id == run.id:
             self.chat.close()
+        run.evaluation_due_path.unlink(missing_ok=True)  # else it would begin again
+        evaluating.stop_and_wait(evaluating.running([run]))
         self.runs.delete(run)
 
     def look_after_runs(self) -> None:
         """From now on, start the next run in line when the present one has ended, in the background.
 
-        After the last one, and also at once when the computer was switched off before, runs that are due
-        are evaluated.
+        After the last one, and now and then while none trains or waits, runs that are due are evaluated: also
+        when the computer was switched off before, or that gave way to something else.
         """
         threading.Thread(target=self._keep_advancing, daemon=True).start()
 
     def _keep_advancing(self) -> None:
-        was_idle = False
+        next_look = 0.0
         while True:
             try:
                 self.supervisor.advance(self._make_way)
-                is_idle = self.supervisor.is_idle()
-                if is_idle and not was_idle:
+                if not self.supervisor.is_idle():
+                    next_look = 0.0
+                elif time.monotonic() >= next_look:
+                    next_look = time.monotonic() + DUE_SECONDS
                     self.supervisor.evaluate_due()
-                was_idle = is_idle
             except OSError as error:  # a full disk, say; it may be over at the next look
                 print(f"The line of runs could not be looked after: {error}", file=sys.stderr)
             time.sleep(LOOK_SECONDS)

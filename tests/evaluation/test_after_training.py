@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-import threading
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
 
 from tests.evaluation.test_report import part_of, run_with
 from tests.made_runs import make_run
+from workbench import probing
+from workbench.child_progress import ProgressWriter
 from workbench.cli import main
+from workbench.evaluation import after_training
 from workbench.evaluation.after_training import due_runs
 from workbench.evaluation.after_training import main as evaluate_what_is_due
 from workbench.evaluation.card import headline
 from workbench.evaluation.process import (
     LOCK,
+    PROGRESS,
     STOP,
     cancel,
     is_alive,
     look,
     memory_bytes,
+    request_stop,
     running,
     start,
     watch,
 )
-from workbench.evaluation.request import EvaluationRequest, write_request
+from workbench.evaluation.request import EvaluationRequest, read_request, write_request
 from workbench.evaluation.result import find_evaluation, is_answered
 from workbench.training.job import train
 from workbench.ui.train_evaluation import evaluation_words
@@ -90,7 +98,8 @@ def test_the_command_does_not_wait_for_it(services, alpaca_file, tiny_model_dir,
     arguments = ["--data", str(alpaca_file), "--model", str(tiny_model_dir), "--set", *values]
     assert main(["train", *arguments]) == 0
     run = services.runs.get("latest")
-    assert f"in the background; `workbench evaluate {run.id}` shows" in capsys.readouterr().out
+    command = f"workbench evaluate {run.id} --limit 4"  # it goes on with these, and asks no others
+    assert f"in the background; `{command}` shows" in capsys.readouterr().out
     wait_for(lambda: not due_runs(services.runs))
     assert is_answered(run, EvaluationRequest(limit=4))
 
@@ -111,14 +120,100 @@ def test_it_leaves_when_a_run_waits_and_comes_back(services, made, monkeypatch):
     evaluate_what_is_due()
     assert due_runs(services.runs) == [made]
     assert look(EvaluationRequest().directory(made)) is None  # it did not even begin
-    idle = iter([True, True, False, False])
-    monkeypatch.setattr(
-        "workbench.runs.supervisor.Supervisor.is_idle", lambda self: next(idle, False)
-    )
+    idle(monkeypatch, [True] * 3 + [False] * 100)
     evaluate_what_is_due()  # a run comes when it has just begun
     assert look(EvaluationRequest().directory(made)).state == "stopped"
     assert due_runs(services.runs) == [made]
-    monkeypatch.undo()
+
+
+def test_it_goes_on_when_what_came_has_left_meanwhile(services, made, monkeypatch):
+    idle(monkeypatch, [True] * 3 + [False])
+    evaluate_what_is_due()
+    assert look(EvaluationRequest().directory(made)).state == "failed"  # as it does by itself
+    assert due_runs(services.runs) == []
+
+
+def idle(monkeypatch, answers):
+    """Say at the first looks whether no run trains or waits; none does later. Nobody waits long."""
+    monkeypatch.setattr(after_training, "WAITING_SECONDS", 0.1)
+    monkeypatch.setattr(after_training, "PAUSE_SECONDS", 0.1)
+    said = iter(answers)
+    monkeypatch.setattr("workbench.runs.supervisor.Supervisor.is_idle", lambda _: next(said, True))
+
+
+@pytest.fixture
+def other(services, made):
+    """Another run, with the same data."""
+    return run_with(services, made.data.parts[0], name="other")
+
+
+@pytest.mark.parametrize("of_the_same_run", [True, False])
+def test_it_does_not_begin_while_a_person_evaluates(
+    services, made, other, monkeypatch, of_the_same_run
+):
+    asked = EvaluationRequest(limit=10)
+    path = write_request(made if of_the_same_run else other, asked)
+    idle(monkeypatch, [True] * 6 + [False] * 100)
+    monkeypatch.setattr(after_training, "start", None)
+    with FileLock(path.parent / LOCK):  # as the process holds it while it lives
+        evaluate_what_is_due()
+    assert not (path.parent / STOP).exists()
+    assert read_request(path) == asked
+    assert len(list(services.runs.root_dir.glob("*/evaluations/*"))) == 1
+    assert due_runs(services.runs) == [made]
+
+
+def test_it_gives_way_to_what_else_loads_a_model(services, settings, made, other, monkeypatch):
+    own = write_request(made, EvaluationRequest(limit=4)).parent
+    workspace = after_training.Workspace(settings, services.runs, services.supervisor)
+    with FileLock(own / LOCK):
+        assert not workspace.is_used(beside=made)
+        with FileLock(write_request(other, EvaluationRequest()).parent / LOCK):
+            assert workspace.is_used(beside=made)
+        ProgressWriter(EvaluationRequest().directory(other) / PROGRESS).end("finished")
+        assert not workspace.is_used(beside=made)
+        with FileLock(probing.lock_path(settings)):
+            assert workspace.is_used(beside=made)
+        for kind, uses in (("gguf", True), ("card", False)):
+            exports = [SimpleNamespace(request=SimpleNamespace(kind=kind))]
+            monkeypatch.setattr(after_training, "active_exports", lambda _, found=exports: found)
+            assert workspace.is_used(beside=made) == uses
+
+
+def test_a_model_that_was_deleted_is_not_downloaded_for_it(services, made, monkeypatch):
+    monkeypatch.setattr("workbench.models.store.ModelStore.is_here", lambda *_: False)
+    evaluate_what_is_due()
+    assert due_runs(services.runs) == []
+    assert not list(made.directory.glob("evaluations/*"))
+
+
+def test_the_server_looks_now_and_then_for_what_is_due(services, monkeypatch):
+    looks, turns = [], iter(range(50))
+    monkeypatch.setattr("workbench.services.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("workbench.services.DUE_SECONDS", 0.05)
+    monkeypatch.setattr(services.supervisor, "advance", lambda _: next(turns))
+    monkeypatch.setattr(services.supervisor, "evaluate_due", lambda: looks.append(1))
+    with pytest.raises(StopIteration):  # the end of this test, not of what it tests
+        services._keep_advancing()
+    assert len(looks) > 1
+
+
+def test_one_of_them_works_at_a_time(services, made):
+    with services.supervisor.evaluating_lock():
+        services.supervisor.evaluate_due()
+        evaluate_what_is_due()
+    assert not list(made.directory.glob("evaluations/*"))
+    assert not (services.settings.logs_dir / "evaluation.log").exists()
+
+
+def test_who_deletes_a_run_ends_its_evaluations_first(services, made):
+    directory = write_request(made, EvaluationRequest(limit=4)).parent
+    with ThreadPoolExecutor() as pool:
+        stopped = pool.submit(work_until_stopped, directory)
+        wait_for(lambda: is_alive(directory))
+        services.delete_run(made)
+        assert stopped.result(1) is None
+    assert not made.directory.exists()
 
 
 def test_one_that_fails_is_not_tried_again_and_the_next_one_follows(services, made):
@@ -145,17 +240,34 @@ def test_who_asks_for_more_rows_takes_over(services, made):
     few, all_rows = EvaluationRequest(tuned=False, limit=2), EvaluationRequest(tuned=False)
     directory = write_request(made, few).parent
 
-    def work_until_stopped():
-        with FileLock(directory / LOCK):
-            wait_for((directory / STOP).exists)
-
-    first = threading.Thread(target=work_until_stopped)
-    first.start()
-    wait_for(lambda: is_alive(directory))
-    *_, last = watch(directory, start(made, all_rows, services.settings))
-    first.join()
+    with ThreadPoolExecutor() as pool:
+        pool.submit(work_until_stopped, directory)
+        wait_for(lambda: is_alive(directory))
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        watched = pool.submit(lambda: [progress.state for progress in watch(directory, ended)])
+        *_, last = watch(directory, start(made, all_rows, services.settings))
+        assert watched.result()[-1] == "stopped"  # neither lost nor the other's end
     assert last.state == "finished"
     assert is_answered(made, all_rows)
+
+
+def work_until_stopped(directory):
+    """Hold the lock as an evaluation does; say nothing at the end, as one whose memory ran out."""
+    with FileLock(directory / LOCK):
+        wait_for((directory / STOP).exists)
+
+
+def test_a_stop_is_for_what_was_asked_before_it(services, made):
+    request = EvaluationRequest(tuned=False, limit=2)
+    directory = write_request(made, request).parent
+    request_stop(directory)
+    time.sleep(0.05)
+    *_, last = watch(directory, start(made, request, services.settings))
+    assert last.state == "finished"
+    # What ended before is not taken for the end of what has only just been asked.
+    write_request(made, EvaluationRequest(tuned=False))
+    assert look(directory).state == "running"
 
 
 def test_what_the_person_stops_is_not_taken_up_again(made):

@@ -78,5 +78,15 @@ def test_what_was_evaluated_before_is_shown_at_once(services):
     assert show(*[None, *choices[1:]])[1] == ""
 
 
+def test_a_run_that_was_deleted_is_not_looked_for_again_and_again(services):
+    show = handler(built(services), "show")
+    line, card, lower, *_, timer, stop = show(
+        "20260101-000000-gone", SAVED_MODEL, HELD_BACK, "", "auto", "all", "file"
+    )
+    assert (line.visible, card, lower.visible) == (False, "", False)
+    assert not timer.active
+    assert not stop.interactive
+
+
 def test_no_listener_sets_itself_off(services):
     assert changed_by_itself(built(services).fns) == set()

@@ -48,8 +48,8 @@ def say(run, request, *, tuned=(), base=()):
     append_answers(paths["base"], base)
 
 
-def test_nothing_is_shown_of_a_run_that_was_asked_nothing(panel, run):
-    for run_id in (None, run.id):
+def test_nothing_is_shown_of_a_run_that_was_asked_nothing_or_is_gone(panel, run):
+    for run_id in (None, run.id, "20260101-000000-gone"):
         status, answered, _, drawn, timer, stop = panel["show"](run_id, "something")
         assert not status.visible
         assert not answered.visible

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from workbench.child_progress import ProgressWriter
 from workbench.errors import StopRequested
-from workbench.evaluation.process import LOCK, PROGRESS, STOP
+from workbench.evaluation.process import LOCK, STOP, begin
 from workbench.evaluation.request import read_request
 from workbench.failures import Words, explain
 from workbench.runs.store import open_run
@@ -38,7 +37,7 @@ def main(run_dir: Path, request_path: Path) -> int:
 
 def _work(run_dir: Path, request_path: Path) -> int:
     directory = request_path.parent
-    progress = ProgressWriter(directory / PROGRESS)
+    progress = begin(directory)
     try:
         # Heavy: a failing import is told like any failure.
         from workbench.evaluation.job import evaluate

@@ -1,27 +1,60 @@
-"""``python -m workbench.evaluation.after_training``: evaluate the runs that are due, while no run trains or waits.
+"""``python -m workbench.evaluation.after_training``: evaluate the runs that are due, while nothing else has the computer.
 
-One of these works at a time, and leaves as soon as a run comes: what was answered is kept, and the end of that
-run starts the next one. A run is due no more once it was evaluated, or the person stopped that.
+One of these works at a time. It gives way to whatever loads a model because a person wants it: what was answered is
+kept, and it goes on afterwards; when a run comes it leaves, and the end of that run starts the next one. A run is due
+no more once it was evaluated, cannot be, or the person stopped that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 import traceback
+from dataclasses import dataclass
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from workbench import probing
 from workbench.child_progress import Progress
 from workbench.errors import WorkbenchError
-from workbench.evaluation.process import request_stop, start, watch
+from workbench.evaluation.process import is_held, request_stop, running, start, watch
 from workbench.evaluation.request import EvaluationRequest
+from workbench.export.history import active_exports
+from workbench.export.request import NEEDS_MODEL
+from workbench.models.sources import find_model
+from workbench.models.store import ModelStore
 from workbench.runs.store import Run, RunStore
 from workbench.runs.supervisor import Supervisor
-from workbench.settings import Settings, ensure_dir
+from workbench.settings import Settings
 
-LEAVING_SECONDS = 30  # until one of these that gave way has left
 NICENESS = 10  # whoever chats meanwhile goes first
+WAITING_SECONDS = 2
+PAUSE_SECONDS = 30  # what an evaluation was stopped for can be seen by then
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What is looked at to know whether the computer is free."""
+
+    settings: Settings
+    store: RunStore
+    supervisor: Supervisor
+
+    def is_used(self, *, beside: Run | None = None) -> bool:
+        """Say whether a run trains or waits, or an evaluation, export or test drive has loaded a model.
+
+        Args:
+            beside: Leave out the evaluation of this run after its training.
+        """
+        own = _request(beside).directory(beside) if beside else None
+        exports = active_exports(self.store.root_dir)
+        return (
+            not self.supervisor.is_idle()
+            or is_held(probing.lock_path(self.settings))
+            or any(directory != own for directory in running(self.store.all()))
+            or any(export.request.kind in NEEDS_MODEL for export in exports)
+        )
 
 
 def main() -> None:
@@ -30,12 +63,15 @@ def main() -> None:
         os.nice(NICENESS)
     settings = Settings.from_environment()
     store = RunStore(settings)
-    supervisor = Supervisor(settings, store)
-    lock = FileLock(ensure_dir(store.root_dir) / ".evaluating.lock", timeout=LEAVING_SECONDS)
-    with contextlib.suppress(Timeout), lock:  # another one works through the same runs
-        while supervisor.is_idle() and (due := due_runs(store)):
-            if not _evaluate(due[0], supervisor, settings):
-                return
+    workspace = Workspace(settings, store, Supervisor(settings, store))
+    with contextlib.suppress(Timeout):  # another one works through the same runs
+        # Who finds the lock taken relies on us: after letting go of it we look again.
+        while workspace.supervisor.is_idle() and (due := due_runs(store)):
+            with workspace.supervisor.evaluating_lock():
+                if workspace.is_used():
+                    time.sleep(WAITING_SECONDS)
+                else:
+                    _evaluate(due[0], workspace)
 
 
 def due_runs(store: RunStore) -> list[Run]:
@@ -43,28 +79,35 @@ def due_runs(store: RunStore) -> list[Run]:
     return [run for run in reversed(store.all()) if run.evaluation_due_path.exists()]
 
 
-def _evaluate(run: Run, supervisor: Supervisor, settings: Settings) -> bool:
-    """Evaluate one run on the rows it held back; say whether the next one may follow."""
+def _evaluate(run: Run, workspace: Workspace) -> None:
+    """Evaluate one run on the rows it held back; it stays due if something else came."""
     try:
-        last = _follow(run, supervisor, settings)
+        last = _follow(run, workspace)
     except (WorkbenchError, OSError):  # its model is gone, or the disk is full
         traceback.print_exc()
     else:
-        if last.state == "stopped" and run.evaluation_due_path.exists():
-            return False  # it gave way; a person who stops it takes it off the list
+        if last.state == "stopped":
+            if run.evaluation_due_path.exists():  # a person who stops it takes it off the list
+                time.sleep(PAUSE_SECONDS)
+            return
     run.evaluation_due_path.unlink(missing_ok=True)
-    return True
 
 
-def _follow(run: Run, supervisor: Supervisor, settings: Settings) -> Progress:
-    """Ask both models, or stop when a run comes; return the last word."""
-    request = EvaluationRequest(limit=run.config.evaluate_after)
-    directory, last = request.directory(run), Progress()
-    child = start(run, request, settings)
+def _follow(run: Run, workspace: Workspace) -> Progress:
+    """Ask both models, or stop when something else needs the computer; return the last word."""
+    source = find_model(run.config.model, allow_folder=True)
+    if not ModelStore(workspace.settings).is_here(source):  # nobody asked for its download
+        raise WorkbenchError(f"{source.label} is not on this computer any more.")
+    directory, last = _request(run).directory(run), Progress()
+    child = start(run, _request(run), workspace.settings)
     for last in watch(directory, child):
-        if last.state == "running" and not supervisor.is_idle():
+        if last.state == "running" and workspace.is_used(beside=run):
             request_stop(directory)
     return last
+
+
+def _request(run: Run) -> EvaluationRequest:
+    return EvaluationRequest(limit=run.config.evaluate_after)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from workbench.child_progress import Progress, read_progress
+from workbench.child_progress import Progress, ProgressWriter, read_progress
 from workbench.evaluation.request import EvaluationRequest, read_request, write_request
 from workbench.processes import start_child
 from workbench.runs.store import Run
@@ -27,27 +27,42 @@ LOST = "The process that asked the models is gone and never said why. Most often
 def start(run: Run, request: EvaluationRequest, settings: Settings) -> subprocess.Popen[bytes]:
     """Start answering a request; the same one goes on if it runs already, another one of the same data stops.
 
+    ``progress.jsonl`` and ``stop`` are of the present request only if they are newer than it; what is older stays
+    until the new process clears it away, so that whoever watches the one before finds its last word.
+
     Raises:
         WorkbenchError: The model or checkpoint is not there.
     """
     request.answer_paths(run)
     directory = request.directory(run)
-    if is_alive(directory) and read_request(directory / REQUEST) != request:
-        stop_and_wait([directory])
-    if not is_alive(directory):
-        (directory / STOP).unlink(missing_ok=True)
-        (directory / PROGRESS).unlink(missing_ok=True)
-    path = write_request(run, request)
-    arguments = ["-m", "workbench.evaluation", str(run.directory), str(path)]
+    if not _works_on(directory, request):
+        if is_alive(directory):
+            stop_and_wait([directory])
+        write_request(run, request)
+    arguments = ["-m", "workbench.evaluation", str(run.directory), str(directory / REQUEST)]
     return start_child(arguments, settings, directory / "log.txt")
 
 
+def begin(directory: Path) -> ProgressWriter:
+    """Clear away what was said to and by earlier processes, and say the first word; only with the lock."""
+    (directory / PROGRESS).unlink(missing_ok=True)
+    if _changed_ns(directory / STOP) < _changed_ns(directory / REQUEST):
+        (directory / STOP).unlink(missing_ok=True)
+    progress = ProgressWriter(directory / PROGRESS)
+    progress.enter(Progress().words)
+    return progress
+
+
 def watch(directory: Path, child: subprocess.Popen[bytes]) -> Iterator[Progress]:
-    """Yield how far an evaluation is, a few times a second, until its last word."""
+    """Yield how far an evaluation is, a few times a second, until its last word: also when another took over."""
+    asked_ns = _changed_ns(directory / REQUEST)
     while True:
         # Look at the process first: one that ends in between has then already said its last word.
         alive = child.poll() is None or is_alive(directory)
-        progress = read_progress(directory / PROGRESS) or Progress()
+        progress = _said(directory) or Progress()
+        if _changed_ns(directory / REQUEST) != asked_ns:
+            yield Progress("", state="stopped")
+            return
         if progress.state == "running" and not alive:
             progress = _lost(directory)
         yield progress
@@ -58,9 +73,12 @@ def watch(directory: Path, child: subprocess.Popen[bytes]) -> Iterator[Progress]
 
 def look(directory: Path) -> Progress | None:
     """Return how far an evaluation is, also one that somebody else started; ``None`` where none ever was."""
+    progress = _said(directory)
+    if progress and progress.state != "running":
+        return progress  # the quick way, for hundreds of runs
     # The process first, as above.
     alive = is_alive(directory)
-    progress = read_progress(directory / PROGRESS)
+    progress = _said(directory)
     if alive:
         return progress or Progress()
     request_path = directory / REQUEST
@@ -112,6 +130,26 @@ def memory_bytes(runs: Iterable[Run]) -> int:
     )
 
 
+def _works_on(directory: Path, request: EvaluationRequest) -> bool:
+    """Say whether a process answers this very request and was not asked to stop."""
+    stopping = (directory / STOP).exists()
+    return is_alive(directory) and not stopping and read_request(directory / REQUEST) == request
+
+
+def _said(directory: Path) -> Progress | None:
+    """Return the newest word on the present request; what was said before it is about an earlier one."""
+    path = directory / PROGRESS
+    is_earlier = _changed_ns(path) < _changed_ns(directory / REQUEST)
+    return None if is_earlier else read_progress(path)
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def _lost(directory: Path) -> Progress:
     hint = f"Start it again: what was answered is kept. The log is {directory / 'log.txt'}."
     return Progress("", state="failed", message=LOST, hint=hint)
@@ -119,10 +157,15 @@ def _lost(directory: Path) -> Progress:
 
 def is_alive(directory: Path) -> bool:
     """Say whether a process works on this folder: it holds the lock, however it ends it lets go."""
-    if not (directory / LOCK).exists():
+    return is_held(directory / LOCK)
+
+
+def is_held(lock_path: Path) -> bool:
+    """Say whether somebody holds a lock."""
+    if not lock_path.exists():
         return False
     try:
-        with FileLock(directory / LOCK, timeout=0):
+        with FileLock(lock_path, timeout=0):
             return False
     except Timeout:
         return True

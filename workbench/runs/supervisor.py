@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 import psutil
-from filelock import BaseFileLock, FileLock
+from filelock import BaseFileLock, FileLock, Timeout
 
 from workbench.errors import WorkbenchError
 from workbench.processes import FREQUENT_RETURN, start_child
@@ -113,8 +113,15 @@ class Supervisor:
             return
         due = any(run.evaluation_due_path.exists() for run in self._store.all())
         if due and self.is_idle():
-            log_path = self._settings.logs_dir / "evaluation.log"
-            self._evaluator = start_child(EVALUATOR, self._settings, log_path)
+            with contextlib.suppress(Timeout):
+                with self.evaluating_lock():
+                    pass  # whoever has it already sees by itself what is due
+                log_path = self._settings.logs_dir / "evaluation.log"
+                self._evaluator = start_child(EVALUATOR, self._settings, log_path)
+
+    def evaluating_lock(self) -> BaseFileLock:
+        """Return the lock of whoever evaluates the runs that are due; ``Timeout`` at once where it is taken."""
+        return FileLock(ensure_dir(self._store.root_dir) / ".evaluating.lock", timeout=0)
 
     def is_idle(self) -> bool:
         """Say whether no run trains and none waits."""

@@ -140,7 +140,11 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
         off = [gr.Timer(active=False), gr.Button(interactive=False)]
         if not run_id:
             return [gr.Textbox(NO_MODEL, visible=True), *nothing, *off]
-        run, request = services.runs.get(run_id), _request(services, model, data_id, most)
+        try:
+            run = services.runs.get(run_id)
+        except WorkbenchError:  # deleted meanwhile
+            return [gr.Textbox(visible=False), *nothing, *off]
+        request = _request(services, model, data_id, most)
         progress = look(request.directory(run))
         words = views.progress_words(progress)
         line = gr.Textbox(words, visible=bool(words))

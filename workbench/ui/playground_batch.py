@@ -140,9 +140,12 @@ def build_batch_panel(services: Services, page: gr.Blocks, run_choice: gr.Dropdo
     def show(run_id: str | None, already_drawn: str) -> list[Any]:
         """Show how far the newest file is, and what is answered so far."""
         off = [gr.Timer(active=False), gr.Button(interactive=False)]
-        run = services.runs.get(run_id) if run_id else None
-        request = newest_questions(run) if run else None
-        if run is None or request is None:
+        try:
+            run = services.runs.get(run_id or "")
+            request = newest_questions(run)
+        except WorkbenchError:  # none chosen, or deleted meanwhile
+            request = None
+        if request is None:
             hidden = [gr.Textbox(visible=False), gr.Column(visible=False)]
             return [*hidden, gr.skip(), NOTHING_DRAWN, *off]
         progress = look(request.directory(run)) or Progress(state="finished")
