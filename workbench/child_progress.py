@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"  # its process holds it, from before it does anything
 State = Literal["running", "finished", "stopped", "failed"]
 
 
@@ -72,6 +75,22 @@ class ProgressWriter:
     def _write(self, progress: Progress) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(progress), ensure_ascii=False) + "\n")
+
+
+def is_alive(directory: Path) -> bool:
+    """Say whether a process works on this folder: it holds the lock, however it ends it lets go."""
+    return is_held(directory / LOCK)
+
+
+def is_held(lock_path: Path) -> bool:
+    """Say whether somebody holds a lock."""
+    if not lock_path.exists():
+        return False
+    try:
+        with FileLock(lock_path, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def read_progress(path: Path) -> Progress | None:

@@ -61,11 +61,16 @@ def run_export(services: Services, options: argparse.Namespace) -> int:
     try:
         _follow(process, Console(stderr=True, quiet=options.json))
     except KeyboardInterrupt:
-        print("Cancelling …" if not options.json else "", end="", flush=True)
-        process.stop()
         if not options.json:
-            print(" nothing was uploaded." if request.repository else " nothing was kept.")
-        return INTERRUPTED
+            print("Cancelling …", flush=True)
+        last = process.stop()
+        if last.state == "failed":
+            raise WorkbenchError(last.message, last.hint) from None
+        if last.state == "stopped":
+            if not options.json:
+                print("Nothing was uploaded." if request.repository else "Nothing was kept.")
+            return INTERRUPTED
+        # It was done before it could stop.
     _print(read_result(process.directory), options)
     return 0
 

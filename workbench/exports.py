@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError
+from workbench.evaluation import process as evaluating
 from workbench.export.history import active_exports
 from workbench.export.hub import check_repository
 from workbench.export.process import ExportProcess, make_request, start
@@ -84,7 +85,7 @@ def start_export(
         check_repository(request.repository, token or hub_token())
     check_export(services, run, request)
     if request.kind in NEEDS_MODEL:
-        services.make_room()
+        services.make_way()  # what is evaluated by itself goes on after the next run
     return start(run, request, services.settings, token)
 
 
@@ -92,7 +93,7 @@ def check_export(services: Services, run: Run, request: ExportRequest) -> None:
     """Refuse what cannot work, before anything is written.
 
     Raises:
-        WorkbenchError: The run has not ended, another one or another export needs the computer, or there is no room.
+        WorkbenchError: The run has not ended, a run, an evaluation or another export needs the computer, or there is no room.
     """
     snapshot = services.supervisor.summary(run)
     if snapshot.is_active and request.kind != "card":
@@ -121,6 +122,13 @@ def _check_alone(services: Services) -> None:
                 f"Another model is being exported ({export.request.name}).",
                 "Wait until it is done, or cancel it.",
             )
+    # What is evaluated by itself after training gives way.
+    asked_for = (run for run in services.runs.all() if not run.evaluation_due_path.exists())
+    if evaluating.running(asked_for):
+        raise WorkbenchError(
+            "An evaluation runs just now, and needs the memory.",
+            "Wait until it is done, or stop it; what was answered is kept.",
+        )
 
 
 def _free_path(folder: Path, stem: str, ending: str) -> Path:

@@ -23,6 +23,7 @@ from workbench.data.split import split_rows
 from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
 from workbench.evaluation import process as evaluating
+from workbench.export.history import check_none_runs
 from workbench.facts import GENERAL_ROWS, DataFacts, Machine, base_answers_name
 from workbench.hardware import describe_machine, look
 from workbench.measurements import Measurement, MeasurementStore
@@ -212,7 +213,7 @@ class Services:
         """
         if not force and (shortage := find_shortage(plan)):
             raise shortage
-        self._make_way()
+        self.make_way()
         parent_id = parent.id if parent else None
         run = self.create_run(plan, data, name, parent=parent_id, continues=continues)
         self.supervisor.start(run)
@@ -224,7 +225,7 @@ class Services:
         Raises:
             WorkbenchError: It cannot go on.
         """
-        self._make_way()
+        self.make_way()
         self.supervisor.resume(run)
 
     def continue_run(self, run: Run, epochs: float, name: str = "") -> Run:
@@ -268,12 +269,13 @@ class Services:
         """Remove a run and all it saved.
 
         Raises:
-            WorkbenchError: It has not ended.
+            WorkbenchError: It has not ended, or is being exported.
         """
         if (snapshot := self.supervisor.summary(run)).is_active:
             raise WorkbenchError(
                 f'"{run.name}" has not ended ({snapshot.state}).', "Stop it first, then delete it."
             )
+        check_none_runs(run)
         if self.chat.run_id == run.id:
             self.chat.close()
         run.evaluation_due_path.unlink(missing_ok=True)  # else it would begin again
@@ -292,7 +294,7 @@ class Services:
         next_look = 0.0
         while True:
             try:
-                self.supervisor.advance(self._make_way)
+                self.supervisor.advance(self.make_way)
                 if not self.supervisor.is_idle():
                     next_look = 0.0
                 elif time.monotonic() >= next_look:
@@ -307,8 +309,8 @@ class Services:
         self.chat.close()
         self.tokenizer.close()
 
-    def _make_way(self) -> None:
-        """Give training the whole computer: evaluations stop, too; what was answered is kept."""
+    def make_way(self) -> None:
+        """Give training or an export the whole computer: evaluations stop, too; what was answered is kept."""
         self.make_room()
         evaluating.stop_and_wait(evaluating.running(self.runs.all()))
 
@@ -329,7 +331,7 @@ class Services:
             )
         for info, _ in data.parts:
             self.count_tokens(info, source)
-        self._make_way()
+        self.make_way()
         plan = self.plan(config, data, allow_folder=allow_folder)
         probes = RunStore(self.settings, self.settings.home_dir / "probes")
         run = self.create_run(plan, data, "test drive", probes)

@@ -57,8 +57,11 @@ class Settings:
 
     @property
     def exports_dir(self) -> Path:
-        """Where the page puts what it exports; a browser may download these files, and no others."""
-        return self.home_dir / "exports"
+        """Where the page puts what it exports; a browser may download these files, and no others.
+
+        Resolved: it may be a symbolic link to a larger disk.
+        """
+        return (self.home_dir / "exports").resolve()
 
     @property
     def temporary_dir(self) -> Path:

@@ -86,6 +86,14 @@ def test_an_adapter_is_made_downloaded_and_deleted(page, export_server, screensh
     page.get_by_role("tab", name="5. Evaluate").click()
     expect(made).to_contain_text("counting-adapter.zip")
     page.locator("#export-delete").click()
+    question = page.locator("#export-question")
+    expect(question).to_contain_text("counting-adapter.zip")
+    screenshot(page, "export-delete")
+    page.locator("#export-keep").click()
+    expect(question).to_be_hidden()
+    expect(made).to_contain_text("counting-adapter.zip")
+    page.locator("#export-delete").click()
+    page.locator("#export-really").click()
     expect(made).not_to_contain_text("counting-adapter.zip")
     assert list((export_server.home_dir / "exports").iterdir()) == []
 

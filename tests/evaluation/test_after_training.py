@@ -14,18 +14,16 @@ from filelock import FileLock
 from tests.evaluation.test_report import part_of, run_with
 from tests.made_runs import make_run
 from workbench import probing
-from workbench.child_progress import ProgressWriter
+from workbench.child_progress import LOCK, ProgressWriter, is_alive
 from workbench.cli import main
 from workbench.evaluation import after_training
 from workbench.evaluation.after_training import due_runs
 from workbench.evaluation.after_training import main as evaluate_what_is_due
 from workbench.evaluation.card import headline
 from workbench.evaluation.process import (
-    LOCK,
     PROGRESS,
     STOP,
     cancel,
-    is_alive,
     look,
     memory_bytes,
     request_stop,

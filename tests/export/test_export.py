@@ -300,7 +300,7 @@ def test_ctrl_c_cancels_and_leaves_nothing(run, settings, tmp_path):
         process.send_signal(signal.SIGINT)
         told, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"nothing was kept" in told
+    assert b"Nothing was kept" in told
     time.sleep(0.5)
     assert not names(out)
 

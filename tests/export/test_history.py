@@ -7,9 +7,13 @@ import os
 import time
 
 import pytest
+from filelock import FileLock
 
 from tests.made_runs import make_run
+from workbench.child_progress import LOCK, ProgressWriter, is_alive
 from workbench.errors import WorkbenchError
+from workbench.evaluation.request import EvaluationRequest
+from workbench.evaluation.request import write_request as write_evaluation
 from workbench.export.history import (
     active_exports,
     delete_export,
@@ -17,9 +21,15 @@ from workbench.export.history import (
     find_export,
     stop_export,
 )
-from workbench.export.process import PROCESS, REQUEST
+from workbench.export.process import PROCESS, PROGRESS, REQUEST, STOP, UPLOADING
 from workbench.export.request import write_request
-from workbench.exports import check_export, start_export, workspace_request
+from workbench.exports import (
+    check_export,
+    export_bytes,
+    hub_request,
+    start_export,
+    workspace_request,
+)
 from workbench.processes import start_child
 from workbench.settings import ensure_dir
 
@@ -33,16 +43,24 @@ def plain_run(services):
     return run
 
 
-def started(services, run, request, *, alive):
+WAIT = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[2]); lock.acquire(); time.sleep(60)"
+
+
+def started(services, run, request, *, alive, words="Working"):
     """An export whose process does nothing but wait."""
     directory = ensure_dir(run.directory / "exports" / f"20260101-000000-{request.kind}-0000")
     path = write_request(directory, request)
     request.partial_path.write_bytes(b"half")
-    code = "import time; time.sleep(60)" if alive else "pass"
-    child = start_child(["-c", code, str(path)], services.settings, directory / "log.txt")
+    arguments = ["-c", WAIT if alive else "pass", str(path), str(directory / LOCK)]
+    child = start_child(arguments, services.settings, directory / "log.txt")
     (directory / PROCESS).write_text(json.dumps({"pid": child.pid, "create_time": 0.0}))
+    ProgressWriter(directory / PROGRESS).enter(words)
     if not alive:
         child.wait()
+    deadline = time.monotonic() + 30
+    while alive and not is_alive(directory):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     return directory
 
 
@@ -119,8 +137,86 @@ def test_one_that_begins_just_now_is_not_lost(plain_run, services):
     directory = started(
         services, plain_run, workspace_request(services, plain_run, "card"), alive=False
     )
-    (directory / PROCESS).unlink()
+    (directory / PROGRESS).unlink()
     assert exports_of(plain_run)[0].is_running
     long_ago = time.time() - 60
     os.utime(directory / REQUEST, (long_ago, long_ago))
     assert exports_of(plain_run)[0].progress.state == "failed"
+
+
+def test_one_whose_process_cannot_be_seen_lives_while_it_holds_its_lock(plain_run, services):
+    request = workspace_request(services, plain_run, "model")
+    directory = started(services, plain_run, request, alive=False)
+    (directory / PROCESS).unlink()
+    with FileLock(directory / LOCK):
+        (export,) = exports_of(plain_run)
+        assert export.is_running
+        stop_export(export)  # it is asked, and cannot be ended
+        assert exports_of(plain_run)[0].is_stopping
+        assert request.partial_path.exists()
+    assert exports_of(plain_run)[0].progress.state == "stopped"
+    assert not request.partial_path.exists()
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_an_upload_that_had_to_be_ended_may_have_arrived(plain_run, services, monkeypatch, alive):
+    monkeypatch.setattr("workbench.export.process.PATIENCE_SECONDS", 0.2)
+    request = hub_request(services, "adapter", "maria/juniper", private=True)
+    started(services, plain_run, request, alive=alive, words=UPLOADING)
+    (export,) = exports_of(plain_run)
+    if alive:
+        stop_export(export)
+        (export,) = exports_of(plain_run)
+    assert export.progress.state == "failed"
+    assert "may have arrived, or not: look at https://" in export.progress.hint
+    assert "/maria/juniper" in export.progress.hint
+
+
+def test_before_the_upload_nothing_can_have_arrived(plain_run, services, monkeypatch):
+    monkeypatch.setattr("workbench.export.process.PATIENCE_SECONDS", 0.2)
+    request = hub_request(services, "model", "maria/juniper", private=True)
+    started(services, plain_run, request, alive=True, words="Merging")
+    stop_export(exports_of(plain_run)[0])
+    assert exports_of(plain_run)[0].progress.state == "stopped"
+
+
+def test_a_run_is_not_deleted_while_it_is_exported(plain_run, services):
+    request = workspace_request(services, plain_run, "model")
+    directory = started(services, plain_run, request, alive=False)
+    with FileLock(directory / LOCK), pytest.raises(WorkbenchError, match="exported just now"):
+        services.delete_run(plain_run)
+    services.delete_run(plain_run)
+    assert not plain_run.directory.exists()
+
+
+def test_an_evaluation_one_asked_for_stands_in_the_way_and_the_other_gives_way(
+    plain_run, services, monkeypatch
+):
+    monkeypatch.setattr("workbench.exports.start", lambda *arguments: "started")
+    monkeypatch.setattr("workbench.evaluation.process.STOPPING_SECONDS", 0.1)
+    path = write_evaluation(plain_run, EvaluationRequest(limit=3))
+    request = workspace_request(services, plain_run, "model")
+    with FileLock(path.parent / LOCK):
+        with pytest.raises(WorkbenchError, match="An evaluation runs just now"):
+            start_export(services, plain_run, request)
+        check_export(services, plain_run, workspace_request(services, plain_run, "adapter"))
+        assert not (path.parent / STOP).exists()
+        plain_run.evaluation_due_path.touch()
+        assert start_export(services, plain_run, request) == "started"
+        assert (path.parent / STOP).exists()
+
+
+def test_the_size_of_an_adapter_is_of_what_is_taken_home(plain_run, services):
+    (plain_run.model_dir / "optimizer.pt").write_bytes(b"x" * 1000)
+    assert (
+        export_bytes(services, plain_run, workspace_request(services, plain_run, "adapter")) == 10
+    )
+
+
+def test_the_folder_of_exports_may_be_a_link_to_another_disk(services, tmp_path):
+    elsewhere = tmp_path / "large-disk"
+    elsewhere.mkdir()
+    run = make_run(services.runs, "linked")
+    (services.settings.home_dir / "exports").symlink_to(elsewhere)
+    request = workspace_request(services, run, "card")
+    assert request.out_path.parent == services.settings.exports_dir == elsewhere

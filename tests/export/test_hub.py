@@ -10,10 +10,12 @@ import yaml
 
 from tests.export.made import make_run
 from tests.fake_hub_uploads import UploadHub
+from workbench.child_progress import Progress
 from workbench.cli import main
 from workbench.errors import StopRequested, WorkbenchError
 from workbench.export.history import exports_of
 from workbench.export.hub import HubUpload, check_repository
+from workbench.export.process import PROGRESS, RESULT
 from workbench.export.sums import ExportedFile
 
 TOKEN = "hf_writer"
@@ -31,6 +33,10 @@ def hub(monkeypatch):
 
 def upload(run, *options, repository="maria/juniper"):
     return main(["export", run.id, "--to", "hub", "--repo", repository, *options])
+
+
+def words_of_newest(run):
+    return (exports_of(run)[0].directory / PROGRESS).read_text()
 
 
 def everything_written(settings):
@@ -97,8 +103,42 @@ def test_uploaded_again_it_replaces_itself_and_nothing_else(run, hub, capsys):
     assert upload(run) == upload(run) == 0
     hub.repositories["maria/juniper"]["model.safetensors"] = b"another model"
     assert upload(run) == 2
+    assert "Copying" not in words_of_newest(run)  # told before the work
     assert "has other files already (model.safetensors)" in capsys.readouterr().err
     assert hub.repositories["maria/juniper"]["model.safetensors"] == b"another model"
+
+
+@pytest.mark.parametrize("kind", ["model", "gguf"])
+def test_what_is_there_is_looked_at_before_a_long_merge(run, hub, kind):
+    hub.repositories["maria/juniper"], hub.private["maria/juniper"] = {WEIGHTS: b"adapter"}, True
+    assert upload(run, "--what", kind) == 2
+    assert "Getting ready" not in words_of_newest(run)
+
+
+@pytest.mark.parametrize(("state", "code", "words"), [
+    ("finished", 0, "juniper"),
+    ("stopped", 130, "Nothing was uploaded."),
+    ("failed", 2, "It may have arrived"),
+])  # fmt: skip
+def test_after_ctrl_c_the_terminal_says_how_it_ended(
+    run, hub, capsys, monkeypatch, state, code, words
+):
+    class Process:
+        directory = run.directory
+
+        def watch(self):
+            raise KeyboardInterrupt
+
+        def stop(self):
+            return Progress("", state=state, message="Ended.", hint="It may have arrived.")
+
+    result = {"kind": "adapter", "path": "https://hub/maria/juniper", "files": [], "usage": []}
+    (run.directory / RESULT).write_text(json.dumps(result | {"checks": {}, "notes": []}))
+    monkeypatch.setattr("workbench.cli_export.start_export", lambda *arguments: Process())
+    assert upload(run) == code
+    told = capsys.readouterr()
+    assert words in told.out + told.err
+    assert ("Nothing was" in told.out) == (state == "stopped")
 
 
 @pytest.mark.parametrize(("is_private", "option"), [(False, "--private"), (True, "--public")])

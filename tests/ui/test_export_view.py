@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from tests.made_runs import make_run
@@ -13,14 +14,20 @@ from workbench.export.history import RunExport
 from workbench.export.process import ExportResult, make_request
 from workbench.export.request import GGUF_TYPES, KINDS
 from workbench.export.sums import ExportedFile
+from workbench.services import Services
+from workbench.settings import Settings
+from workbench.ui.app import build_app
 from workbench.ui.export_views import (
     GGUF_LABELS,
     KIND_HELP,
     KIND_LABELS,
+    delete_export_question,
     export_choices,
+    export_to_follow,
     exports_html,
     progress_html,
     size_words,
+    stored_update,
     upload_question,
 )
 
@@ -98,6 +105,35 @@ def test_what_is_done_is_listed_not_told(tmp_path):
     ((label, export_id),) = export_choices([done, export(tmp_path / "b.gguf", Progress())])
     assert label.startswith("a.gguf, 2 MB, ")
     assert export_id == "id-1"
+
+
+def test_what_is_chosen_to_be_deleted_stays_chosen(tmp_path):
+    newest = export(tmp_path / "new.gguf")
+    older = replace(export(tmp_path / "old.gguf"), directory=tmp_path / "id-2")
+    assert "value" not in stored_update([newest, older], "id-2")
+    assert stored_update([newest], "id-2")["value"] == "id-1"  # it is gone
+    assert stored_update([newest, older], None)["value"] == "id-1"
+    assert stored_update([], "id-2") == {"choices": [], "value": None}
+    question = delete_export_question(older)
+    assert r"“old\.gguf”" in question
+    assert "frees 2 MB" in question
+
+
+def test_one_that_runs_is_followed_though_a_newer_one_is_done(tmp_path):
+    done, running = export(tmp_path / "a.gguf"), export(tmp_path / "b.gguf", Progress())
+    assert export_to_follow([done, running]) is running
+    assert export_to_follow([done, done]) is done
+    assert export_to_follow([]) is None
+
+
+def test_a_run_that_was_deleted_elsewhere_ends_the_looking(tmp_path):
+    page = build_app(Services.for_workspace(Settings(home_dir=tmp_path)))
+    (show,) = {f.fn for f in page.fns.values() if f.name == "show_exports"}
+    told = show("20260101-gone", "saved", "adapter", "F16", False, None)
+    assert "was deleted meanwhile" in told[0]
+    assert [one.active for one in told if isinstance(one, gr.Timer)] == [False]
+    counts = {len(f.outputs) for f in page.fns.values() if f.name == "show_exports"}
+    assert counts == {len(told)}
 
 
 def uploaded(tmp_path, **changes):

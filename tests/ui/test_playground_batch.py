@@ -7,9 +7,9 @@ import pytest
 from filelock import FileLock
 
 from tests.evaluation.test_report import part_of, run_with
-from workbench.child_progress import ProgressWriter
+from workbench.child_progress import LOCK, ProgressWriter
 from workbench.evaluation.answers import Answer, append_answers
-from workbench.evaluation.process import LOCK, PROGRESS, STOP
+from workbench.evaluation.process import PROGRESS, STOP
 from workbench.evaluation.questions import answers_csv, answers_jsonl, questions_request
 from workbench.evaluation.request import write_request
 from workbench.ui.playground_batch import (

@@ -5,6 +5,8 @@ import pytest
 
 from tests.made_runs import DATA, PART, make_run
 from workbench.errors import WorkbenchError
+from workbench.export.process import ExportResult
+from workbench.export.sums import ExportedFile
 from workbench.services import Services
 from workbench.ui.compare_views import (
     NOT_USED,
@@ -153,10 +155,14 @@ def test_tags_are_separated_by_commas():
 
 def test_deleting_says_what_it_frees(services):
     run = make_run(services.runs, "a*b*")
-    question = delete_question(run, 8_000_000, 4_000_000, 12_345_678)
+    question = delete_question(run, 8_000_000, 4_000_000, 12_345_678, [])
     assert r"“a\*b\*”" in question
     assert "frees 12 MB: its checkpoints (8 MB), its tuned model (4 MB), its settings" in question
-    assert "tuned model" not in delete_question(run, 0, 0, 5_000)
+    assert "tuned model" not in delete_question(run, 0, 0, 5_000, [])
+    assert "export" not in question
+    made = ExportResult("gguf", "/x.gguf", (ExportedFile("x.gguf", 3_000_000, ""),), ())
+    assert "Its export (3 MB) stays" in delete_question(run, 0, 0, 5_000, [made])
+    assert "Its 2 exports (6 MB) stay" in delete_question(run, 0, 0, 5_000, [made, made])
 
 
 @pytest.mark.parametrize("state", ["queued", "starting", "running", "stopping"])
@@ -243,7 +249,7 @@ def test_what_a_person_typed_is_text(services):
     run = make_run(services.runs, "one", data=replace(DATA, parts=(named,)))
     services.runs.label(run, NASTY, [NASTY], NASTY)
     html = comparison_html(entries_of(services, "two")) + key_html([NASTY])
-    question = delete_question(services.runs.get(run.id), 0, 0, 1)
+    question = delete_question(services.runs.get(run.id), 0, 0, 1, [])
     assert "<img" not in html + question
     assert html.count("&lt;img") >= 2
 

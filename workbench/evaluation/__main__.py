@@ -8,8 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from workbench.child_progress import LOCK
 from workbench.errors import StopRequested
-from workbench.evaluation.process import LOCK, STOP, begin
+from workbench.evaluation.process import STOP, begin
 from workbench.evaluation.request import read_request
 from workbench.failures import Words, explain
 from workbench.runs.store import open_run

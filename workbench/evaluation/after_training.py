@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from filelock import Timeout
 
 from workbench import probing
-from workbench.child_progress import Progress
+from workbench.child_progress import Progress, is_held
 from workbench.errors import WorkbenchError
-from workbench.evaluation.process import is_held, request_stop, running, start, watch
+from workbench.evaluation.process import request_stop, running, start, watch
 from workbench.evaluation.request import EvaluationRequest
 from workbench.export.history import active_exports
 from workbench.export.request import NEEDS_MODEL

@@ -8,15 +8,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
-from filelock import FileLock, Timeout
 
-from workbench.child_progress import Progress, ProgressWriter, read_progress
+from workbench.child_progress import Progress, ProgressWriter, is_alive, read_progress
 from workbench.evaluation.request import EvaluationRequest, read_request, write_request
 from workbench.processes import start_child
 from workbench.runs.store import Run
 from workbench.settings import Settings
 
-REQUEST, PROGRESS, STOP, LOCK = "request.json", "progress.jsonl", "stop", ".lock"
+REQUEST, PROGRESS, STOP = "request.json", "progress.jsonl", "stop"
 POLL_SECONDS = 0.3
 WAITING_SECONDS = 0.05
 STARTING_SECONDS = 15  # until a new process holds its lock, on a busy computer
@@ -153,19 +152,3 @@ def _changed_ns(path: Path) -> int:
 def _lost(directory: Path) -> Progress:
     hint = f"Start it again: what was answered is kept. The log is {directory / 'log.txt'}."
     return Progress("", state="failed", message=LOST, hint=hint)
-
-
-def is_alive(directory: Path) -> bool:
-    """Say whether a process works on this folder: it holds the lock, however it ends it lets go."""
-    return is_held(directory / LOCK)
-
-
-def is_held(lock_path: Path) -> bool:
-    """Say whether somebody holds a lock."""
-    if not lock_path.exists():
-        return False
-    try:
-        with FileLock(lock_path, timeout=0):
-            return False
-    except Timeout:
-        return True

@@ -7,7 +7,9 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
-from workbench.child_progress import ProgressWriter
+from filelock import FileLock
+
+from workbench.child_progress import LOCK, ProgressWriter
 from workbench.errors import StopRequested
 from workbench.export.job import Export
 from workbench.export.process import PROGRESS, RESULT, STOP, remove
@@ -27,6 +29,11 @@ WORDS: Words = {
 
 def main(run_dir: Path, request_path: Path) -> int:
     """Return 0 when it was exported or the person stopped it, 1 when it failed."""
+    with FileLock(request_path.parent / LOCK):
+        return _export(run_dir, request_path)
+
+
+def _export(run_dir: Path, request_path: Path) -> int:
     directory = request_path.parent
     progress = ProgressWriter(directory / PROGRESS)
     try:

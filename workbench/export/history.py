@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from workbench.child_progress import Progress, read_progress
+from workbench.child_progress import Progress, is_alive, read_progress
 from workbench.errors import WorkbenchError
 from workbench.export.process import (
     PROCESS,
@@ -18,14 +18,14 @@ from workbench.export.process import (
     STOP,
     ExportResult,
     end,
-    lost,
+    last_word,
     read_result,
     remove,
 )
 from workbench.export.request import ExportRequest, read_request, sums_path
 from workbench.runs.store import UNREADABLE, Run, read_json
 
-STARTING_SECONDS = 5  # from the request to the note of the process
+STARTING_SECONDS = 15  # until a new process holds its lock, on a busy computer
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,14 @@ def active_exports(runs_dir: Path) -> list[RunExport]:
     found = (
         path
         for path in runs_dir.glob(f"*/exports/*/{REQUEST}")
-        if _process(path.parent) is not None
+        if is_alive(path.parent) or _is_starting(path.parent)
     )
     return [export for export in _read_all(found) if export.is_running]
+
+
+def results_on_disk(run: Run) -> list[ExportResult]:
+    """Return what a run's exports made and is still on this computer."""
+    return [e.result for e in exports_of(run) if e.result and not e.request.repository]
 
 
 def find_export(run: Run, export_id: str) -> RunExport:
@@ -84,12 +89,30 @@ def find_export(run: Run, export_id: str) -> RunExport:
     raise WorkbenchError("This export is not there any more.")
 
 
+def check_none_runs(run: Run) -> None:
+    """Refuse what must wait for a run's exports.
+
+    Raises:
+        WorkbenchError: One is being made.
+    """
+    for export in exports_of(run):
+        if export.is_running:
+            raise WorkbenchError(
+                f"“{run.name}” is being exported just now ({export.request.name}).",
+                "Wait until that is done, or cancel it first.",
+            )
+
+
 def stop_export(export: RunExport) -> None:
-    """End an export, gently at first; returns when it has ended and nothing half-written is left."""
+    """End an export, gently at first; returns when it has ended and nothing half-written is left.
+
+    A process that cannot be seen from here, of another container say, is only asked.
+    """
+    (export.directory / STOP).touch()
     process = _process(export.directory)
     if process is not None:
         end(export.directory, process)
-    remove(export.request.partial_path)
+    _look(export.directory, export.request)
 
 
 def delete_export(export: RunExport) -> None:
@@ -124,23 +147,23 @@ def _read(directory: Path) -> RunExport:
 
 
 def _look(directory: Path, request: ExportRequest) -> Progress:
-    # The process first: one that ends in between has then already said its last word.
-    alive = _is_starting(directory) or _process(directory) is not None
+    # In this order: one that begins or ends in between is not taken for lost.
+    has_begun = (directory / PROGRESS).exists()
+    alive = is_alive(directory)
     progress = read_progress(directory / PROGRESS) or Progress()
-    if alive or progress.state != "running":
+    if alive or progress.state != "running" or (not has_begun and _is_starting(directory)):
         return progress
     remove(request.partial_path)
-    return Progress("", state="stopped") if (directory / STOP).exists() else lost(directory)
+    return last_word(directory, request)
 
 
 def _is_starting(directory: Path) -> bool:
-    if (directory / PROCESS).exists():
-        return False
+    """Say whether an export has begun so lately that its process may not hold its lock yet."""
     return time.time() - (directory / REQUEST).stat().st_mtime < STARTING_SECONDS
 
 
 def _process(directory: Path) -> psutil.Process | None:
-    """Return the live process of an export; a zombie or another process with its pid does not count."""
+    """Return the process of an export, to end it; a zombie or another process with its pid does not count."""
     try:
         process = psutil.Process(read_json(directory / PROCESS)["pid"])
         ours = str(directory / REQUEST) in process.cmdline()

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,11 @@ class HubUpload:
         """Where it will be."""
         return hub_address(self._repository)
 
-    def check(self) -> None:
+    def check(self, names: Sequence[str]) -> None:
         """Ask the Hub whether it would take it, before the work; nothing is changed there.
+
+        Args:
+            names: What the files may be called, as patterns: which there will be is known after the work only.
 
         Raises:
             WorkbenchError: The token is refused or may only read, or the repository is not as wanted.
@@ -89,8 +93,10 @@ class HubUpload:
             account = self._api.whoami()
         if _role(account) == "read":
             raise WorkbenchError("This access token may read, but not write.", WRITE_HINT)
-        if self._look() is None:
+        there = self._look()
+        if there is None:
             self._check_owner(account)
+        self._check_files(there or [], names)
 
     def send(
         self,
@@ -112,7 +118,7 @@ class HubUpload:
             WorkbenchError: The Hub refused it, or cannot be reached.
         """
         there = self._look()
-        self._check_files(there or [], files)
+        self._check_files(there or [], [file.name for file in files])
         with explained(self._repository), ExitStack() as stack:
             if there is None:
                 self._api.create_repo(self._repository, private=self._private)
@@ -156,8 +162,11 @@ class HubUpload:
             )
         return [item.rfilename for item in info.siblings or []]
 
-    def _check_files(self, there: Sequence[str], files: Sequence[ExportedFile]) -> None:
-        others = sorted({*there} - OWN_FILES - {file.name for file in files})
+    def _check_files(self, there: Sequence[str], names: Sequence[str]) -> None:
+        expected = [*OWN_FILES, *names]
+        others = sorted(
+            name for name in there if not any(fnmatchcase(name, pattern) for pattern in expected)
+        )
         if others:
             raise WorkbenchError(
                 f"{self._repository} has other files already ({', '.join(others[:3])}"

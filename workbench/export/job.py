@@ -16,7 +16,7 @@ from workbench.export.bundle import Scrubber, check_data, train_words, write_bun
 from workbench.export.card import base_name, model_card
 from workbench.export.hub import HubUpload
 from workbench.export.ollama import GGUF_NAME, modelfile
-from workbench.export.process import ExportResult
+from workbench.export.process import UPLOADING, ExportResult
 from workbench.export.request import ExportRequest, check_request, sums_path
 from workbench.export.sums import NAME, ExportedFile, measure, measure_folder, sums_text
 from workbench.export.usage import hub_gguf_lines, usage_lines
@@ -32,6 +32,8 @@ UNSQUEEZED = (
     "On the original release this adapter works, and answers may differ a little."
 )
 PRIVATE = "It is private: loading it needs an access token of your account, in HF_TOKEN."
+# What transformers may call the files of a whole model and its tokenizer.
+MODEL_FILES = ("model*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 PUBLIC = "It is public: everybody can see and download it."
 
 
@@ -90,11 +92,20 @@ class Export:
             return None
         self._enter("Asking the Hugging Face Hub")
         upload = HubUpload(self._request.repository, self._request.private, hub_token())
-        upload.check()
+        upload.check(self._names())
         return upload
 
+    def _names(self) -> tuple[str, ...]:
+        """Return patterns of what the files of an upload may be called."""
+        if self._request.kind == "adapter":
+            return (adapter.CONFIG, *adapter.WANTED)
+        return (self._gguf_name(),) if self._request.kind == "gguf" else MODEL_FILES
+
+    def _gguf_name(self) -> str:
+        return f"{self._request.repository.split('/')[1]}-{self._request.gguf_type}.gguf"
+
     def _send(self, upload: HubUpload, files: list[ExportedFile]) -> None:
-        self._enter("Uploading", sum(file.size_bytes for file in files))
+        self._enter(UPLOADING, sum(file.size_bytes for file in files))
         message = f"{self._request.kind} of a run of the Finetune Workbench"
         upload.send(self._request.partial_path, files, message, self._advance)
 
@@ -161,8 +172,9 @@ class Export:
 
     def _write_gguf_folder(self, partial: Path) -> dict[str, Any]:
         partial.mkdir()
-        name = f"{self._request.repository.split('/')[1]}-{self._request.gguf_type}.gguf"
-        checks: dict[str, Any] = self._whole().write_gguf(partial / name, self._gguf_text())
+        checks: dict[str, Any] = self._whole().write_gguf(
+            partial / self._gguf_name(), self._gguf_text()
+        )
         (partial / "README.md").write_text(self._card(), encoding="utf-8")
         return checks
 

@@ -5,7 +5,8 @@
     runs/<id>/exports/<time>-<kind>/request.json   what was asked for
                                     progress.jsonl how far it is, and how it ended
                                     result.json    files with their sums, what was checked
-                                    process.json   pid and create time
+                                    process.json   pid and create time, to kill it if need be
+                                    .lock          its process holds it while it lives
                                     stop log.txt
 """
 
@@ -24,6 +25,7 @@ from typing import Any
 import psutil
 
 from workbench.child_progress import Progress, read_progress
+from workbench.export.hub import hub_address
 from workbench.export.request import ExportRequest, Kind, write_request
 from workbench.export.sums import ExportedFile
 from workbench.processes import start_child
@@ -33,10 +35,12 @@ from workbench.settings import Settings, ensure_dir
 PROGRESS, RESULT, STOP = "progress.jsonl", "result.json", "stop"
 REQUEST, PROCESS = "request.json", "process.json"
 POLL_SECONDS = 0.2
+UPLOADING = "Uploading"  # the part of the work after which something may be on the Hub
 PATIENCE_SECONDS = 20.0  # how long a process may take to stop by itself
 LOST = (
     "The process that exported is gone and never said why. Most often memory or the disk ran out."
 )
+ENDED_UPLOAD = "The upload did not stop when it was asked to, so its process was ended."
 
 
 @dataclass(frozen=True)
@@ -77,19 +81,20 @@ class ExportProcess:
         while True:
             # Look at the process first: one that ends in between has then already said its last word.
             alive = self.child.poll() is None
-            progress = read_progress(self.directory / PROGRESS) or Progress()
             if not alive:
                 self._clean()
-                yield progress if progress.state != "running" else lost(self.directory)
+                yield last_word(self.directory, self.request)
                 return
+            progress = read_progress(self.directory / PROGRESS) or Progress()
             if progress.state == "running":
                 yield progress
             time.sleep(POLL_SECONDS)
 
-    def stop(self) -> None:
-        """End it, gently at first; nothing half-written is left."""
+    def stop(self) -> Progress:
+        """End it, gently at first, and return its last word: it may have been done. Nothing half-written is left."""
         end(self.directory, self.child)
         self._clean()
+        return last_word(self.directory, self.request)
 
     def _clean(self) -> None:
         remove(self.request.partial_path)
@@ -127,7 +132,8 @@ def start(run: Run, request: ExportRequest, settings: Settings, token: str = "")
     environment = {"HF_TOKEN": token} if token else {}
     log_path = directory / "log.txt"
     child = start_child(arguments, settings, log_path, environment=environment)
-    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
+    # It has ended already, or the disk is full: it can still be seen by its lock and asked to stop.
+    with contextlib.suppress(psutil.NoSuchProcess, OSError):
         created = psutil.Process(child.pid).create_time()
         write_json(directory / PROCESS, {"pid": child.pid, "create_time": created})
     return ExportProcess(child, directory, request)
@@ -143,8 +149,18 @@ def end(directory: Path, process: subprocess.Popen[bytes] | psutil.Process) -> N
         process.wait()
 
 
-def lost(directory: Path) -> Progress:
-    """Return the last word of a process that said none."""
+def last_word(directory: Path, request: ExportRequest) -> Progress:
+    """Return how an export ended whose process is gone, also where that could not say it itself."""
+    progress = read_progress(directory / PROGRESS) or Progress()
+    if progress.state != "running":
+        return progress
+    was_stopped = (directory / STOP).exists()
+    if request.repository and progress.words == UPLOADING:
+        message = ENDED_UPLOAD if was_stopped else LOST
+        hint = f"It may have arrived, or not: look at {hub_address(request.repository)}."
+        return Progress("", state="failed", message=message, hint=hint)
+    if was_stopped:
+        return Progress("", state="stopped")
     hint = f"Close other programs, free some space, and export again. The log is {directory / 'log.txt'}."
     return Progress("", state="failed", message=LOST, hint=hint)
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from workbench.downloads import folder_bytes
 from workbench.errors import WorkbenchError
+from workbench.export.adapter import adapter_files
 from workbench.presets import methods
 from workbench.runs.checkpoints import model_of_step, models_by_step
 from workbench.runs.store import Run, read_json, write_json
@@ -183,7 +183,7 @@ def needed_bytes(request: ExportRequest, run: Run, base_dir: Path, parameters: i
         weights = parameters or weights_bytes / 2
         return weights * GGUF_BYTES_PER_WEIGHT[request.gguf_type]
     if request.kind == "adapter":
-        return folder_bytes(request.source_dir(run))
+        return sum(_file_bytes(path) for path in adapter_files(request.source_dir(run)))
     if request.kind == "bundle":  # less, once it is packed
         rows = [Path(part.path) for part in run.data.datasets] if request.with_data else []
         return sum(_file_bytes(path) for path in (run.events_path, *rows))

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from workbench.child_progress import is_alive
 from workbench.data.store import SAMPLES
 from workbench.errors import WorkbenchError
-from workbench.evaluation.process import cancel, is_alive, look, start
+from workbench.evaluation.process import cancel, look, start
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.tasks import TASK_WORDS, TASKS, Task
 from workbench.files import write_text_atomically

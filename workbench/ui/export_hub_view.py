@@ -16,8 +16,10 @@ from workbench.ui.export_views import GGUF_LABELS, KIND_LABELS, SAVED_MODEL, upl
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 
 
-def build_hub_upload(services: Services, run_choice: gr.Dropdown, model_choice: gr.Dropdown) -> Any:
-    """Lay it out and wire it; returns the event that an upload has begun."""
+def build_hub_upload(
+    services: Services, run_choice: gr.Dropdown, model_choice: gr.Dropdown
+) -> tuple[gr.Button, Any]:
+    """Lay it out and wire it; returns the button to begin with, and the event that an upload has begun."""
     with gr.Accordion("Upload to the Hugging Face Hub", open=False, elem_id="hub"):
         gr.Markdown(
             "Makes it, compares it with what was trained, and uploads it with its model card. Nothing is sent before "
@@ -102,4 +104,4 @@ def build_hub_upload(services: Services, run_choice: gr.Dropdown, model_choice: 
     inputs = [run_choice, model_choice, kind, gguf_type, repository, visibility, token]
     ask.click(prepare, inputs, shown, **PRIVATE)
     leave.click(hide, None, shown, **QUIET)
-    return really.click(upload, [asked, token], shown, concurrency_limit=1, **PRIVATE)
+    return ask, really.click(upload, [asked, token], shown, concurrency_limit=1, **PRIVATE)

@@ -8,27 +8,35 @@ from typing import Any
 import gradio as gr
 
 from workbench.errors import WorkbenchError
-from workbench.export.history import RunExport, delete_export, exports_of, find_export, stop_export
+from workbench.export.history import (
+    RunExport,
+    exports_of,
+    find_export,
+    stop_export,
+)
 from workbench.export.request import KINDS, ExportRequest
 from workbench.exports import check_export, export_bytes, start_export, workspace_request
 from workbench.runs.store import Run
 from workbench.services import Services
+from workbench.ui.export_delete_view import build_export_deleting
 from workbench.ui.export_hub_view import build_hub_upload
 from workbench.ui.export_views import (
     GGUF_LABELS,
     KIND_HELP,
     KIND_LABELS,
     SAVED_MODEL,
-    export_choices,
+    export_to_follow,
     exports_html,
     progress_html,
     size_words,
+    stored_update,
 )
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.views import plain
 
 POLL_SECONDS = 1.0
 NO_RUN = "There is no tuned model yet. Train one, then take it home from here."
+RUN_GONE = "This run was deleted meanwhile. Choose another one above."
 
 
 def build_export_view(
@@ -76,30 +84,33 @@ def build_export_view(
     with gr.Row():
         make = gr.Button("Make it", variant="primary", interactive=False, elem_id="export-make")
         cancel = gr.Button("Cancel", visible=False, elem_id="export-cancel")
-    uploading = build_hub_upload(services, run_choice, model_choice)
+    upload, uploading = build_hub_upload(services, run_choice, model_choice)
     status = gr.HTML(visible=False, elem_id="export-status")
     made = gr.HTML(elem_id="export-made")
-    with gr.Row(equal_height=True, visible=False) as deleting:
-        stored = gr.Dropdown(label="Free the disk again", scale=3, elem_id="export-stored")
-        delete = gr.Button("Delete it", size="sm", scale=0, min_width=110, elem_id="export-delete")
+    deleting = build_export_deleting(services, run_choice)
+    # Cancel ends what is shown, which is in the browser.
+    followed = gr.Textbox(visible="hidden", elem_id="export-followed")
     timer = gr.Timer(POLL_SECONDS, active=False)
 
     @user_errors
     def show_exports(
-        run_id: str | None, model: str, chosen: Any, how: Any, data: bool
+        run_id: str | None, model: str, chosen: Any, how: Any, data: bool, stored: str | None
     ) -> list[Any]:
         """Return what everything shows now."""
         if not run_id:
-            return [NO_RUN, *[gr.skip()] * 2, gr.Button(interactive=False), *[gr.skip()] * 6]
-        run = services.runs.get(run_id)
+            return _nothing(NO_RUN)
+        try:
+            run = services.runs.get(run_id)
+        except WorkbenchError:
+            return _nothing(RUN_GONE)
         exports = made_here(services, run)
-        newest = exports[0] if exports else None
-        is_running = newest is not None and newest.is_running
+        shown = export_to_follow(exports)
+        is_running = shown is not None and shown.is_running
         request = _request(services, run, model, chosen, how, data)
         words, can_work = (
             (KIND_HELP[request.kind], False) if is_running else _note(services, run, request)
         )
-        banner, choices = progress_html(newest), export_choices(exports)
+        banner, stored_now = progress_html(shown), stored_update(exports, stored)
         return [
             words,
             gr.Dropdown(visible=chosen in ("gguf", "ollama")),
@@ -108,9 +119,11 @@ def build_export_view(
             gr.Button(visible=is_running),
             gr.HTML(banner, visible=bool(banner)),
             exports_html(exports, services.settings.exports_dir),
-            gr.Row(visible=bool(choices)),
-            gr.Dropdown(choices, value=choices[0][1] if choices else None),
+            gr.Row(visible=bool(stored_now["choices"])),
+            gr.Dropdown(**stored_now),
             gr.Timer(active=is_running),
+            gr.Button(interactive=not is_running),
+            shown.id if shown else "",
         ]
 
     @user_errors
@@ -121,35 +134,47 @@ def build_export_view(
         start_export(services, run, _request(services, run, model, chosen, how, data))
 
     @user_errors
-    def end(run_id: str) -> None:
-        for export in made_here(services, services.runs.get(run_id)):
-            if export.is_running:
-                stop_export(export)
-
-    @user_errors
-    def throw_away(run_id: str, export_id: str | None) -> None:
-        if not export_id:
-            raise WorkbenchError("No export is chosen.", "Choose one in the list.")
-        delete_export(find_export(services.runs.get(run_id), export_id))
+    def end(run_id: str, export_id: str) -> None:
+        export = find_export(services.runs.get(run_id), export_id)
+        if export.is_running:
+            stop_export(export)
 
     inputs = [run_choice, model_choice, kind, gguf_type, with_data]
+    shown_by = [*inputs, deleting.stored]
     outputs = [
-        note, gguf_type, with_data, make, cancel, status, made, deleting, stored, timer,
+        note, gguf_type, with_data, make, cancel, status, made, deleting.row, deleting.stored, timer,
+        upload, followed,
     ]  # fmt: skip
     started = make.click(begin, inputs, None, concurrency_limit=1, **PRIVATE)
-    cancelled = cancel.click(end, run_choice, None, **QUIET)
-    deleted = delete.click(throw_away, [run_choice, stored], None, **PRIVATE)
+    cancelled = cancel.click(end, [run_choice, followed], None, **QUIET)
     following = [page.load, tab.select, timer.tick, run_choice.change, model_choice.change]
     following += [kind.change, gguf_type.input, with_data.input]
-    gr.on(following, show_exports, inputs, outputs, **FOLLOW)
-    for event in (started, uploading, cancelled, deleted):
-        event.then(show_exports, inputs, outputs, **FOLLOW)
+    gr.on(following, show_exports, shown_by, outputs, **FOLLOW)
+    for event in (started, uploading, cancelled, deleting.deleted):
+        event.then(show_exports, shown_by, outputs, **FOLLOW)
 
 
 def made_here(services: Services, run: Run) -> list[RunExport]:
     """Return a run's exports that lie in the workspace, the newest first."""
     folder = services.settings.exports_dir
     return [export for export in exports_of(run) if export.request.out_path.is_relative_to(folder)]
+
+
+def _nothing(words: str) -> list[Any]:
+    """Return what is shown of no run, in the order of the outputs."""
+    return [
+        words,
+        *[gr.skip()] * 2,
+        gr.Button(interactive=False),
+        gr.Button(visible=False),
+        gr.HTML(visible=False),
+        "",
+        gr.Row(visible=False),
+        gr.Dropdown([], value=None),
+        gr.Timer(active=False),
+        gr.Button(interactive=False),
+        "",
+    ]
 
 
 def _request(

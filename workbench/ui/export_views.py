@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from workbench.child_progress import Progress
@@ -160,6 +161,29 @@ def export_choices(exports: Sequence[RunExport]) -> list[tuple[str, str]]:
         for e in exports
         if e.result and not e.request.repository
     ]
+
+
+def stored_update(exports: Sequence[RunExport], chosen: str | None) -> dict[str, Any]:
+    """Return the choices of what can be deleted, and the newest as chosen, unless one of them is chosen already.
+
+    What is chosen is not sent again: it may have changed on the page meanwhile.
+    """
+    choices = export_choices(exports)
+    ids = [export_id for _, export_id in choices]
+    if chosen in ids:
+        return {"choices": choices}
+    return {"choices": choices, "value": ids[0] if ids else None}
+
+
+def delete_export_question(export: RunExport) -> str:
+    """Ask whether to delete what an export made, and say what that frees, as Markdown."""
+    size = f"That frees {describe_bytes(export.result.size_bytes)}. " if export.result else ""
+    return f"**Delete “{plain(export.request.name)}”?** {size}It cannot be undone."
+
+
+def export_to_follow(exports: Sequence[RunExport]) -> RunExport | None:
+    """Return the newest export that runs, else the newest; ``None`` without any."""
+    return next((export for export in exports if export.is_running), next(iter(exports), None))
 
 
 def _when(export: RunExport) -> str:

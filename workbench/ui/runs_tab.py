@@ -9,6 +9,7 @@ import gradio as gr
 
 from workbench.downloads import folder_bytes
 from workbench.errors import WorkbenchError
+from workbench.export.history import check_none_runs, results_on_disk
 from workbench.runs.store import NAME_CHARACTERS, Run
 from workbench.services import Services
 from workbench.ui.compare_views import MOST
@@ -124,8 +125,14 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> None:
     def ask(run_id: str) -> list[Any]:
         run = _get(services, run_id)
         check_deletable(run, services.supervisor.summary(run))
-        folders = (run.checkpoints_dir, run.model_dir, run.directory)
-        question = delete_question(run, *(folder_bytes(folder) for folder in folders))
+        check_none_runs(run)
+        question = delete_question(
+            run,
+            folder_bytes(run.checkpoints_dir),
+            folder_bytes(run.model_dir),
+            folder_bytes(run.directory),
+            results_on_disk(run),
+        )
         return [gr.Markdown(question, visible=True), gr.Row(visible=True)]
 
     @user_errors

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from workbench.errors import WorkbenchError
+from workbench.export.process import ExportResult
 from workbench.models.sources import find_model
 from workbench.presets import methods
 from workbench.runs.status import RunSnapshot
@@ -139,14 +140,28 @@ def read_tags(text: str) -> list[str]:
     return [tag.strip() for tag in text.split(",") if tag.strip()]
 
 
-def delete_question(run: Run, checkpoints_bytes: int, model_bytes: int, all_bytes: int) -> str:
-    """Ask whether to delete a run, and say what that frees, as Markdown."""
+def delete_question(
+    run: Run,
+    checkpoints_bytes: int,
+    model_bytes: int,
+    all_bytes: int,
+    exports: Sequence[ExportResult],
+) -> str:
+    """Ask whether to delete a run, and say what that frees and what stays, as Markdown.
+
+    Args:
+        run: The run.
+        checkpoints_bytes: Of its checkpoints.
+        model_bytes: Of its tuned model.
+        all_bytes: Of its whole directory.
+        exports: What was exported of it and lies on this computer.
+    """
     parts = [("its checkpoints", checkpoints_bytes), ("its tuned model", model_bytes)]
     named = [f"{name} ({describe_bytes(size)})" for name, size in parts if size]
     gone = ", ".join([*named, "its settings, chart, log, conversations and votes"])
     return (
         f"**Delete “{plain(run.name)}”?** That frees {describe_bytes(all_bytes)}: {gone}. "
-        "It cannot be undone."
+        f"It cannot be undone.{_exports_words(exports)}"
     )
 
 
@@ -166,6 +181,15 @@ def check_deletable(run: Run, snapshot: RunSnapshot) -> None:
             f"“{run.name}” is training now, and its process still writes to it.",
             "Stop it in 3. Train first, or wait until it has finished.",
         )
+
+
+def _exports_words(exports: Sequence[ExportResult]) -> str:
+    if not exports:
+        return ""
+    size = describe_bytes(sum(export.size_bytes for export in exports))
+    if len(exports) == 1:
+        return f" Its export ({size}) stays on this disk and is listed nowhere then."
+    return f" Its {len(exports):,} exports ({size}) stay on this disk and are listed nowhere then."
 
 
 def _cells(entry: RunEntry) -> Sequence[str]:
