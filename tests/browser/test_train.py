@@ -18,14 +18,14 @@ from tests.browser.test_walk import (
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
-NOTIFICATIONS = """
-window.told = [];
-window.Notification = class {
-    static permission = 'granted';
-    static requestPermission = async () => 'granted';
-    constructor(title, options) { window.told.push(options.body); }
-};
-"""
+NOTIFICATIONS = """() => {
+    window.told = [];
+    window.Notification = class {
+        static permission = 'granted';
+        static requestPermission = async () => 'granted';
+        constructor(title, options) { window.told.push(options.body); }
+    };
+}"""
 
 
 def start(page, name):
