@@ -3,6 +3,8 @@
 A micro-batch is one row of tokens in which sequences follow each other. Calling the attention
 kernel once per sequence needs no mask, wastes nothing on padding and is 4 to 6 times faster on CPU
 than one call with a block-diagonal mask (measured; 46-69 against 275-316 ms a layer on 1,600 tokens).
+It computes in fp32: in bf16 a CPU takes 2 to 4 times as long for the short ones, forward and backward (torch 2.13
+on a Xeon with AMX, 9 heads: 1.1 against 0.3 ms for 60 tokens, 2.6 against 1.4 for 150, the same for 400).
 """
 
 from __future__ import annotations
@@ -48,18 +50,19 @@ def per_sequence_attention(
             "sequence_lengths is missing: the model does not pass keyword arguments on"
         )
     parts = zip(
-        query.split(sequence_lengths, dim=2),
-        key.split(sequence_lengths, dim=2),
-        value.split(sequence_lengths, dim=2),
+        query.float().split(sequence_lengths, dim=2),
+        key.float().split(sequence_lengths, dim=2),
+        value.float().split(sequence_lengths, dim=2),
         strict=True,
     )
-    attended = [
-        scaled_dot_product_attention(
-            q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=True
-        )
-        for q, k, v in parts
-    ]
-    return torch.cat(attended, dim=2).transpose(1, 2), None
+    with torch.autocast(query.device.type, enabled=False):
+        attended = [
+            scaled_dot_product_attention(
+                q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=True
+            )
+            for q, k, v in parts
+        ]
+    return torch.cat(attended, dim=2).to(query.dtype).transpose(1, 2), None
 
 
 def register() -> None:
