@@ -32,8 +32,6 @@ SPINS = "10000"
 IDLE_SECONDS = 600.0  # after this long without a question the models give their memory back
 # Adapters that are a sum with the base, so that any part of it can be added; checked by the server.
 SCALABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus", "pissa", "adalora")
-
-
 # Adapters that lie beside each other on one copy of the base, so that several runs can be compared.
 MIXABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus")
 OTHER_RUN = "run-"  # and its id: what another run's model is called

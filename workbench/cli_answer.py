@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workbench.cli_evaluate import EXIT_CODES, count_from_1, follow
+from workbench.cli_evaluate import ask, count_from_1
 from workbench.errors import WorkbenchError
-from workbench.evaluation.process import start
 from workbench.evaluation.questions import (
     ANSWER_TOKENS,
     AnswerTable,
@@ -72,14 +71,8 @@ def run_answer(services: Services, options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         answer_tokens=options.max_tokens,
     )
-    code = 0
-    if not read_answer_table(run, request).is_complete:
-        services.supervisor.check_free()
-        services.make_room()
-        last = follow(run, request, start(run, request, services.settings), quiet=options.json)
-        code = EXIT_CODES[last.state]
-        if last.state == "failed":
-            raise WorkbenchError(last.message, last.hint)
+    is_complete = read_answer_table(run, request).is_complete
+    code = 0 if is_complete else ask(services, run, request, quiet=options.json)
     table = read_answer_table(run, request)
     if out:
         write_text_atomically(out, WRITERS[out.suffix.lower()](table.rows))

@@ -74,14 +74,7 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
         limit=options.limit,
         answer_tokens=options.max_tokens,
     )
-    code = 0
-    if not is_answered(run, request):
-        services.supervisor.check_free()
-        services.make_room()
-        last = follow(run, request, start(run, request, services.settings), quiet=options.json)
-        code = EXIT_CODES[last.state]
-        if last.state == "failed":
-            raise WorkbenchError(last.message, last.hint)
+    code = 0 if is_answered(run, request) else ask(services, run, request, quiet=options.json)
     evaluation = read_evaluation(run, request, options.task)
     if options.json:
         print(json.dumps(as_json(evaluation), indent=2, ensure_ascii=False))
@@ -92,7 +85,21 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
     return code
 
 
-def follow(
+def ask(services: Services, run: Run, request: EvaluationRequest, *, quiet: bool) -> int:
+    """Ask the models, wait for the end, and return the exit code that says how it ended.
+
+    Raises:
+        WorkbenchError: A run trains, or it failed.
+    """
+    services.supervisor.check_free()
+    services.make_room()
+    last = _follow(run, request, start(run, request, services.settings), quiet=quiet)
+    if last.state == "failed":
+        raise WorkbenchError(last.message, last.hint)
+    return EXIT_CODES[last.state]
+
+
+def _follow(
     run: Run, request: EvaluationRequest, child: subprocess.Popen[bytes], *, quiet: bool
 ) -> Moment:
     """Wait for the end and return the last word. Ctrl-C asks it to stop and keeps waiting."""

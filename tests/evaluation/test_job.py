@@ -269,7 +269,7 @@ def test_a_file_of_questions_is_answered_as_each_alone_and_only_once(
     assert out.read_text(encoding="utf-8-sig").count("Who are you?") == 1
     kept = read_answers(newest_questions(run).answer_paths(run)["tuned"])
     assert not kept.general  # an evaluation reads them, to say what was forgotten
-    monkeypatch.setattr("workbench.cli_answer.start", None)  # not needed any more
+    monkeypatch.setattr("workbench.cli_evaluate.start", None)  # not needed any more
     assert main(command) == 0
     said = capsys.readouterr()
     assert "2 of 3 questions answered" in said.err

@@ -20,7 +20,7 @@ from workbench.settings import ensure_dir
 from workbench.ui.export_view import build_export_view
 from workbench.ui.export_views import SAVED_MODEL
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
-from workbench.ui.playground_tab import finished_runs
+from workbench.ui.playground_tab import finished_choice, finished_runs
 
 if TYPE_CHECKING:
     from workbench.evaluation.result import Evaluation
@@ -171,12 +171,6 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
             states += [(f"Checkpoint of step {step:,}", str(step)) for step in steps]
         return [gr.Dropdown(states, value=SAVED_MODEL), gr.Dropdown(rows, value=HELD_BACK)]
 
-    def reopen(chosen: str | None) -> Any:
-        """List the runs that have a model now; keep the choice, else take the newest."""
-        choices = finished_runs(services)
-        ids = [run_id for _, run_id in choices]
-        return gr.Dropdown(choices, value=chosen if chosen in ids else next(iter(ids), None))
-
     asked = [run_choice, model_choice, data_choice, limit]
     inputs = [*asked, task, which, order]
     outputs = [status, card, lower, table, report, timer, stop]
@@ -188,7 +182,9 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
         [page.load, run_choice.change], describe, run_choice, [model_choice, data_choice], **FOLLOW
     )
     # A run may have been evaluated by itself since.
-    tab.select(reopen, run_choice, run_choice, **QUIET).then(show, inputs, outputs, **FOLLOW)
+    tab.select(
+        lambda chosen: finished_choice(services, chosen), run_choice, run_choice, **QUIET
+    ).then(show, inputs, outputs, **FOLLOW)
     return run_choice
 
 

@@ -208,12 +208,6 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             said = None
         return [*pair.show(said), *earlier.show(run_id, said)]
 
-    def reopen(chosen: str | None) -> Any:
-        """List the runs that have a model now; keep the choice, else take the newest."""
-        choices = finished_runs(services)
-        ids = [run_id for _, run_id in choices]
-        return gr.Dropdown(choices, value=chosen if chosen in ids else next(iter(ids), None))
-
     def suggest(index: int, known: Examples) -> list[Any]:
         return [known[index].question, known[index].system]
 
@@ -260,11 +254,20 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         gr.on(picked, begin, chosen, begun, cancels=answering, **FOLLOW).success,
         earlier.choice.input(open_earlier, this_one, opened, cancels=answering, **FOLLOW).then,
         deleted.success(empty, None, outputs, **QUIET).success,
-        tab.select(reopen, run_choice, run_choice, **QUIET).success,
+        tab.select(
+            lambda chosen: finished_choice(services, chosen), run_choice, run_choice, **QUIET
+        ).success,
     ):
         follow(show_kept, [run_choice, chat], [*pair.outputs, *earlier.outputs], **FOLLOW)
     suggestions.click(suggest, [suggestions, examples], [question, settings["system"]], **QUIET)
     gr.Timer(LOOK_SECONDS).tick(look, was_loaded, [was_loaded, note], **QUIET)
+
+
+def finished_choice(services: Services, chosen: str | None) -> Any:
+    """List the runs that have a model now; keep the choice, else take the newest."""
+    choices = finished_runs(services)
+    ids = [run_id for _, run_id in choices]
+    return gr.Dropdown(choices, value=chosen if chosen in ids else next(iter(ids), None))
 
 
 def finished_runs(services: Services) -> list[tuple[str, str]]:
