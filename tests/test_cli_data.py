@@ -134,7 +134,7 @@ def test_a_mix_trains_each_dataset_by_its_weight_and_tells_the_loss_of_each(
     assert start.total_steps == len([e for e in events if isinstance(e, StepEvent)]) == 10
     losses = [e.by_dataset for e in events if isinstance(e, EvaluationEvent)]
     assert all(loss.keys() == {"one.json", "two.json"} for loss in losses)
-    assert shown["validation_loss_by_dataset"] == losses[-1]
+    assert shown["eval_loss_by_dataset"] == losses[-1]
     assert services.datasets.info(shown["data"]["parts"][0]["id"]).name == "one.json"
 
 

@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,9 @@ def start(run: Run, request: ExportRequest, settings: Settings, token: str = "")
         settings: Where the workspace is.
         token: Access token for an upload; only the process's environment holds it.
     """
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    stamp = (
+        f"{datetime.now():%Y%m%d-%H%M%S-%f}"  # they are listed by it: fine enough to be in order
+    )
     name = f"{stamp}-{request.kind}-{uuid.uuid4().hex[:4]}"
     directory = ensure_dir(run.directory / "exports" / name)
     path = write_request(directory, request)
