@@ -125,9 +125,8 @@ def start(run: Run, request: ExportRequest, settings: Settings, token: str = "")
         settings: Where the workspace is.
         token: Access token for an upload; only the process's environment holds it.
     """
-    stamp = (
-        f"{datetime.now():%Y%m%d-%H%M%S-%f}"  # they are listed by it: fine enough to be in order
-    )
+    # Exports are listed by it, so it is fine enough to be in order.
+    stamp = f"{datetime.now().astimezone():%Y%m%d-%H%M%S-%f}"
     name = f"{stamp}-{request.kind}-{uuid.uuid4().hex[:4]}"
     directory = ensure_dir(run.directory / "exports" / name)
     path = write_request(directory, request)
