@@ -150,11 +150,25 @@ def test_packed_examples_never_see_each_other(tiny_model_dir, examples):
     alone = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
     (batch,) = micro_batches(examples, 100_000, padded=False, pad_id=0)
     with torch.no_grad():
-        logits = model(**batch.inputs).logits[0].split(batch.inputs["sequence_lengths"])
+        shared = batch.inputs["shared_start"]
+        assert shared > 0
+        start, *rests = model(**batch.inputs).logits[0].split(batch.inputs["sequence_lengths"])
         by_length = sorted(examples, key=lambda e: len(e.input_ids))
-        for packed, example in zip(logits, by_length, strict=True):
+        for rest, example in zip(rests, by_length, strict=True):
             solo = alone(torch.tensor([example.input_ids])).logits[0]
-            torch.testing.assert_close(packed, solo, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(torch.cat([start, rest]), solo, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_changes_where_examples_begin_differently(tiny_model_dir, tmp_path, examples):
+    from_the_question = [
+        TokenizedExample(e.input_ids[at:], e.labels[at:]) for at, e in enumerate(examples, 3)
+    ]
+    (batch,) = micro_batches(from_the_question, 100_000, padded=False, pad_id=0)
+    assert batch.inputs["shared_start"] == 0
+    trainer = build_trainer(tiny_model_dir, tmp_path, "full", 100_000)
+    loss = trainer.training_step(trainer.model, {"examples": from_the_question}).item()
+    trainer.model.set_attn_implementation("sdpa")
+    assert loss == pytest.approx(reference_step(trainer.model, from_the_question, 4)[0], rel=1e-5)
 
 
 def test_evaluation_is_the_mean_over_all_supervised_tokens(tiny_model_dir, tmp_path, examples):

@@ -27,6 +27,7 @@ def per_sequence_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sequence_lengths: list[int] | None = None,
+    shared_start: int = 0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within each sequence, causally.
@@ -40,6 +41,7 @@ def per_sequence_attention(
         scaling: Factor on the scores; ``None`` is one over the root of the head size.
         dropout: Share of attention weights to drop.
         sequence_lengths: Tokens of each sequence, in order; they sum to ``tokens``.
+        shared_start: Length of the first sequence if all others go on from it, each on its own; else 0.
         **kwargs: Whatever else the model passes on.
 
     Returns:
@@ -49,19 +51,28 @@ def per_sequence_attention(
         raise ValueError(
             "sequence_lengths is missing: the model does not pass keyword arguments on"
         )
-    parts = zip(
-        query.float().split(sequence_lengths, dim=2),
-        key.float().split(sequence_lengths, dim=2),
-        value.float().split(sequence_lengths, dim=2),
-        strict=True,
+    queries, keys, values = (
+        states.float().split(sequence_lengths, dim=2) for states in (query, key, value)
     )
+    attended: list[torch.Tensor] = []
     with torch.autocast(query.device.type, enabled=False):
-        attended = [
-            scaled_dot_product_attention(
-                q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=True
+        for q, k, v in zip(queries, keys, values, strict=True):
+            mask = None
+            if shared_start and attended:  # all but the first
+                k, v = torch.cat([keys[0], k], dim=2), torch.cat([values[0], v], dim=2)
+                mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(shared_start)
+            attended.append(
+                scaled_dot_product_attention(
+                    q,
+                    k,
+                    v,
+                    attn_mask=mask,
+                    is_causal=mask is None,
+                    scale=scaling,
+                    dropout_p=dropout,
+                    enable_gqa=True,
+                )
             )
-            for q, k, v in parts
-        ]
     return torch.cat(attended, dim=2).to(query.dtype).transpose(1, 2), None
 
 

@@ -7,6 +7,7 @@ whole step.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ class MicroBatch:
         inputs: Keyword arguments of the model; tensors are int64.
         supervised: bool (rows, tokens); where the *next* token is supervised.
         targets: int64 (supervised positions,); those next tokens.
-        tokens: Real tokens, without padding.
+        tokens: Tokens that are computed, without padding; those that all examples begin with count once.
         examples: What it was made of, in the order of ``supervised`` and ``targets``.
     """
 
@@ -72,17 +73,36 @@ def _make(group: list[TokenizedExample], padded: bool, pad_id: int) -> MicroBatc
 
 
 def _packed(group: list[TokenizedExample]) -> MicroBatch:
-    """One row, sequence after sequence; positions start again in each."""
-    lengths = [len(example.input_ids) for example in group]
-    input_ids = torch.tensor([[token for example in group for token in example.input_ids]])
-    labels = torch.tensor([[label for e in group for label in (*e.labels[1:], IGNORED)]])
-    supervised = labels != IGNORED
+    """One row: what all examples begin with, once, then the rest of each; positions go on from there."""
+    shared = _shared_start(group)
+    first = group[0]
+    rows = [(first.input_ids[:shared], [IGNORED] * shared, 0)] if shared else []
+    rows += [(e.input_ids[shared:], [*e.labels[shared + 1 :], IGNORED], shared) for e in group]
+    lengths = [len(ids) for ids, _, _ in rows]
+    supervised = (labels := torch.tensor([[x for _, row, _ in rows for x in row]])) != IGNORED
     inputs = {
-        "input_ids": input_ids,
-        "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+        "input_ids": torch.tensor([[token for ids, _, _ in rows for token in ids]]),
+        "position_ids": torch.cat([torch.arange(at, at + len(ids)) for ids, _, at in rows])[None],
         "sequence_lengths": lengths,
+        "shared_start": shared,
     }
     return MicroBatch(inputs, supervised, labels[supervised], sum(lengths), tuple(group))
+
+
+def _shared_start(group: list[TokenizedExample]) -> int:
+    """Return how many tokens all examples begin with: the system prompt, often the question's first words.
+
+    A model that reads from left to right makes the same of them in every row, so they are computed once, and
+    their gradient is the sum over the rows. What predicts a row's first supervised token is the row's own.
+    """
+    if len(group) == 1:
+        return 0
+    rows = [example.input_ids for example in group]
+    # What the first and the last in order begin with, all between them begin with too.
+    pairs = zip(min(rows), max(rows), strict=False)
+    same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    first = min(next(at for at, label in enumerate(e.labels) if label != IGNORED) for e in group)
+    return min(same, max(0, first - 1))
 
 
 def _padded(group: list[TokenizedExample], pad_id: int) -> MicroBatch:
