@@ -16,7 +16,9 @@ from workbench.models.rendering import load_tokenizer, stop_ids
 
 CPU = Compute("cpu", "fp32")
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
+ALIKE = [[5, 6, 7, 8, *row] for row in PROMPTS] + [[5, 6, 7, 8]]
 MOST_TOKENS = 12  # longer than the longest prompt
+LORA = peft.LoraConfig(r=4, init_lora_weights=False, task_type="CAUSAL_LM")
 PREFIX = peft.PrefixTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
 PROMPT = peft.PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
 
@@ -45,16 +47,28 @@ def alone(model, ids, ends):
     return new
 
 
-@pytest.mark.parametrize("adapter", [None, PREFIX, PROMPT], ids=["plain", "prefix", "prompt"])
-def test_many_are_answered_as_each_alone(model_dir, tokenizer, adapter):
+@pytest.mark.parametrize("prompts", [PROMPTS, ALIKE], ids=["different", "alike"])
+@pytest.mark.parametrize(
+    "adapter", [None, LORA, PREFIX, PROMPT], ids=["plain", "lora", "prefix", "prompt"]
+)
+def test_many_are_answered_as_each_alone(model_dir, tokenizer, adapter, prompts):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(model_dir)
     model = (peft.get_peft_model(model, adapter) if adapter else model).eval()
     ends = stop_ids(tokenizer)
-    expected = [alone(model, ids, ends) for ids in PROMPTS]
-    found = greedy_answers(model, tokenizer, CPU, PROMPTS, MOST_TOKENS)
+    expected = [alone(model, ids, ends) for ids in prompts]
+    found = greedy_answers(model, tokenizer, CPU, prompts, MOST_TOKENS)
     assert [row[: len(new)] for row, new in zip(found, expected, strict=True)] == expected
     assert len({tuple(new) for new in expected}) > 1
+
+
+def test_what_all_prompts_begin_with_is_read_once(model_dir, tokenizer):
+    model = AutoModelForCausalLM.from_pretrained(model_dir).eval()
+    read = []
+    embed = model.get_input_embeddings()
+    embed.register_forward_pre_hook(lambda module, inputs: read.append(tuple(inputs[0].shape)))
+    greedy_answers(model, tokenizer, CPU, ALIKE, MOST_TOKENS)
+    assert read[:2] == [(1, 3), (4, 6)]  # every prompt keeps at least one token of its own
 
 
 @pytest.mark.parametrize("with_prompts", [True, False])

@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, StoppingCriteria
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    DynamicCache,
+    StoppingCriteria,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from workbench.compute import Compute
 from workbench.models.rendering import stop_ids
+from workbench.training.attention import runs_padding_free
+from workbench.training.batches import same_start
 
 
 def standard_attention(model_class: Any) -> str:
@@ -56,7 +64,7 @@ def greedy_answers(
     model: Any,
     tokenizer: Any,
     compute: Compute,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[list[int]],
     most_tokens: int,
     stopping: Sequence[StoppingCriteria] = (),
 ) -> list[list[int]]:
@@ -85,15 +93,20 @@ def greedy_answers(
             said = greedy_answers(model, tokenizer, compute, alike, most_tokens, stopping)
             found.update(zip(places, said, strict=True))
         return [found[place] for place in range(len(prompts))]
+    shared = _shared_start(model, prompts)
     pad_id = tokenizer.pad_token_id or 0
     width = lengths[-1]
-    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in prompts])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
+    ids, mask = [], []
+    for row in prompts:  # what all begin with, then what fills up, then the rest
+        padding = width - len(row)
+        ids.append([*row[:shared], *[pad_id] * padding, *row[shared:]])
+        mask.append([1] * shared + [0] * padding + [1] * (len(row) - shared))
     # Not inference mode: what a model in training keeps of this must still take part in gradients.
     with torch.no_grad(), compute.autocast():
         made = model.generate(
-            input_ids=ids.to(compute.device),
-            attention_mask=mask.to(compute.device),
+            input_ids=torch.tensor(ids, device=compute.device),
+            attention_mask=torch.tensor(mask, device=compute.device),
+            **_read_start(model, prompts, shared),
             max_new_tokens=most_tokens,
             do_sample=False,
             repetition_penalty=1.0,  # whatever the model's generation_config.json says
@@ -103,5 +116,22 @@ def greedy_answers(
             stopping_criteria=list(stopping),
         ).cpu()
     # Where virtual tokens stand in front, only the new tokens may come back.
-    has_prompts = torch.equal(made[:, :width], ids)
+    has_prompts = made[:, :width].tolist() == ids
     return (made[:, width:] if has_prompts else made).tolist()
+
+
+def _shared_start(model: Any, prompts: Sequence[list[int]]) -> int:
+    """Return how many tokens all prompts begin with that need to be read only once; each keeps one of its own."""
+    shared = min(same_start(prompts), min(map(len, prompts)) - 1)
+    return shared if len(prompts) > 1 and shared and runs_padding_free(model) else 0
+
+
+def _read_start(model: Any, prompts: Sequence[list[int]], shared: int) -> dict[str, DynamicCache]:
+    """Let the model read what all prompts begin with, once; return what it remembers, as often as there are rows."""
+    if not shared:
+        return {}
+    cache = DynamicCache(config=model.config)
+    start = torch.tensor([list(prompts[0][:shared])], device=model.device)
+    model(input_ids=start, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache.batch_repeat_interleave(len(prompts))
+    return {"past_key_values": cache}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from workbench.errors import StopRequested
 from workbench.evaluation.answers import Answer, RowLoss
 from workbench.failures import is_out_of_memory
 from workbench.models.rendering import TokenizedExample, stop_ids
+from workbench.training.attention import NAME, attention, runs_padding_free
 from workbench.training.batches import MicroBatch, micro_batches
 from workbench.training.loss import AnswerLoss
 
@@ -89,15 +91,21 @@ class Asker:
         """
         indices = {id(example): index for index, example in examples}
         loss = AnswerLoss(self.model, self.compute)
-        budget, pad_id = LOSS_TOKENS[self.compute.device], self.tokenizer.pad_token_id or 0
-        rows = [example for _, example in examples]
-        for batch in micro_batches(rows, budget, padded=True, pad_id=pad_id):
+        for batch in self._micro_batches([example for _, example in examples]):
             if self.stop_requested():
                 raise StopRequested
             yield [
                 kind(indices[id(example)], cost, correct, tokens)
                 for example, cost, correct, tokens in _row_costs(loss, batch)
             ]
+
+    def _micro_batches(self, rows: Sequence[TokenizedExample]) -> Iterator[MicroBatch]:
+        """Cut rows as training does; while they are being worked on, the model has training's attention."""
+        padded = self.compute.device == "cuda" or not runs_padding_free(self.model)
+        budget, pad_id = LOSS_TOKENS[self.compute.device], self.tokenizer.pad_token_id or 0
+        batches = micro_batches(rows, budget, padded=padded, pad_id=pad_id)
+        with contextlib.nullcontext() if padded else attention(self.model, NAME):
+            yield from batches
 
     def _answer(self, batch: Sequence[Question], answer_tokens: int) -> list[Answer]:
         made = greedy_answers(

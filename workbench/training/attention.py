@@ -9,9 +9,12 @@ on a Xeon with AMX, 9 heads: 1.1 against 0.3 ms for 60 tokens, 2.6 against 1.4 f
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from peft import PeftModel, PeftType
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -98,3 +101,29 @@ def supports_per_sequence(model_class: Any, config: Any) -> bool:
             and not getattr(text_config, "layer_types", None)
         )
     )
+
+
+def runs_padding_free(model: Any) -> bool:
+    """Say whether a model that is loaded can: its layers can, and no adapter puts tokens in front of a row."""
+    if not isinstance(model, PeftModel):
+        return supports_per_sequence(type(model), model.config)
+    adapter: Any = model.active_peft_config
+    adds_tokens = adapter.is_prompt_learning or adapter.peft_type == PeftType.ADAPTION_PROMPT
+    return not adds_tokens and runs_padding_free(model.get_base_model())
+
+
+@contextlib.contextmanager
+def attention(model: Any, name: str) -> Iterator[None]:
+    """Let a model use another attention within the block.
+
+    Args:
+        model: Any model of transformers, or one with an adapter.
+        name: ``NAME``, or one that transformers knows.
+    """
+    register()
+    usual = model.config._attn_implementation
+    model.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)

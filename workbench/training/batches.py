@@ -97,12 +97,19 @@ def _shared_start(group: list[TokenizedExample]) -> int:
     """
     if len(group) == 1:
         return 0
-    rows = [example.input_ids for example in group]
+    supervised = (
+        next((at for at, label in enumerate(e.labels) if label != IGNORED), len(e.labels))
+        for e in group
+    )
+    same = same_start([example.input_ids for example in group])
+    return min(same, max(0, min(supervised) - 1))
+
+
+def same_start(rows: Sequence[list[int]]) -> int:
+    """Return how many tokens all rows begin with."""
     # What the first and the last in order begin with, all between them begin with too.
     pairs = zip(min(rows), max(rows), strict=False)
-    same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
-    first = min(next(at for at, label in enumerate(e.labels) if label != IGNORED) for e in group)
-    return min(same, max(0, first - 1))
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _padded(group: list[TokenizedExample], pad_id: int) -> MicroBatch:

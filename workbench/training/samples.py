@@ -14,6 +14,7 @@ from workbench.config import WATCHED_ANSWER_TOKENS, TrainingConfig
 from workbench.data.formats import Conversation, Message
 from workbench.models.rendering import prompt_ids
 from workbench.runs.events import Event, SampleEvent
+from workbench.training.attention import attention
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,10 @@ class SampleWriter(TrainerCallback):
     def _answers(self, conversations: Sequence[list[Message]]) -> list[str]:
         """Return the likeliest answers; training's own attention reads no padding."""
         prompts = [prompt_ids(self._tokenizer, messages) for messages in conversations]
-        attention = self._model.config._attn_implementation
         self._model.eval()
-        self._model.set_attn_implementation(standard_attention(self._model))
-        try:
+        with attention(self._model, standard_attention(self._model)):
             made = greedy_answers(
                 self._model, self._tokenizer, self._compute, prompts, WATCHED_ANSWER_TOKENS
             )
-        finally:
-            self._model.set_attn_implementation(attention)
         texts: list[str] = self._tokenizer.batch_decode(made, skip_special_tokens=True)
         return [text.strip() for text in texts]
