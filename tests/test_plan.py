@@ -85,6 +85,34 @@ def test_counted_tokens_replace_the_estimate_and_long_rows_are_told():
     assert plan().too_long_rows is None
 
 
+def test_what_all_rows_begin_with_is_computed_once_a_step_except_where_rows_are_padded():
+    lengths = np.full(100, 50)
+    values = {"batch_size": 10, "validation_share": 0.0, "keep_general": False}
+
+    def work(shared_start, machine=TWO_CORES, **more):
+        config = build_config(values | more)
+        data = DataFacts(100, 200.0, token_lengths=lengths, shared_start=shared_start)
+        return make_plan(config, [data], STARTER, methods()[config.method], machine).work
+
+    assert work(20).computed_per_step == 500 - 9 * 20
+    assert work(20).hardest_tokens == 500 - 9 * 20
+    assert work(20).tokens_per_step == 500
+    for padded in (work(20, Machine(8, device="cuda")), work(20, method="prefix")):
+        assert padded.computed_per_step == padded.hardest_tokens == 500
+    config, machine = build_config(values), TWO_CORES
+    seconds = [
+        make_plan(
+            config,
+            [DataFacts(100, 200.0, token_lengths=lengths, shared_start=shared)],
+            STARTER,
+            methods()["lora"],
+            machine,
+        ).seconds
+        for shared in (0, 20)
+    ]
+    assert seconds[0] > seconds[1]
+
+
 def test_learning_rate_falls_with_width_and_for_full_tuning():
     small, large = (
         plan().config.learning_rate,

@@ -30,6 +30,7 @@ class DataFacts:
         token_lengths: int64 (rows,), each row's length in tokens of the model; ``None`` when not
             counted yet.
         supervised_lengths: int64 (rows,), how many of them the loss counts; ``None`` likewise.
+        shared_start: Tokens that all rows begin with; 0 when not counted yet.
     """
 
     row_count: int
@@ -37,6 +38,7 @@ class DataFacts:
     weight: float = 1.0
     token_lengths: NDArray[np.int64] | None = None
     supervised_lengths: NDArray[np.int64] | None = None
+    shared_start: int = 0
 
     def kept_lengths(self, longest_tokens: int, too_long: str) -> NDArray[np.int64]:
         """Return the length in tokens of every row that is kept at a maximum length."""
@@ -83,21 +85,25 @@ class Workload:
         train_rows: Rows the model learns from in an epoch.
         validation_rows: Rows held back.
         row_tokens: Mean tokens of a row.
+        shared_start: Tokens that all rows begin with, which a step computes once; 0 where rows are padded.
         hardest_tokens: Tokens of the hardest step: the longest rows together, with padding.
         longest_row_tokens: Tokens of the longest row.
         supervised_share: The share of tokens that the loss counts.
         total_steps: Optimizer steps.
         tokens_per_step: Tokens a step reads, general examples among them.
+        computed_per_step: Of these, those that are computed.
     """
 
     train_rows: int
     validation_rows: int
     row_tokens: float
+    shared_start: int
     hardest_tokens: int
     longest_row_tokens: int
     supervised_share: float
     total_steps: int
     tokens_per_step: float
+    computed_per_step: float
 
     @property
     def total_tokens(self) -> int:

@@ -29,7 +29,12 @@ from workbench.hardware import describe_machine, look
 from workbench.measurements import Measurement, MeasurementStore
 from workbench.models.sources import ModelSource, find_model
 from workbench.models.store import ModelStore
-from workbench.models.tokens import read_lengths, read_supervised_lengths, token_cache_path
+from workbench.models.tokens import (
+    read_lengths,
+    read_shared_start,
+    read_supervised_lengths,
+    token_cache_path,
+)
 from workbench.plan import Plan, make_plan
 from workbench.presets import methods
 from workbench.probing import test_drive
@@ -492,7 +497,9 @@ class Services:
 
     def _data_facts(self, info: DatasetInfo, weight: float, source: ModelSource) -> DataFacts:
         cache = self._token_cache(info, source)
-        counted = (read_lengths(cache), read_supervised_lengths(cache)) if cache else (None, None)
+        if cache is None:
+            return DataFacts(info.row_count, info.mean_characters, weight)
+        counted = read_lengths(cache), read_supervised_lengths(cache), read_shared_start(cache)
         return DataFacts(info.row_count, info.mean_characters, weight, *counted)
 
     def _machine(self, config: TrainingConfig) -> Machine:

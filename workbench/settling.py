@@ -68,17 +68,22 @@ def settle(
     batch_size = min(choices.config.batch_size or 1, train_rows)
     general_rows = choices.config.general_rows_per_step(train_rows)
     longest = np.sort(np.concatenate(kept))[::-1][: max(1, batch_size)]
+    shared = 0 if padded else min(part.shared_start for part in data)
+    saved = shared * max(0, batch_size - 1)
+    tokens_per_step = batch_size * row_tokens + general_rows * GENERAL_TOKENS
     return choices, Workload(
         train_rows=train_rows,
         validation_rows=validation_rows,
         row_tokens=row_tokens,
-        hardest_tokens=int(longest[0] * len(longest) if padded else longest.sum())
+        shared_start=shared,
+        hardest_tokens=int(longest[0] * len(longest) if padded else longest.sum() - saved)
         if len(longest)
         else 0,
         longest_row_tokens=int(longest[0]) if len(longest) else 0,
         supervised_share=float(np.mean([part.supervised_share for part in data])),
         total_steps=choices.config.total_steps(train_rows),
-        tokens_per_step=batch_size * row_tokens + general_rows * GENERAL_TOKENS,
+        tokens_per_step=tokens_per_step,
+        computed_per_step=tokens_per_step - saved,
     )
 
 

@@ -11,6 +11,7 @@ from workbench.models.tokens import (
     HISTOGRAM_BARS,
     histogram,
     read_lengths,
+    read_shared_start,
     token_cache_path,
     token_report,
     tokenize_dataset,
@@ -33,6 +34,19 @@ def test_tokens_are_kept_and_are_the_same_from_the_cache(dataset, tiny_model_dir
     monkeypatch.setattr("workbench.models.tokens.tokenize_examples", None)  # not needed any more
     assert tokenize_dataset(tokenizer, conversations, path) == fresh
     assert read_lengths(path).tolist() == [len(example.input_ids) for example in fresh]
+
+
+def test_what_all_rows_begin_with_is_known(dataset, tiny_model_dir):
+    path = token_cache_path(dataset, tiny_model_dir)
+    assert read_shared_start(path) == 0
+    rows = [
+        e.input_ids
+        for e in tokenize_dataset(build_tiny_tokenizer(), read_conversations(dataset), path)
+    ]
+    shared = read_shared_start(path)
+    assert shared > 1
+    assert len({tuple(ids[:shared]) for ids in rows}) == 1
+    assert len({tuple(ids[: shared + 1]) for ids in rows}) > 1
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"garbage" * 99])

@@ -92,6 +92,19 @@ def read_supervised_lengths(path: Path) -> NDArray[np.int64] | None:
     return lengths
 
 
+def read_shared_start(path: Path) -> int:
+    """Return how many tokens all examples begin with, which are then computed once; 0 when the cache has none."""
+    arrays = read_arrays(path, "ids", "ends")
+    if arrays is None or not len(arrays["ends"]):
+        return 0
+    starts = np.concatenate([[0], arrays["ends"][:-1]])
+    shortest = int((arrays["ends"] - starts).min())
+    for place in range(shortest - 1):
+        if np.unique(arrays["ids"][starts + place]).size > 1:
+            return place
+    return max(0, shortest - 1)
+
+
 def token_report(lengths: NDArray[np.int64], limit_tokens: int) -> TokenReport:
     """Summarize lengths.
 

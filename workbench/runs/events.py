@@ -81,7 +81,8 @@ class StepEvent(Event):
     """One optimizer step.
 
     ``loss`` is the mean over the step's supervised tokens before the step; null when not finite.
-    ``tokens`` counts all real tokens of the step; ``memory_bytes`` is the process's peak.
+    ``tokens`` counts those computed: no padding, and only once what all rows of a micro-batch begin with.
+    ``memory_bytes`` is the process's peak.
     ``token_accuracy`` is the share of supervised tokens that the model thought likeliest, from 0 to 1.
     """
 

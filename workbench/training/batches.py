@@ -43,29 +43,32 @@ def supervised_tokens(examples: Sequence[TokenizedExample]) -> int:
 def micro_batches(
     examples: Sequence[TokenizedExample], token_budget: int, *, padded: bool, pad_id: int
 ) -> Iterator[MicroBatch]:
-    """Split one step into micro-batches of at most ``token_budget`` tokens.
+    """Split one step into micro-batches that compute at most ``token_budget`` tokens.
 
     An example longer than the budget is a micro-batch of its own.
 
     Args:
         examples: All examples of the step.
-        token_budget: Upper bound of tokens in one forward pass; padding counts.
+        token_budget: Upper bound of tokens in one forward pass; padding counts, what all begin with counts once.
         padded: Rows filled up to one length, for models that cannot run padding-free.
         pad_id: What fills up; never decides what is supervised.
     """
     by_length = sorted(examples, key=lambda example: len(example.input_ids))
     group: list[TokenizedExample] = []
     for example in by_length:
-        length = len(example.input_ids)
-        size = (
-            length * (len(group) + 1) if padded else length + sum(len(e.input_ids) for e in group)
-        )
-        if group and size > token_budget:
+        if group and _size([*group, example], padded) > token_budget:
             yield _make(group, padded, pad_id)
             group = []
         group.append(example)
     if group:
         yield _make(group, padded, pad_id)
+
+
+def _size(group: list[TokenizedExample], padded: bool) -> int:
+    """Return how many tokens are computed for examples of which the last is the longest."""
+    if padded:
+        return len(group[-1].input_ids) * len(group)
+    return sum(len(e.input_ids) for e in group) - _shared_start(group) * (len(group) - 1)
 
 
 def _make(group: list[TokenizedExample], padded: bool, pad_id: int) -> MicroBatch:

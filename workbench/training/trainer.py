@@ -34,7 +34,7 @@ class StepFigures:
     """What a step was.
 
     Attributes:
-        tokens: Real tokens, those of general examples included.
+        tokens: Tokens computed, those of general examples included, padding not.
         seconds: For forward and backward passes.
         token_accuracy: Share of the supervised tokens that the model thought likeliest.
     """
@@ -136,26 +136,26 @@ class WorkbenchTrainer(Trainer):
         examples: list[TokenizedExample] = inputs["examples"]
         while True:
             try:
-                total, correct = self._learn(examples)
+                total, correct, tokens = self._learn(examples)
                 if isinstance(self._learning_state, RankAllocation):
                     self.accelerator.backward(orthogonality(model))
-                general = self._hold_general_skills()
+                tokens += self._hold_general_skills()
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self._token_budget <= SMALLEST_BUDGET_TOKENS:
                     raise
             self._halve_budget()
         count = supervised_tokens(examples)
-        tokens = sum(len(example.input_ids) for example in [*examples, *general])
         self._on_step(StepFigures(tokens, time.perf_counter() - started, correct / count))
         return total
 
-    def _learn(self, examples: Sequence[TokenizedExample]) -> tuple[torch.Tensor, int]:
-        """Add the gradient of the step's examples; return their mean loss and the right predictions."""
-        count, counted = supervised_tokens(examples), 0
+    def _learn(self, examples: Sequence[TokenizedExample]) -> tuple[torch.Tensor, int, int]:
+        """Add the gradient of the step's examples; return mean loss, right predictions, and tokens computed."""
+        count, counted, tokens = supervised_tokens(examples), 0, 0
         total = torch.zeros((), device=self.args.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.args.device)
         for batch in self._micro_batches(examples):
+            tokens += batch.tokens
             cost = self._loss.cost(batch, self._label_smoothing)
             if not torch.isfinite(cost.loss):
                 continue
@@ -173,18 +173,20 @@ class WorkbenchTrainer(Trainer):
             self._on_warning(
                 f"Step {step} left out {count - counted:,} of {count:,} tokens: their loss was not a number."
             )
-        return total / counted, int(correct)
+        return total / counted, int(correct), tokens
 
-    def _hold_general_skills(self) -> list[TokenizedExample]:
-        """Add the gradient of the step's general examples; return them."""
+    def _hold_general_skills(self) -> int:
+        """Add the gradient of the step's general examples; return how many tokens were computed."""
+        tokens = 0
         if self._general is None:
-            return []
+            return tokens
         skills, count = self._general
         examples = skills.examples_of_step(self.state.global_step, count)
         for batch in self._micro_batches(examples):
+            tokens += batch.tokens
             divergence = skills.summed_divergence(self._loss.logits(batch), batch)
             self.accelerator.backward(divergence / supervised_tokens(examples))
-        return examples
+        return tokens
 
     def _halve_budget(self) -> None:
         """Forget what the step has so far, and try it in smaller pieces: its gradient stays the same."""
