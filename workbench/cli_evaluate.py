@@ -1,10 +1,12 @@
-"""The verb ``evaluate``: base and tuned answer the same rows, and a card says which does better."""
+"""The verb ``evaluate``: base and tuned, or several runs, answer the same rows, and a card says which does better."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,24 @@ EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 3}
 
 def add_evaluate_verb(verbs: Any) -> None:
     """Describe the command to the parser."""
-    verb = verbs.add_parser("evaluate", help="compare the model before and after training on rows")
+    verb = verbs.add_parser(
+        "evaluate", help="compare the model before and after training on rows, or several runs"
+    )
     verb.add_argument("run", metavar="RUN", help="the run's id, or latest")
     verb.add_argument(
-        "--data", metavar="FILE", help="ask the rows of this file (default: those held back)"
+        "others",
+        metavar="RUN2",
+        nargs="*",
+        help="more runs, to answer the same rows and be compared with the first",
     )
-    verb.add_argument("--checkpoint", type=int, metavar="N", help="the model after step N")
+    verb.add_argument(
+        "--data",
+        metavar="FILE",
+        help="ask the rows of this file (default: those that the first run held back)",
+    )
+    verb.add_argument(
+        "--checkpoint", type=int, metavar="N", help="the first run's model after step N"
+    )
     verb.add_argument("--base", action="store_true", help="only the model before training")
     verb.add_argument(
         "--limit", type=count_from_1, metavar="N", help="at most N rows, chosen by seed"
@@ -56,12 +70,8 @@ def add_evaluate_verb(verbs: Any) -> None:
 
 def run_evaluate(services: Services, options: argparse.Namespace) -> int:
     """Ask what was not asked before, and print the card."""
-    # The libraries for metrics take seconds to import.
-    from workbench.evaluation.card import card_lines
-    from workbench.evaluation.document import as_json
-    from workbench.evaluation.report import report_html
-    from workbench.evaluation.result import is_answered, read_evaluation
-
+    if options.base and options.others:
+        raise WorkbenchError("--base asks no tuned model.", "Leave it out to compare runs.")
     if options.base and options.checkpoint is not None:
         raise WorkbenchError("--base and --checkpoint exclude each other.", "Give one of them.")
     run = services.runs.get(options.run)
@@ -74,6 +84,20 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
         limit=options.limit,
         answer_tokens=options.max_tokens,
     )
+    runs = [run, *map(services.runs.get, options.others)]
+    return (_evaluate if len(runs) == 1 else _compare)(services, runs, request, options)
+
+
+def _evaluate(
+    services: Services, runs: Sequence[Run], request: EvaluationRequest, options: argparse.Namespace
+) -> int:
+    # The libraries for metrics take seconds to import.
+    from workbench.evaluation.card import card_lines
+    from workbench.evaluation.document import as_json
+    from workbench.evaluation.report import report_html
+    from workbench.evaluation.result import is_answered, read_evaluation
+
+    (run,) = runs
     code = 0 if is_answered(run, request) else ask(services, run, request, quiet=options.json)
     evaluation = read_evaluation(run, request, options.task)
     if options.json:
@@ -82,6 +106,32 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
         print("\n".join(card_lines(evaluation)))
     if options.report:
         write_text_atomically(Path(options.report), report_html(evaluation))
+    return code
+
+
+def _compare(
+    services: Services, runs: Sequence[Run], request: EvaluationRequest, options: argparse.Namespace
+) -> int:
+    """Ask one run after the other what it was not asked before, and print the table."""
+    from workbench.evaluation.comparing import compared_requests, read_comparison
+    from workbench.evaluation.comparing_document import comparison_json
+    from workbench.evaluation.comparing_report import comparison_report_html
+    from workbench.evaluation.comparing_words import print_comparison
+    from workbench.evaluation.result import is_answered
+
+    requests, code = compared_requests(runs, request), 0
+    for run, one in requests:
+        if not code and not is_answered(run, one):
+            if not options.json:
+                print(f"Asking {run.name}", file=sys.stderr)
+            code = ask(services, run, one, quiet=options.json)
+    comparison = read_comparison(requests, options.task)
+    if options.json:
+        print(json.dumps(comparison_json(comparison), indent=2, ensure_ascii=False))
+    else:
+        print_comparison(comparison)
+    if options.report:
+        write_text_atomically(Path(options.report), comparison_report_html(comparison))
     return code
 
 

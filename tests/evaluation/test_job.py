@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 
 import peft
 import pytest
@@ -15,7 +17,9 @@ from workbench.cli import main
 from workbench.config import build_config
 from workbench.errors import StopRequested
 from workbench.evaluation.answers import read_answers
+from workbench.evaluation.comparing import compared_requests, find_comparison
 from workbench.evaluation.job import evaluate
+from workbench.evaluation.line import AskingLine
 from workbench.evaluation.process import PROGRESS, request_stop, start, watch
 from workbench.evaluation.questions import newest_questions
 from workbench.evaluation.request import EvaluationRequest, write_request
@@ -274,6 +278,32 @@ def test_a_file_of_questions_is_answered_as_each_alone_and_only_once(
     said = capsys.readouterr()
     assert "2 of 3 questions answered" in said.err
     assert f"   base: {first['base']}" in said.out
+
+
+def test_several_runs_are_asked_one_after_the_other_and_stopped(run, services, alpaca_file):
+    other = make_run(services, alpaca_file, Path(run.config.model))
+    shared = EvaluationRequest(compared=(run.id, other.id))
+    line, runs = AskingLine(services.settings), [run, other]
+    line.start(shared, compared_requests(runs, shared))
+    seen = set()
+    while (now := line.look(shared, runs)) is None or now.state == "running":
+        seen.add(now.words.split(":")[0] if now else "")
+        line.start(shared, compared_requests(runs, shared))  # pressed once more: nothing new
+        time.sleep(0.05)
+    assert now.state == "finished"
+    comparison = find_comparison(runs, EvaluationRequest())
+    assert comparison.is_complete
+    assert [column.id for column in comparison.columns] == ["base", run.id, other.id]
+    assert not EvaluationRequest().answer_paths(other)["base"].exists()
+    for path in other.directory.glob("evaluations/*/tuned-*.jsonl"):
+        path.unlink()
+    line.start(shared, compared_requests(runs, shared))
+    while (now := line.look(shared, runs)) is None or now.words in ("", "Starting"):
+        time.sleep(0.05)
+    line.stop(shared, runs)
+    while (now := line.look(shared, runs)).state == "running":
+        time.sleep(0.05)
+    assert now.state == "stopped"
 
 
 def test_a_process_that_is_asked_to_stop_stops(run, services):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import gradio as gr
 
+from tests.evaluation.test_comparing import answer, trained
 from tests.evaluation.test_report import HOSTILE, part_of, run_with, say
 from tests.ui.test_wiring import changed_by_itself
 from workbench.child_progress import Progress
+from workbench.evaluation.comparing import compared_requests, find_comparison
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.result import read_evaluation
 from workbench.evaluation.rows import select_rows
+from workbench.ui.evaluate_compare import NOT_YET
+from workbench.ui.evaluate_compare_views import compared_rows
 from workbench.ui.evaluate_tab import HELD_BACK, SAVED_MODEL, build_evaluate_tab
 from workbench.ui.evaluate_views import HEADERS, card_html, progress_words, rows_table
 
@@ -66,8 +73,9 @@ def test_progress_in_words():
 def test_what_was_evaluated_before_is_shown_at_once(services):
     run, _ = evaluated(services)
     show = handler(built(services), "show")
-    choices = [run.id, SAVED_MODEL, HELD_BACK, "", "auto", "all", "file"]
-    line, card, lower, table, report, timer, stop = show(*choices)
+    choices = [run.id, [], SAVED_MODEL, HELD_BACK, "", "auto", "all", "file", "all"]
+    line, card, lower, table, report, panel, *_, timer, stop = show(*choices)
+    assert not panel.visible
     assert not line.visible
     assert "accuracy" in card
     assert lower.visible
@@ -78,10 +86,64 @@ def test_what_was_evaluated_before_is_shown_at_once(services):
     assert show(*[None, *choices[1:]])[1] == ""
 
 
+def compared(services):
+    rows = [
+        {"instruction": f"Is {n} even?", "output": "no" if n % 2 else HOSTILE} for n in range(40)
+    ]
+    part = part_of(services, rows)
+    runs = [trained(services, HOSTILE[:60], part), trained(services, "second", part)]
+    answer(
+        compared_requests(runs, EvaluationRequest()),
+        {"base": lambda i: False, runs[0].name: lambda i: i % 2, "second": lambda i: True},
+    )
+    return runs
+
+
+def test_several_runs_are_shown_side_by_side(services):
+    first, second = compared(services)
+    show = handler(built(services), "show")
+    line, card, lower, _, _, panel, html, table, report, timer, _ = show(
+        first.id, [second.id], SAVED_MODEL, HELD_BACK, "", "auto", "all", "file", "all"
+    )
+    assert (line.visible, card, lower.visible, panel.visible, timer.active) == (
+        False, "", False, True, False,
+    )  # fmt: skip
+    assert "<script" not in html
+    assert "more than chance" in html
+    assert table.value["headers"][-1] == "second"
+    assert len(table.value["data"]) == 10
+    assert "What was set the same" in Path(report).read_text()
+    only_first = [first.id, [], SAVED_MODEL, HELD_BACK, "", "auto", "all", "file", "all"]
+    assert not show(*only_first)[5].visible
+
+
+def test_the_rows_where_all_models_agree_can_be_left_out(services):
+    comparison = find_comparison(compared(services), EvaluationRequest())
+    agreed = replace(comparison.rows[0], sides={"base": comparison.rows[0].sides["base"]})
+    comparison = replace(comparison, rows=[agreed, *comparison.rows[1:]])
+    assert len(compared_rows(comparison, "all")) == 10
+    assert len(compared_rows(comparison, "differ")) == 9
+
+
+def test_a_comparison_that_was_not_asked_yet_says_how_to(services):
+    part = part_of(services, [{"instruction": f"{n}", "output": f"{n}"} for n in range(40)])
+    first, second = trained(services, "first", part), trained(services, "second", part)
+    page = built(services)
+    choices = [SAVED_MODEL, HELD_BACK, "", "auto", "all", "file", "all"]
+    line, *_ = handler(page, "show")(first.id, [second.id], *choices)
+    assert (line.visible, line.value) == (True, NOT_YET)
+    everything = trained(services, "all", part, validation=part)
+    line, *_ = handler(page, "show")(first.id, [everything.id], *choices)
+    assert "Every one of the 10 rows" in line.value
+    others, *_ = handler(page, "describe")(first.id, [second.id, first.id])
+    assert others.value == [second.id]
+    assert first.id not in [run_id for _, run_id in others.choices]
+
+
 def test_a_run_that_was_deleted_is_not_looked_for_again_and_again(services):
     show = handler(built(services), "show")
     line, card, lower, *_, timer, stop = show(
-        "20260101-000000-gone", SAVED_MODEL, HELD_BACK, "", "auto", "all", "file"
+        "20260101-000000-gone", [], SAVED_MODEL, HELD_BACK, "", "auto", "all", "file", "all"
     )
     assert (line.visible, card, lower.visible) == (False, "", False)
     assert not timer.active

@@ -8,9 +8,9 @@ import pytest
 from workbench.models.tokens import Histogram
 from workbench.runs.columns import MAX_POINTS, Columns, smooth
 from workbench.runs.events import EvaluationEvent, StepEvent
+from workbench.runs.side_by_side import RUN_COLORS
 from workbench.ui.charts import (
     METRICS,
-    RUN_COLORS,
     ChartView,
     as_text,
     comparison_figure,

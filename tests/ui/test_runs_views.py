@@ -7,17 +7,19 @@ from tests.made_runs import DATA, PART, make_run
 from workbench.errors import WorkbenchError
 from workbench.export.process import ExportResult
 from workbench.export.sums import ExportedFile
-from workbench.services import Services
-from workbench.ui.compare_views import (
+from workbench.runs.side_by_side import (
     NOT_USED,
     OTHER_MODELS,
     OTHER_ROWS,
+    distinct_names,
+    split_settings,
+)
+from workbench.services import Services
+from workbench.ui.compare_views import (
     caveats,
     comparison_html,
-    distinct_names,
     figure_rows,
     key_html,
-    split_settings,
 )
 from workbench.ui.runs_compare import existing_runs
 from workbench.ui.runs_tab import list_runs

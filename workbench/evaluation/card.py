@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from workbench.evaluation.intervals import Figure
-from workbench.evaluation.metrics import HEADLINES, KINDS, Metrics, Unit
-from workbench.evaluation.result import Comparison, Evaluation, Forgetting
+from workbench.evaluation.measured import Comparison, Forgetting
+from workbench.evaluation.metrics import HEADLINES, KINDS, Kind, Metrics, Unit
+from workbench.evaluation.result import Evaluation
 from workbench.evaluation.tasks import TASK_WORDS, Task
 
 FEW_ROWS = 100  # below that a share's interval is wider than ten points either way
@@ -16,7 +19,8 @@ def headline(evaluation: Evaluation) -> str:
     if evaluation.task == "text":
         name = HEADLINES[evaluation.task]
         before, now = (
-            number_words(f.value, KINDS[name].unit) for f in figures_of(evaluation, name)
+            number_words(metrics.figures[name].value, KINDS[name].unit)
+            for metrics in evaluation.metrics.values()
         )
         return (
             f"Likeness to the expected answers ({KINDS[name].label}, 0 to 100) on {count:,} rows: {before} "
@@ -36,19 +40,21 @@ def card_lines(evaluation: Evaluation) -> list[str]:
     names = list(evaluation.metrics)
     lines = [f"{evaluation.run.name}: {rows_words(evaluation)}", ""]
     lines.append(f"{'':32}" + "".join(f"{name:26}" for name in names).rstrip())
-    for name, kind in KINDS.items():
-        if figures := figures_of(evaluation, name):
-            cells = "".join(f"{figure_words(figure, kind.unit):26}" for figure in figures)
-            lines.append(f"{kind.label:32}{cells}".rstrip())
+    for kind, cells in figure_lines(evaluation.metrics.values()):
+        lines.append(f"{kind.label:32}{''.join(f'{cell:26}' for cell in cells)}".rstrip())
     lines.append("")
     lines += [text for text in verdict(evaluation) if text]
     return lines
 
 
-def figures_of(evaluation: Evaluation, name: str) -> list[Figure]:
-    """Return a figure of every model, empty where this evaluation does not have it."""
-    found = [metrics.figures.get(name) for metrics in evaluation.metrics.values()]
-    return [figure for figure in found if figure is not None]
+def figure_lines(models: Iterable[Metrics]) -> list[tuple[Kind, list[str]]]:
+    """Return every figure that the models have, in words, one for each of them."""
+    found = [model.figures for model in models]
+    return [
+        (kind, [figure_words(figures[name], kind.unit) for figures in found])
+        for name, kind in KINDS.items()
+        if found and all(name in figures for figures in found)
+    ]
 
 
 def rows_words(evaluation: Evaluation) -> str:
@@ -104,33 +110,40 @@ def verdict(evaluation: Evaluation) -> list[str]:
 
 def comparison_words(evaluation: Evaluation, comparison: Comparison) -> str:
     """Say whether tuning helped on these rows, and whether that may be chance."""
-    difference = comparison.difference
-    label = KINDS[HEADLINES[evaluation.task]].label
-    counted = _counted_words(evaluation.task, comparison)
-    if difference.value is None or difference.low is None or difference.high is None:
-        return f"{counted}."
-    if difference.low > 0:
-        start = f"Better by {label}"
-    elif difference.high < 0:
-        start = f"Worse by {label}"
-    else:
-        start = f"No clear difference by {label}"
-    value, low, high = (
-        f"{100 * number:+.1f}" for number in (difference.value, difference.low, difference.high)
-    )
-    return f"{start}: {value} points ({low} to {high}). {counted}."
+    return difference_words(evaluation.task, comparison, "The tuned model", "the base model")
 
 
-def _counted_words(task: Task, comparison: Comparison) -> str:
+def difference_words(task: Task, comparison: Comparison, who: str, other: str) -> str:
+    """Say how one model differs from another, whether that may be chance, and in how many rows."""
+    counted = _counted_words(task, comparison, who, other)
+    points = points_words(comparison.difference, " points")
+    if not points:
+        return counted
+    start = "No clear difference"
+    if comparison.is_clear:
+        start = "Better" if (comparison.difference.value or 0) > 0 else "Worse"
+    return f"{start} by {KINDS[HEADLINES[task]].label}: {points}. {counted}"
+
+
+def points_words(difference: Figure, unit: str = "") -> str:
+    """Write a difference of shares: ``+4.0 (-1.2 to +9.1)``; empty where it has no interval."""
+    ends = (difference.value, difference.low, difference.high)
+    if None in ends:
+        return ""
+    value, low, high = (f"{100 * (number or 0):+.1f}" for number in ends)
+    return f"{value}{unit} ({low} to {high})"
+
+
+def _counted_words(task: Task, comparison: Comparison, who: str, other: str) -> str:
     better, worse = comparison.better, comparison.worse
     if task == "text":
         return (
-            f"The tuned model comes nearer to the expected answer in {better:,} rows, and is farther "
-            f"from it in {worse:,}"
+            f"{who} comes nearer to the expected answer than {other} in {better:,} rows, and is "
+            f"farther from it in {worse:,}."
         )
     return (
-        f"The tuned model is right in {better:,} rows where the base model was wrong, and wrong in "
-        f"{worse:,} where it was right"
+        f"{who} is right in {better:,} rows where {other} is wrong, and wrong in {worse:,} where it is "
+        "right."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -32,25 +33,26 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             "left_out_rows": request.left_out_rows,
             "unusable_rows": evaluation.unusable,
         },
-        "metrics": {n: {k: f.value for k, f in m.figures.items()} for n, m in _named(evaluation)},
-        "intervals": {
-            n: {k: [f.low, f.high] for k, f in m.figures.items()} for n, m in _named(evaluation)
-        },
-        "counts": {n: {k: f.count for k, f in m.figures.items()} for n, m in _named(evaluation)},
-        "parts": {n: [asdict(part) for part in m.parts] for n, m in _named(evaluation)},
-        "confusion": {n: asdict(m.confusion) for n, m in _named(evaluation) if m.confusion},
+        **metrics_json(list(evaluation.metrics.items())),
         "comparison": asdict(evaluation.comparison) if evaluation.comparison else None,
         "forgetting": asdict(evaluation.forgetting) if evaluation.forgetting else None,
         "rows": [_row_json(row) for row in evaluation.rows],
         "facts": evaluation.facts,
         "settings": run.config.model_dump(),
     }
-    finite: dict[str, Any] = _finite(document)
-    return finite
+    found: dict[str, Any] = finite(document)
+    return found
 
 
-def _named(evaluation: Evaluation) -> list[tuple[str, Metrics]]:
-    return list(evaluation.metrics.items())
+def metrics_json(named: Sequence[tuple[str, Metrics]]) -> dict[str, Any]:
+    """Return what was measured of several models, each under its name."""
+    return {
+        "metrics": {n: {k: f.value for k, f in m.figures.items()} for n, m in named},
+        "intervals": {n: {k: [f.low, f.high] for k, f in m.figures.items()} for n, m in named},
+        "counts": {n: {k: f.count for k, f in m.figures.items()} for n, m in named},
+        "parts": {n: [asdict(part) for part in m.parts] for n, m in named},
+        "confusion": {n: asdict(m.confusion) for n, m in named if m.confusion},
+    }
 
 
 def _row_json(row: RowResult) -> dict[str, Any]:
@@ -72,9 +74,10 @@ def _row_json(row: RowResult) -> dict[str, Any]:
     return document
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value with ``None`` for every number that JSON does not have."""
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

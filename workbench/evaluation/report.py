@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from workbench.evaluation.card import figure_words, figures_of, rows_words, verdict
-from workbench.evaluation.metrics import KINDS, Confusion
+from workbench.evaluation.card import figure_lines, rows_words, verdict
+from workbench.evaluation.metrics import Confusion, Metrics
 from workbench.evaluation.result import Evaluation, RowResult
-from workbench.presets import methods
 from workbench.runs.events import read_events
 from workbench.runs.record import Record
+from workbench.runs.side_by_side import method_label
+from workbench.runs.store import Run
 
 TEMPLATE = Path(__file__).with_name("report.html")
 ROWS_SHOWN = 40
@@ -52,29 +53,59 @@ class Curve:
 
 def report_html(evaluation: Evaluation) -> str:
     """Return the page. Every text in it is escaped, and its policy forbids scripts and the network."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     run = evaluation.run
     shown = telling_rows(evaluation.rows, ROWS_SHOWN)
     metrics = evaluation.metrics.items()
-    return template.render(
-        evaluation=evaluation,
-        trained=time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
-        method=methods()[run.config.method].label,
+    return render(
+        title=run.name,
+        made=[made_words(run, evaluation.request.checkpoint)],
         words=rows_words(evaluation),
+        heading="Before and after",
         verdict=verdict(evaluation),
         names=list(evaluation.metrics),
-        figures=_figure_rows(evaluation),
+        figures=figure_rows(evaluation.metrics.values()),
+        answer_tokens=evaluation.facts.get("answer_tokens", "?"),
         part_word="Label" if evaluation.task == "labels" else "Field",
         tables=[(name, found.parts) for name, found in metrics if found.parts],
         confusions=[(n, _shaded(found.confusion)) for n, found in metrics if found.confusion],
-        percent=lambda share: f"{100 * share:.1f} %",
         curves=curves(Record(read_events(run.events_path)[0])),
-        rows=shown,
+        rows=[
+            {
+                "question": row.question,
+                "expected": row.expected,
+                "sides": [side for side in (row.base, row.tuned) if side],
+            }
+            for row in shown
+        ],
         rows_words=f"{len(shown):,} of {len(evaluation.rows):,} rows: what went wrong comes first.",
         facts=_facts(evaluation),
-        settings=list(run.config.model_dump().items()),
+        settings=[
+            settings_table(
+                "", ["value"], [(name, [value]) for name, value in run.config.model_dump().items()]
+            )
+        ],
     )
+
+
+def render(**values: Any) -> str:
+    """Fill in the page: every value is escaped."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(percent=lambda share: f"{100 * share:.1f} %", **values)
+
+
+def made_words(run: Run, checkpoint: int | None) -> str:
+    """Say which run it is, how it was made, and which of its states was asked."""
+    trained = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
+    words = f"Run {run.id}, trained {trained} from {run.config.model} by {method_label(run)}"
+    return f"{words}{'' if checkpoint is None else f'; the model after step {checkpoint}'}."
+
+
+def settings_table(
+    title: str, heads: list[str], rows: Sequence[tuple[str, Sequence[Any]]], *, marked: bool = False
+) -> dict[str, Any]:
+    """Return a table of settings as the page takes it; ``marked`` values are those that differ."""
+    return {"title": title, "heads": heads, "rows": rows, "marked": marked}
 
 
 def telling_rows(rows: Sequence[RowResult], count: int) -> list[RowResult]:
@@ -146,16 +177,16 @@ def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
 
 
-def _figure_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+def figure_rows(models: Iterable[Metrics]) -> list[dict[str, Any]]:
+    """Return the figures of the models as the page takes them."""
     return [
         {
             "label": kind.label,
             "help": kind.help,
             "less": kind.less_is_better,
-            "cells": [figure_words(figure, kind.unit) for figure in found],
+            "cells": cells,
         }
-        for name, kind in KINDS.items()
-        if (found := figures_of(evaluation, name))
+        for kind, cells in figure_lines(models)
     ]
 
 

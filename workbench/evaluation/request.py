@@ -24,7 +24,7 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.runs.checkpoints import model_of_step
-from workbench.runs.store import DataPart, Run, read_json, write_json
+from workbench.runs.store import DataPart, Run, open_run, read_json, write_json
 from workbench.settings import ensure_dir
 
 BASE, TUNED = "base", "tuned"
@@ -46,6 +46,8 @@ class EvaluationRequest:
         left_out_rows: Rows of that dataset that could not be read.
         limit: At most so many rows, chosen by the run's seed; ``None`` for all.
         answer_tokens: Longest answer; ``None`` to tell from the expected answers.
+        compared: Ids of runs that answer the same rows: those of the first of them, without what any of them
+            learned from. Empty where the run stands alone.
     """
 
     base: bool = True
@@ -55,11 +57,20 @@ class EvaluationRequest:
     left_out_rows: int = 0
     limit: int | None = None
     answer_tokens: int | None = None
+    compared: tuple[str, ...] = ()
 
     @property
     def is_only_questions(self) -> bool:
         """Nothing is expected of the answers, so there is no loss and no figure."""
         return self.data is not None and self.data.id == QUESTIONS
+
+    def rows_run(self, run: Run) -> Run:
+        """Return the run that says which rows are asked: the first of those compared, else this one.
+
+        Raises:
+            WorkbenchError: It was deleted.
+        """
+        return sibling(run, self.compared[0]) if self.compared else run
 
     @property
     def tuned_name(self) -> str:
@@ -69,12 +80,15 @@ class EvaluationRequest:
     def directory(self, run: Run) -> Path:
         """Return the folder of this data's answers."""
         parts = [self.data] if self.data else run.data.datasets
-        asked = {
+        asked: dict[str, Any] = {
             "data": [part.sha256 for part in parts],
             "held_back": None if self.data else [run.data.validation_share, run.data.seed],
             "general": run.data.general_check.sha256 if run.data.general_check else None,
             "answer_tokens": self.answer_tokens,
         }
+        others = None if self.data else held_back_key(self.rows_run(run))
+        if others and others != held_back_key(run):  # else its answers count for both
+            asked |= {"data": None, "held_back": others}
         digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
         return run.directory / "evaluations" / digest[:12]
 
@@ -103,6 +117,28 @@ class EvaluationRequest:
         return model_of_step(run, self.checkpoint)
 
 
+def held_back_key(run: Run) -> list[Any]:
+    """Return what decides which rows a run held back, and their order."""
+    data = run.data
+    if data.validation:
+        return [data.validation.sha256]
+    return [*(part.sha256 for part in data.parts), data.validation_share, data.seed]
+
+
+def sibling(run: Run, run_id: str) -> Run:
+    """Return a run of the same workspace.
+
+    Raises:
+        WorkbenchError: It was deleted.
+    """
+    if run_id == run.id:
+        return run
+    try:
+        return open_run(run.directory.parent / run_id)
+    except OSError as error:
+        raise WorkbenchError(f"The run {run_id} is gone.", "Choose another one.") from error
+
+
 def longest_answer_tokens(longest_expected_tokens: float) -> int:
     """Return how long an answer may be, from the longest one that is expected."""
     wanted = round(ROOM * longest_expected_tokens)
@@ -120,6 +156,7 @@ def read_request(path: Path) -> EvaluationRequest:
     """Read a request."""
     record: dict[str, Any] = read_json(path)
     data = record.pop("data")
+    record["compared"] = tuple(record.get("compared", ()))  # older ones do not have it
     return EvaluationRequest(**record, data=DataPart(**data) if data else None)
 
 

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench.data.formats import Message
-from workbench.evaluation.answers import Answer, ModelAnswers, RowLoss, read_answers
-from workbench.evaluation.intervals import Figure, mean, ratio
-from workbench.evaluation.metrics import Metrics, RowScore, Scored, measure
+from workbench.evaluation.answers import read_answers
+from workbench.evaluation.measured import (
+    Comparison,
+    Forgetting,
+    Measured,
+    Side,
+    compare_scores,
+    forgetting,
+    measure_answers,
+)
+from workbench.evaluation.metrics import Metrics
 from workbench.evaluation.request import BASE, TUNED, EvaluationRequest
-from workbench.evaluation.rows import EvaluationRow, general_rows, select_rows
-from workbench.evaluation.tasks import Task, choose_task, labels_of
+from workbench.evaluation.rows import general_rows, select_rows
+from workbench.evaluation.tasks import Task
 from workbench.runs.store import Run, open_run, read_json
 
 KEPT = 8  # evaluations whose figures are kept in memory; they take seconds
-
-
-@dataclass(frozen=True)
-class Side:
-    """What one model made of a row.
-
-    Attributes:
-        answer: Its answer.
-        right: Whether it is as expected; ``None`` where the expected answer cannot be compared.
-        score: From 0 to 1, ``None`` likewise.
-        loss: Mean loss of the expected answer's tokens, in nats.
-        ended: The answer ended by itself.
-    """
-
-    answer: str
-    right: bool | None
-    score: float | None
-    loss: float
-    ended: bool
 
 
 @dataclass(frozen=True)
@@ -67,41 +54,6 @@ class RowResult:
         """The base model was wrong and the tuned one is right."""
         sides = self.base, self.tuned
         return tuple(side.right if side else None for side in sides) == (False, True)
-
-
-@dataclass(frozen=True)
-class Forgetting:
-    """What is left of general skills.
-
-    ``kept`` is exp(before - after), at most 1: the probability that the tuned model gives to the next token of
-    good general answers, as a share of what the base model gave, in the geometric mean over tokens.
-
-    Attributes:
-        before: Mean loss per token of the base model on general questions, in nats.
-        after: The same of the tuned model.
-        kept: With its interval; counts questions.
-        tokens: Tokens it rests on.
-    """
-
-    before: float
-    after: float
-    kept: Figure
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Tuned beside base on the same rows.
-
-    Attributes:
-        better: Rows where base was wrong and tuned is right; of free text, where tuned has the higher score.
-        worse: Rows where it is the other way round.
-        difference: Mean score of a row of tuned minus that of base, from -1 to 1, with its paired interval.
-    """
-
-    better: int
-    worse: int
-    difference: Figure
 
 
 @dataclass(frozen=True)
@@ -169,27 +121,22 @@ def read_evaluation(run: Run, request: EvaluationRequest, task: Task | None = No
     """
     selection = select_rows(run, request)
     said = {name: read_answers(path) for name, path in request.answer_paths(run).items()}
-    rows = [row for row in selection.rows if all(_has(one, row) for one in said.values())]
-    readable = [row for row in rows if all(_readable(one, row) for one in said.values())]
-    task = task or choose_task(selection.known_answers)
-    labels = labels_of(selection.known_answers) if task == "labels" else []
-    metrics = {
-        name: measure(task, [_scored(row, one) for row in readable], labels)
-        for name, one in said.items()
-    }
-    results = _results(readable, said, metrics)
+    measured = measure_answers(selection, said, task)
+    metrics, both = measured.metrics, len(said) > 1
     facts_path = request.directory(run) / "facts.json"
     return Evaluation(
         run=run,
         request=request,
-        task=task,
+        task=measured.task,
         metrics=metrics,
-        rows=results,
+        rows=_results(measured),
         asked_rows=len(selection.rows),
         available_rows=selection.available,
-        too_long=len(rows) - len(readable),
-        forgetting=_forgetting(said, len(general_rows(run))) if len(said) > 1 else None,
-        comparison=_compare(results, task) if len(said) > 1 and results else None,
+        too_long=measured.too_long,
+        forgetting=forgetting(said[BASE], said[TUNED], len(general_rows(run))) if both else None,
+        comparison=compare_scores(metrics[BASE], metrics[TUNED], measured.task)
+        if both and measured.rows
+        else None,
         facts=read_json(facts_path) if facts_path.exists() else {},
     )
 
@@ -216,89 +163,10 @@ def _kept_evaluation(
     return read_evaluation(open_run(run_dir), request, task)
 
 
-def _has(said: ModelAnswers, row: EvaluationRow) -> bool:
-    return row.index in said.answers and row.index in said.losses
-
-
-def _readable(said: ModelAnswers, row: EvaluationRow) -> bool:
-    return said.answers[row.index].text is not None
-
-
-def _scored(row: EvaluationRow, said: ModelAnswers) -> Scored:
-    answer: Answer = said.answers[row.index]
-    loss: RowLoss = said.losses[row.index]
-    return Scored(
-        expected=row.expected,
-        answer=answer.text or "",
-        answer_tokens=answer.tokens,
-        ended=answer.ended,
-        loss=loss.loss,
-        correct=loss.correct,
-        tokens=loss.tokens,
-    )
-
-
-def _results(
-    rows: Sequence[EvaluationRow], said: dict[str, ModelAnswers], metrics: dict[str, Metrics]
-) -> list[RowResult]:
-    def side(name: str, place: int, row: EvaluationRow) -> Side | None:
-        if name not in said:
-            return None
-        scored = _scored(row, said[name])
-        score: RowScore | None = metrics[name].rows[place]
-        return Side(
-            answer=scored.answer,
-            right=score.right if score else None,
-            score=score.score if score else None,
-            loss=scored.loss / max(1, scored.tokens),
-            ended=scored.ended,
-        )
-
+def _results(measured: Measured) -> list[RowResult]:
+    nobody: list[Side | None] = [None] * len(measured.rows)
+    base, tuned = (measured.sides.get(name, nobody) for name in (BASE, TUNED))
     return [
-        RowResult(
-            index=row.index,
-            dataset=row.dataset,
-            row=row.row,
-            asked=row.asked,
-            question=row.question,
-            expected=row.expected,
-            base=side(BASE, place, row),
-            tuned=side(TUNED, place, row),
-        )
-        for place, row in enumerate(rows)
+        RowResult(row.index, row.dataset, row.row, row.asked, row.question, row.expected, *sides)
+        for row, *sides in zip(measured.rows, base, tuned, strict=True)
     ]
-
-
-def _compare(results: Sequence[RowResult], task: Task) -> Comparison:
-    gains = [
-        row.tuned.score - row.base.score
-        for row in results
-        if row.base and row.tuned and row.base.score is not None and row.tuned.score is not None
-    ]
-    if task == "text":  # hardly any answer is right to the letter
-        better, worse = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
-    else:
-        better = sum(row.got_better for row in results)
-        worse = sum(row.got_worse for row in results)
-    return Comparison(better, worse, mean(gains))
-
-
-def _forgetting(said: dict[str, ModelAnswers], asked: int) -> Forgetting | None:
-    before, after = (said[name].general for name in (BASE, TUNED))
-    both = sorted(before.keys() & after.keys())
-    tokens = sum(before[index].tokens for index in both)
-    if not tokens or len(before) != len(after) or len(both) > asked:
-        return None
-    rises = [after[index].loss - before[index].loss for index in both]
-    rise = ratio(rises, [before[index].tokens for index in both])
-    falls = Figure(_minus(rise.value), _minus(rise.high), _minus(rise.low), rise.count)
-    return Forgetting(
-        before=sum(before[index].loss for index in both) / tokens,
-        after=sum(after[index].loss for index in both) / tokens,
-        kept=falls.map(lambda fall: math.exp(min(0.0, fall))),
-        tokens=tokens,
-    )
-
-
-def _minus(number: float | None) -> float | None:
-    return None if number is None else -number

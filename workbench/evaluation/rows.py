@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench.data.conversations import read_stored_rows
 from workbench.data.formats import Conversation, Message
-from workbench.data.split import split_rows
+from workbench.data.split import question_key, split_rows
 from workbench.errors import WorkbenchError
-from workbench.evaluation.request import EvaluationRequest
+from workbench.evaluation.learned import checked_path, learned_questions
+from workbench.evaluation.request import EvaluationRequest, sibling
 from workbench.runs.store import DataPart, Run
 
 
@@ -60,12 +60,18 @@ class Selection:
         longest_expected: The longest answers among all that are available, a few.
         known_answers: Every answer of the datasets, also of the rows that train: they tell which labels
             there are.
+        learned: Of runs that are compared, how many rows are left out because each learned from them, by id.
+        left_out: How many rows that makes.
+        unknown: Ids of the runs whose data is gone, so that nobody can tell what they learned from.
     """
 
     rows: list[EvaluationRow]
     available: int
     longest_expected: list[str]
     known_answers: list[str]
+    learned: dict[str, int] = field(default_factory=dict)
+    left_out: int = 0
+    unknown: tuple[str, ...] = ()
 
 
 def select_rows(run: Run, request: EvaluationRequest) -> Selection:
@@ -76,24 +82,40 @@ def select_rows(run: Run, request: EvaluationRequest) -> Selection:
     """
     found: list[EvaluationRow] = []
     known: list[str] = []
-    for part, share in _sources(run, request):
+    rows_run = request.rows_run(run)
+    for part, share in _sources(rows_run, request):
         stored = read_stored_rows(checked_path(part))
         last = [row.messages[-1] for row in stored]
         known += [message["content"] for message in last if message["role"] == "assistant"]
         conversations: list[Conversation] = [{"messages": row.messages} for row in stored]
         if share is not None:
-            stored = [stored[i] for i in split_rows(conversations, share, run.data.seed)[1]]
+            stored = [stored[i] for i in split_rows(conversations, share, rows_run.data.seed)[1]]
         for row in stored:
             found.append(EvaluationRow(len(found), part.name, row.row, row.messages))
     if not found:
         raise WorkbenchError(
-            f'"{run.name}" held no rows back to check with.'
+            f'"{rows_run.name}" held no rows back to check with.'
             if request.data is None
             else f"{request.data.name} has no row to ask.",
             "Give it a file with other rows.",
         )
     longest = sorted((row.expected for row in found), key=len, reverse=True)
-    return Selection(_limited(found, request.limit, run.data.seed), len(found), longest[:20], known)
+    learned, unknown = _learned(run, request, found)
+    left_out = set[int]().union(*learned.values())
+    if len(left_out) == len(found):
+        raise WorkbenchError(
+            f"Every one of the {len(found):,} rows was learned from by one of these runs.",
+            "Compare them on another file.",
+        )
+    return Selection(
+        _limited(found, request.limit, rows_run.data.seed, left_out),
+        len(found) - len(left_out),
+        longest[:20],
+        known,
+        {run_id: len(rows) for run_id, rows in learned.items() if rows},
+        len(left_out),
+        unknown,
+    )
 
 
 def general_rows(run: Run) -> list[EvaluationRow]:
@@ -105,23 +127,6 @@ def general_rows(run: Run) -> list[EvaluationRow]:
     return [EvaluationRow(i, part.name, row.row, row.messages) for i, row in enumerate(stored)]
 
 
-def checked_path(part: DataPart) -> Path:
-    """Return where a dataset's conversations lie.
-
-    Raises:
-        WorkbenchError: They are gone or were changed.
-    """
-    path = Path(part.path)
-    if path.is_file():
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == part.sha256:
-                return path
-    raise WorkbenchError(
-        f"The data to check with ({part.name}) is gone or was changed.",
-        "Add it again, or evaluate on another file.",
-    )
-
-
 def _sources(run: Run, request: EvaluationRequest) -> list[tuple[DataPart, float | None]]:
     """Return the datasets with the share each holds back; ``None`` where all rows are asked."""
     if request.data:
@@ -131,10 +136,28 @@ def _sources(run: Run, request: EvaluationRequest) -> list[tuple[DataPart, float
     return [(part, run.data.validation_share) for part in run.data.parts]
 
 
-def _limited(rows: Sequence[EvaluationRow], limit: int | None, seed: int) -> list[EvaluationRow]:
+def _learned(
+    run: Run, request: EvaluationRequest, rows: Sequence[EvaluationRow]
+) -> tuple[dict[str, set[int]], tuple[str, ...]]:
+    """Return the indices of rows that each of the runs compared learned from, and runs nobody knows it of."""
+    learned: dict[str, set[int]] = {}
+    unknown: list[str] = []
+    keys = [question_key({"messages": row.messages}) for row in rows if request.compared]
+    for run_id in request.compared:
+        try:
+            questions = learned_questions(sibling(run, run_id).directory)
+        except WorkbenchError:
+            unknown.append(run_id)
+        else:
+            learned[run_id] = {i for i, key in enumerate(keys) if key in questions}
+    return learned, tuple(unknown)
+
+
+def _limited(
+    rows: Sequence[EvaluationRow], limit: int | None, seed: int, left_out: Set[int]
+) -> list[EvaluationRow]:
     """Choose by seed, because files are often sorted; a higher limit keeps the rows of a lower one."""
-    if limit is None or limit >= len(rows):
-        return list(rows)
     order = list(range(len(rows)))
-    random.Random(seed).shuffle(order)
-    return [rows[i] for i in sorted(order[:limit])]
+    if limit is not None and limit < len(rows):
+        random.Random(seed).shuffle(order)
+    return [rows[i] for i in sorted([i for i in order if i not in left_out][:limit])]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from workbench.models.tokens import Histogram
 from workbench.runs.columns import MAX_POINTS, Columns, sample, smooth
 from workbench.runs.events import EvaluationEvent
+from workbench.runs.side_by_side import RUN_COLORS
 
 Axis = Literal["step", "epoch", "time"]
 Numbers = NDArray[Any]
@@ -30,9 +31,6 @@ AXES: dict[Axis, tuple[str, str]] = {  # title of the axis, and of what shows un
     "epoch": ("Epoch", "Epoch %{x:.2f}"),
     "time": ("Minutes since the first step", "After %{x:.1f} minutes"),
 }
-# Told apart with any colour vision, on white and on black: Okabe and Ito, "Color Universal Design" (2008),
-# https://jfly.uni-koeln.de/color/, without its black and yellow.
-RUN_COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 RUN_DASHES = ("solid", "dash", "dashdot")  # for runs beyond the colors
 NAME_CHARACTERS = 40
 

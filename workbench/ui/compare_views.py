@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any
 
-from workbench.config import TrainingConfig, field_extra, setting_fields
+from workbench.runs.side_by_side import (
+    FEWEST,
+    MOST,
+    OTHER_MODELS,
+    OTHER_ROWS,
+    RUN_COLORS,
+    Row,
+    checked_on,
+    distinct_names,
+    split_settings,
+)
 from workbench.runs.status import RunSnapshot
-from workbench.runs.store import Run
-from workbench.ui.charts import RUN_COLORS
 from workbench.ui.runs_views import (
     RunEntry,
     best_loss,
-    data_names,
     duration_words,
     last_loss,
-    method_label,
-    model_label,
     state_words,
-    when_words,
 )
 
-Row = tuple[str, list[str]]  # what it is, and its value in each run
-
-FEWEST, MOST = 2, 6
-NOT_MEASURED, NOT_SET, NOT_USED = "not measured", "none", "not used"
+NOT_MEASURED = "not measured"
 CHOOSE_MORE = (
     f"Choose {FEWEST} to {MOST} runs to see their loss in one chart and what was set differently."
-)
-OTHER_ROWS = (
-    "These runs were not checked on the same rows, so their validation losses do not tell which is better. "
-    "Give them the same data, validation share and seed for that."
-)
-OTHER_MODELS = (
-    "These runs have different models. Loss is counted per token, and models cut text into tokens in "
-    "different ways, so compare losses only within one model."
 )
 
 
@@ -68,22 +59,10 @@ def key_html(names: Sequence[str]) -> str:
     )
 
 
-def distinct_names(runs: Sequence[Run]) -> list[str]:
-    """Return the runs' names; with their time, and a number if need be, where several have the same."""
-    counts = Counter(run.name for run in runs)
-    names = [
-        run.name if counts[run.name] == 1 else f"{run.name}, {when_words(run)}" for run in runs
-    ]
-    return [
-        name if name not in names[:number] else f"{name} ({names[:number].count(name) + 1})"
-        for number, name in enumerate(names)
-    ]
-
-
 def caveats(entries: Sequence[RunEntry]) -> list[str]:
     """Say where the numbers cannot be compared."""
     models = {entry.run.config.model for entry in entries}
-    rows = {_checked_on(entry.run) for entry in entries if entry.snapshot.best_evaluation}
+    rows = {checked_on(entry.run) for entry in entries if entry.snapshot.best_evaluation}
     return [
         *([OTHER_MODELS] if len(models) > 1 else []),
         *([OTHER_ROWS] if len(rows) > 1 else []),
@@ -112,83 +91,12 @@ def figure_rows(entries: Sequence[RunEntry]) -> list[Row]:
     return [row for row in rows if set(row[1]) != {NOT_MEASURED}]
 
 
-def split_settings(runs: Sequence[Run]) -> tuple[list[Row], list[Row]]:
-    """Return the settings that differ, and those that are the same with their one value.
-
-    Settings that none of the methods uses are in neither.
-    """
-    different: list[Row] = []
-    same: list[Row] = []
-    for label, values in _setting_rows(runs):
-        if len(set(values)) > 1:
-            different.append((label, values))
-        else:
-            same.append((label, values[:1]))
-    return different, same
-
-
-def setting_words(name: str, value: Any) -> str:
-    """Return a setting's value as text, with its unit."""
-    if value is None or value == "":
-        return NOT_SET
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    unit = field_extra(name)["unit"]
-    shown = (
-        value
-        if isinstance(value, str)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-    )
-    return f"{shown} {unit}" if unit else str(shown)
-
-
 def general_change(snapshot: RunSnapshot) -> str:
     """Say how the loss on general questions changed from the base model to the end."""
     losses = [event.loss for event in snapshot.general if event.loss is not None]
     if len(losses) < 2:
         return ""
     return f"loss {losses[-1] / losses[0] - 1:+.1%}"
-
-
-def _setting_rows(runs: Sequence[Run]) -> list[Row]:
-    rows: list[Row] = [
-        ("Model", [model_label(run) for run in runs]),
-        ("Method", [method_label(run) for run in runs]),
-        ("Data", [data_names(run) for run in runs]),
-        ("Checked on", [_validation_words(run) for run in runs]),
-        ("Begins with", [_beginning(run) for run in runs]),
-    ]
-    names = [name for name in setting_fields() if name not in ("model", "method")]
-    for name in names:
-        if any(run.config.uses(name) for run in runs):
-            values = [
-                setting_words(name, getattr(run.config, name))
-                if run.config.uses(name)
-                else NOT_USED
-                for run in runs
-            ]
-            rows.append((str(TrainingConfig.model_fields[name].title), values))
-    return rows
-
-
-def _beginning(run: Run) -> str:
-    return f"what {run.parent} learned" if run.continues else "the base model"
-
-
-def _validation_words(run: Run) -> str:
-    if run.data.validation:
-        return run.data.validation.name
-    return "rows held back" if run.data.validation_share else NOT_SET
-
-
-def _checked_on(run: Run) -> tuple[Any, ...]:
-    """Return what decides which rows a run is checked on."""
-    if run.data.validation:
-        return (run.data.validation.sha256,)
-    data = run.data
-    return (*sorted(part.sha256 for part in data.parts), data.validation_share, data.seed)
 
 
 def _best_words(snapshot: RunSnapshot) -> str:

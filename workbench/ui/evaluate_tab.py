@@ -1,7 +1,8 @@
-"""Evaluate tab: base and tuned answer the same rows; a card, every row, a report; and below, the export."""
+"""Evaluate tab: base and tuned, or several runs, answer the same rows; a card, every row, a report; the export."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -9,14 +10,23 @@ import gradio as gr
 from workbench.child_progress import is_alive
 from workbench.data.store import SAMPLES
 from workbench.errors import WorkbenchError
-from workbench.evaluation.process import cancel, look, start
+from workbench.evaluation.line import AskingLine
+from workbench.evaluation.process import start
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.tasks import TASK_WORDS, TASKS, Task
 from workbench.files import write_text_atomically
 from workbench.runs.checkpoints import models_by_step
-from workbench.runs.store import DataPart
+from workbench.runs.store import DataPart, Run
 from workbench.services import Services
 from workbench.settings import ensure_dir
+from workbench.ui.evaluate_compare import (
+    NOT_YET,
+    build_compare_panel,
+    build_others,
+    fill,
+    hide,
+    other_choices,
+)
 from workbench.ui.export_view import build_export_view
 from workbench.ui.export_views import SAVED_MODEL
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
@@ -55,6 +65,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
             info="Only rows it has not learned from tell anything.",
             elem_id="evaluate-data",
         )
+    others_choice = build_others()
     with gr.Row(equal_height=True):
         limit = gr.Textbox(  # a number field shows 0 where it should be empty
             label="At most so many rows",
@@ -102,66 +113,88 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
             show_label=False, interactive=False, wrap=True, max_height=420, datatype="str",
             elem_id="evaluate-rows",
         )  # fmt: skip
+    compared = build_compare_panel()
     timer = gr.Timer(POLL_SECONDS, active=False)
+    line = AskingLine(services.settings)
     build_export_view(services, page, tab, run_choice, model_choice)
 
+    def asked_of(
+        run_id: str, others: list[str] | None, model: str, data_id: str, most: str
+    ) -> tuple[list[Run], EvaluationRequest]:
+        runs = [services.runs.get(one) for one in (run_id, *(others or ()))]
+        ids = tuple(run.id for run in runs) if others else ()
+        return runs, replace(_request(services, model, data_id, most), compared=ids)
+
     @user_errors
-    def begin(run_id: str | None, model: str, data_id: str, most: str) -> Any:
+    def begin(run_id: str | None, *choices: Any) -> Any:
         if not run_id:
             raise WorkbenchError("There is no tuned model yet.", "Train one first.")
-        run = services.runs.get(run_id)
-        request = _request(services, model, data_id, most)
+        runs, request = asked_of(run_id, *choices)
         services.supervisor.check_free()
-        if not is_alive(request.directory(run)):
+        if not is_alive(request.directory(runs[0])):
             services.make_room()
-        start(run, request, services.settings)
+        if request.compared:
+            from workbench.evaluation.comparing import compared_requests  # takes seconds
+
+            line.start(request, compared_requests(runs, request))
+        else:
+            start(runs[0], request, services.settings)
         return gr.Timer(active=True), gr.Button(interactive=True)
 
     @user_errors
-    def end(run_id: str | None, model: str, data_id: str, most: str) -> None:
+    def end(run_id: str | None, *choices: Any) -> None:
         if run_id:
-            cancel(services.runs.get(run_id), _request(services, model, data_id, most))
+            runs, request = asked_of(run_id, *choices)
+            line.stop(request, runs)
 
     @user_errors
     def show(
         run_id: str | None,
+        others: list[str] | None,
         model: str,
         data_id: str,
         most: str,
         compare_as: str,
         filter_by: str,
         order_by: str,
+        compared_filter: str,
     ) -> list[Any]:
         """Show how far it is, and what there is when it has ended."""
         # Their libraries take seconds.
         from workbench.evaluation.result import find_evaluation
         from workbench.ui import evaluate_views as views
 
-        nothing = ["", gr.Column(visible=False), gr.skip(), gr.skip()]
+        nothing = ["", gr.Column(visible=False), gr.skip(), gr.skip(), *hide()]
         off = [gr.Timer(active=False), gr.Button(interactive=False)]
         if not run_id:
             return [gr.Textbox(NO_MODEL, visible=True), *nothing, *off]
         try:
-            run = services.runs.get(run_id)
+            runs, request = asked_of(run_id, others, model, data_id, most)
         except WorkbenchError:  # deleted meanwhile
             return [gr.Textbox(visible=False), *nothing, *off]
-        request = _request(services, model, data_id, most)
-        progress = look(request.directory(run))
+        progress = line.look(request, runs)
         words = views.progress_words(progress)
-        line = gr.Textbox(words, visible=bool(words))
+        said = gr.Textbox(words, visible=bool(words))
         if progress is not None and progress.state == "running":
             on = [gr.Timer(active=True), gr.Button(interactive=True)]
-            return [line, *[gr.skip()] * 4, *on]
+            return [said, *[gr.skip()] * len(nothing), *on]
         chosen = None if compare_as == FROM_DATA else _task(compare_as)
-        evaluation = find_evaluation(run, request, chosen)
+        if request.compared:
+            try:
+                shown, is_complete = fill(services, runs, request, chosen, compared_filter)
+            except WorkbenchError as error:  # they have no rows to compare on, or data is gone
+                return [gr.Textbox(f"{error.message} {error.hint}", visible=True), *nothing, *off]
+            said = gr.Textbox(words or NOT_YET, visible=not is_complete)
+            return [said, *nothing[:4], *shown, *off]
+        evaluation = find_evaluation(runs[0], request, chosen)
         if evaluation is None or not evaluation.rows:
-            return [line, *nothing, *off]
+            return [said, *nothing, *off]
         cells = views.rows_table(evaluation.rows, filter_by, order_by)
         filled = gr.Dataframe(cells, headers=views.HEADERS)
         shown = [views.card_html(evaluation), gr.Column(visible=True), filled]
-        return [line, *shown, _report_path(services, evaluation), *off]
+        return [said, *shown, _report_path(services, evaluation), *hide(), *off]
 
-    def describe(run_id: str | None) -> list[Any]:
+    def describe(run_id: str | None, others: list[str] | None) -> list[Any]:
         """Offer the states and the rows there are for a run."""
         infos = [services.datasets.info(sample) for sample in SAMPLES] + services.datasets.uploads()
         rows = [("The rows held back", HELD_BACK), *((info.name, info.id) for info in infos)]
@@ -169,21 +202,35 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
         if run_id:
             steps = models_by_step(services.runs.get(run_id))
             states += [(f"Checkpoint of step {step:,}", str(step)) for step in steps]
-        return [gr.Dropdown(states, value=SAVED_MODEL), gr.Dropdown(rows, value=HELD_BACK)]
+        return [
+            other_choices(services, run_id, others),
+            gr.Dropdown(states, value=SAVED_MODEL),
+            gr.Dropdown(rows, value=HELD_BACK),
+        ]
 
-    asked = [run_choice, model_choice, data_choice, limit]
-    inputs = [*asked, task, which, order]
-    outputs = [status, card, lower, table, report, timer, stop]
+    asked = [run_choice, others_choice, model_choice, data_choice, limit]
+    inputs = [*asked, task, which, order, compared.which]
+    outputs = [status, card, lower, table, report, *compared.outputs, timer, stop]
     go.click(begin, asked, [timer, stop], **PRIVATE)
     stop.click(end, asked, None, **QUIET)
     timer.tick(show, inputs, outputs, **QUIET)
     gr.on([component.change for component in inputs], show, inputs, outputs, **FOLLOW)
     gr.on(
-        [page.load, run_choice.change], describe, run_choice, [model_choice, data_choice], **FOLLOW
+        [page.load, run_choice.change],
+        describe,
+        [run_choice, others_choice],
+        [others_choice, model_choice, data_choice],
+        **FOLLOW,
     )
     # A run may have been evaluated by itself since.
     tab.select(
-        lambda chosen: finished_choice(services, chosen), run_choice, run_choice, **QUIET
+        lambda chosen, others: [
+            finished_choice(services, chosen),
+            other_choices(services, chosen, others),
+        ],
+        [run_choice, others_choice],
+        [run_choice, others_choice],
+        **QUIET,
     ).then(show, inputs, outputs, **FOLLOW)
     return run_choice
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from html import escape
 
 from workbench.child_progress import Progress
-from workbench.evaluation.card import figure_words, figures_of, rows_words, verdict
-from workbench.evaluation.metrics import KINDS, Confusion, PartFigures
+from workbench.evaluation.card import figure_lines, rows_words, verdict
+from workbench.evaluation.metrics import Confusion, PartFigures
 from workbench.evaluation.result import Evaluation, RowResult
 from workbench.words import describe_duration
 
@@ -88,12 +88,9 @@ def _loss(row: RowResult) -> float:
 def _figures(evaluation: Evaluation) -> str:
     heads = "".join(f"<th>{escape(name)}</th>" for name in evaluation.metrics)
     lines = []
-    for name, kind in KINDS.items():
-        if figures := figures_of(evaluation, name):
-            cells = "".join(f"<td>{figure_words(figure, kind.unit)}</td>" for figure in figures)
-            lines.append(
-                f'<tr><th title="{escape(kind.help)}">{escape(kind.label)}</th>{cells}</tr>'
-            )
+    for kind, figures in figure_lines(evaluation.metrics.values()):
+        cells = "".join(f"<td>{figure}</td>" for figure in figures)
+        lines.append(f'<tr><th title="{escape(kind.help)}">{escape(kind.label)}</th>{cells}</tr>')
     return f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 

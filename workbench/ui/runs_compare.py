@@ -9,16 +9,14 @@ from typing import Any
 import gradio as gr
 
 from workbench.runs.columns import ColumnsCache
+from workbench.runs.side_by_side import FEWEST, MOST, distinct_names
 from workbench.runs.store import Run
 from workbench.services import Services
 from workbench.ui.chart_panel import build_chart, build_view_choices
 from workbench.ui.charts import comparison_figure
 from workbench.ui.compare_views import (
     CHOOSE_MORE,
-    FEWEST,
-    MOST,
     comparison_html,
-    distinct_names,
     key_html,
 )
 from workbench.ui.guard import FOLLOW, user_errors

@@ -10,9 +10,9 @@ import gradio as gr
 from workbench.downloads import folder_bytes
 from workbench.errors import WorkbenchError
 from workbench.export.history import check_none_runs, results_on_disk
+from workbench.runs.side_by_side import MOST
 from workbench.runs.store import NAME_CHARACTERS, Run
 from workbench.services import Services
-from workbench.ui.compare_views import MOST
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.runs_compare import build_comparison, comparison_choices
 from workbench.ui.runs_views import (

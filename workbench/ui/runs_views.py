@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from workbench.errors import WorkbenchError
 from workbench.export.process import ExportResult
-from workbench.models.sources import find_model
-from workbench.presets import methods
+from workbench.runs.side_by_side import data_names, method_label, model_label, when_words
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
 from workbench.ui.data_views import shorten
@@ -107,32 +105,6 @@ def last_loss(snapshot: RunSnapshot) -> float | None:
 def duration_words(snapshot: RunSnapshot) -> str:
     """Say how long a run took, or has taken so far; empty before it has begun."""
     return describe_clock(snapshot.elapsed_seconds) if snapshot.elapsed_seconds else ""
-
-
-def model_label(run: Run) -> str:
-    """Return what the page calls the run's model."""
-    try:
-        return find_model(run.config.model, allow_folder=True).label
-    except WorkbenchError:  # a folder that is gone
-        return run.config.model
-
-
-def method_label(run: Run) -> str:
-    """Return what the page calls the run's method."""
-    return methods()[run.config.method].label
-
-
-def data_names(run: Run) -> str:
-    """Name the datasets a run learned from, with their weights where they are not 1."""
-    return " + ".join(
-        part.name if part.weight == 1 else f"{part.name} (weight {part.weight:g})"
-        for part in run.data.parts
-    )
-
-
-def when_words(run: Run) -> str:
-    """Say when a run was started, so that texts sort by time."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
 
 
 def read_tags(text: str) -> list[str]:
