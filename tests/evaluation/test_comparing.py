@@ -244,7 +244,7 @@ def test_the_command_prints_a_table_and_writes_the_report(compared, tmp_path, ca
     assert main(["evaluate", first.id, second.id, "--base"]) == 2
 
 
-def test_the_report_is_escaped_and_has_a_column_for_every_run(services):
+def test_the_report_is_escaped_and_has_a_column_for_every_run(services, capsys):
     rows = [
         {"instruction": f"{HOSTILE} {n}", "output": f"{HOSTILE[:30]}{n % 2}"} for n in range(40)
     ]
@@ -268,7 +268,9 @@ def test_the_report_is_escaped_and_has_a_column_for_every_run(services):
     assert "Learning rate" in changed
     assert changed.count("marked") == 2
     assert "[red]second" in text
-    print_comparison(comparison)  # names are no markup
+    print_comparison(comparison)
+    _, table, *_ = capsys.readouterr().out.split("\n\n")
+    assert "[red]second" in table  # names are no markup
 
 
 def test_rows_where_models_differ(compared):

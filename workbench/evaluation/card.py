@@ -138,13 +138,10 @@ def _counted_words(task: Task, comparison: Comparison, who: str, other: str) -> 
     better, worse = comparison.better, comparison.worse
     if task == "text":
         return (
-            f"{who} comes nearer to the expected answer than {other} in {better:,} rows, and is "
-            f"farther from it in {worse:,}."
+            f"{who} comes nearer to the expected answer than {other} in {better:,} rows; the other way "
+            f"round in {worse:,}."
         )
-    return (
-        f"{who} is right in {better:,} rows where {other} is wrong, and wrong in {worse:,} where it is "
-        "right."
-    )
+    return f"{who} is right in {better:,} rows where {other} is wrong; the other way round in {worse:,}."
 
 
 def forgetting_words(forgetting: Forgetting) -> str:

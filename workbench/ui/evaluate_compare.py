@@ -103,7 +103,9 @@ def fill(
     path = ensure_dir(services.settings.temporary_dir / "reports") / f"compare-{runs[0].id}.html"
     write_text_atomically(path, comparison_report_html(comparison))
     cells = gr.Dataframe(
-        views.compared_rows(comparison, filter_by), headers=views.headers(comparison)
+        views.compared_rows(comparison, filter_by),
+        headers=views.headers(comparison),
+        column_widths=views.widths(comparison),
     )
     shown = [gr.Column(visible=True), views.compared_html(comparison), cells, str(path)]
     return shown, comparison.is_complete

@@ -34,6 +34,13 @@ def headers(comparison: RunComparison) -> list[str]:
     return ["Row", "Question", "Expected", *(column.name for column in comparison.columns)]
 
 
+def widths(comparison: RunComparison) -> list[str]:
+    """Return how wide the columns of ``compared_rows`` are: the question has as much as two answers."""
+    answers = len(comparison.columns) + 1  # with the one expected
+    share = f"{94 / (answers + 2):.1f}%"
+    return ["6%", f"{2 * 94 / (answers + 2):.1f}%", *[share] * answers]
+
+
 def compared_rows(comparison: RunComparison, which: str) -> list[list[str]]:
     """Return the cells of the rows with every model's answer; ``which`` is ``all`` or ``differ``."""
     kept = [row for row in comparison.rows if which == "all" or row.is_told_apart]
