@@ -63,6 +63,13 @@ def add_evaluate_verb(verbs: Any) -> None:
         metavar="N",
         help="longest answer (default: told from the data)",
     )
+    verb.add_argument(
+        "--judge",
+        metavar="URL",
+        help="send rows and answers to this OpenAI-compatible address, which says which of both models is "
+        "better; a key is read from WORKBENCH_JUDGE_KEY",
+    )
+    verb.add_argument("--judge-model", default="", metavar="NAME", help="the judge's model")
     verb.add_argument("--report", metavar="FILE", help="write a report: one page of HTML")
     verb.add_argument("--json", action="store_true", help="print one JSON document")
     verb.set_defaults(run_command=run_evaluate)
@@ -74,6 +81,10 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
         raise WorkbenchError("--base asks no tuned model.", "Leave it out to compare runs.")
     if options.base and options.checkpoint is not None:
         raise WorkbenchError("--base and --checkpoint exclude each other.", "Give one of them.")
+    if options.judge and (options.base or options.others):
+        raise WorkbenchError(
+            "A judge compares one run with its base.", "Name one run, without --base."
+        )
     run = services.runs.get(options.run)
     part, left_out = _data(services, options.data) if options.data else (None, 0)
     request = EvaluationRequest(
@@ -92,6 +103,7 @@ def _evaluate(
     services: Services, runs: Sequence[Run], request: EvaluationRequest, options: argparse.Namespace
 ) -> int:
     # The libraries for metrics take seconds to import.
+    from workbench.cli_judge import judge
     from workbench.evaluation.card import card_lines
     from workbench.evaluation.document import as_json
     from workbench.evaluation.report import report_html
@@ -100,6 +112,9 @@ def _evaluate(
     (run,) = runs
     code = 0 if is_answered(run, request) else ask(services, run, request, quiet=options.json)
     evaluation = read_evaluation(run, request, options.task)
+    if options.judge and not code:
+        judge(services, evaluation, options.judge, options.judge_model, quiet=options.json)
+        evaluation = read_evaluation(run, request, options.task)
     if options.json:
         print(json.dumps(as_json(evaluation), indent=2, ensure_ascii=False))
     else:

@@ -29,6 +29,7 @@ class Settings:
         upload_limit_bytes: Larger uploads are refused.
         api_key: What programs must send to the chat server; empty for a new one each time. Never
             written to disk.
+        judge_key: What a judge of answers wants to be sent; empty for nothing. Never written to disk.
     """
 
     home_dir: Path
@@ -37,6 +38,7 @@ class Settings:
     password: str = ""
     upload_limit_bytes: int = DEFAULT_UPLOAD_LIMIT_MB * 1024 * 1024
     api_key: str = field(default="", repr=False)
+    judge_key: str = field(default="", repr=False)
 
     @property
     def runs_dir(self) -> Path:
@@ -73,7 +75,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read ``WORKBENCH_HOME``, ``_HOST``, ``_PORT``, ``_PASSWORD``, ``_API_KEY``, ``_UPLOAD_LIMIT_MB``.
+        """Read ``WORKBENCH_HOME``, ``_HOST``, ``_PORT``, ``_PASSWORD``, ``_API_KEY``, ``_JUDGE_KEY``, ``_UPLOAD_LIMIT_MB``.
 
         Raises:
             WorkbenchError: A number is not a number, or out of range.
@@ -85,6 +87,7 @@ class Settings:
             port=_whole_number("WORKBENCH_PORT", DEFAULT_PORT, 1, 65535),
             password=os.environ.get("WORKBENCH_PASSWORD", ""),
             api_key=os.environ.get("WORKBENCH_API_KEY", ""),
+            judge_key=os.environ.get("WORKBENCH_JUDGE_KEY", ""),
             upload_limit_bytes=_whole_number(
                 "WORKBENCH_UPLOAD_LIMIT_MB", DEFAULT_UPLOAD_LIMIT_MB, 1, 1024 * 1024
             )
@@ -148,7 +151,7 @@ def modelscope_access() -> tuple[str, str]:
 
 def child_environment() -> dict[str, str]:
     """Return the environment for a training or chat process: ours, without what only the page needs."""
-    secret = ("WORKBENCH_PASSWORD", "WORKBENCH_API_KEY")
+    secret = ("WORKBENCH_PASSWORD", "WORKBENCH_API_KEY", "WORKBENCH_JUDGE_KEY")
     environment = {key: value for key, value in os.environ.items() if key not in secret}
     # OpenMP threads that wait for each other spin; when another program (the browser, say) has one of
     # two cores, training nearly stands still. Measured on 2 cores, two trainings at once: 146 tokens/s

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from workbench.evaluation.intervals import Figure
+from workbench.evaluation.judgements import Judged
 from workbench.evaluation.measured import Comparison, Forgetting
 from workbench.evaluation.metrics import HEADLINES, KINDS, Kind, Metrics, Unit
 from workbench.evaluation.result import Evaluation
@@ -105,7 +106,21 @@ def verdict(evaluation: Evaluation) -> list[str]:
         )
     if evaluation.forgetting:
         lines.append(forgetting_words(evaluation.forgetting))
-    return lines
+    return [*lines, *map(judged_words, evaluation.judged)]
+
+
+def judged_words(judged: Judged) -> str:
+    """Say whom a judge prefers, and whether that may be chance."""
+    words = (
+        f"The judge {judged.model} at {judged.url} prefers the tuned model in {judged.wins:,} rows, the "
+        f"base model in {judged.losses:,}, and neither in {judged.ties:,}"
+    )
+    words += f" ({judged.flipped:,} because the order decided)" if judged.flipped else ""
+    if points := points_words(judged.ahead, " points"):
+        words += f": tuned is ahead by {points}"
+    for number, what in ((judged.unclear, "it did not say"), (judged.missing, "not judged yet")):
+        words += f"; {number:,} {what}" if number else ""
+    return f"{words}."
 
 
 def comparison_words(evaluation: Evaluation, comparison: Comparison) -> str:

@@ -36,6 +36,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         **metrics_json(list(evaluation.metrics.items())),
         "comparison": asdict(evaluation.comparison) if evaluation.comparison else None,
         "forgetting": asdict(evaluation.forgetting) if evaluation.forgetting else None,
+        "judged": [asdict(judged) for judged in evaluation.judged],
         "rows": [_row_json(row) for row in evaluation.rows],
         "facts": evaluation.facts,
         "settings": run.config.model_dump(),

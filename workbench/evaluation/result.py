@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.data.formats import Message
 from workbench.evaluation.answers import read_answers
+from workbench.evaluation.judgements import Judged, judgement_paths, read_judged
 from workbench.evaluation.measured import (
     Comparison,
     Forgetting,
@@ -72,6 +73,7 @@ class Evaluation:
         forgetting: ``None`` until both models have read the general questions.
         comparison: ``None`` unless both models were asked.
         facts: Device, precision and token limit, as the process wrote them down.
+        judged: What each judge said that was asked.
     """
 
     run: Run
@@ -85,6 +87,7 @@ class Evaluation:
     forgetting: Forgetting | None
     comparison: Comparison | None
     facts: dict[str, Any]
+    judged: list[Judged]
 
     @property
     def is_complete(self) -> bool:
@@ -122,14 +125,14 @@ def read_evaluation(run: Run, request: EvaluationRequest, task: Task | None = No
     selection = select_rows(run, request)
     said = {name: read_answers(path) for name, path in request.answer_paths(run).items()}
     measured = measure_answers(selection, said, task)
-    metrics, both = measured.metrics, len(said) > 1
+    metrics, both, results = measured.metrics, len(said) > 1, _results(measured)
     facts_path = request.directory(run) / "facts.json"
     return Evaluation(
         run=run,
         request=request,
         task=measured.task,
         metrics=metrics,
-        rows=_results(measured),
+        rows=results,
         asked_rows=len(selection.rows),
         available_rows=selection.available,
         too_long=measured.too_long,
@@ -138,6 +141,7 @@ def read_evaluation(run: Run, request: EvaluationRequest, task: Task | None = No
         if both and measured.rows
         else None,
         facts=read_json(facts_path) if facts_path.exists() else {},
+        judged=[read_judged(path, results) for path in judgement_paths(run, request)],
     )
 
 
@@ -149,10 +153,11 @@ def find_evaluation(
     Raises:
         WorkbenchError: The data or the model is gone.
     """
-    paths = request.answer_paths(run).values()
+    paths = list(request.answer_paths(run).values())
     if not all(path.exists() for path in paths):
         return None
-    changed = tuple(path.stat().st_mtime_ns for path in paths)
+    judges = judgement_paths(run, request)
+    changed = tuple(path.stat().st_mtime_ns for path in [*paths, *judges])
     return _kept_evaluation(run.directory, request, task, changed)
 
 

@@ -1,0 +1,206 @@
+"""A judge on loopback: what it is sent, how its words count, and that nothing is sent by itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.evaluation.test_report import part_of, run_with, say
+from tests.fake_server import FakeServer
+from workbench.cli import main
+from workbench.errors import WorkbenchError
+from workbench.evaluation import judging
+from workbench.evaluation.document import as_json
+from workbench.evaluation.judging import Judge, leaving_words, read_verdict
+from workbench.evaluation.request import BASE, TUNED, EvaluationRequest
+from workbench.evaluation.result import find_evaluation, read_evaluation
+from workbench.evaluation.rows import select_rows
+
+KEY = "sk-very-secret"
+
+
+class FakeJudge(FakeServer):
+    """Prefers the answer with most of a mark; ``reply`` makes its words from question and both answers."""
+
+    def __init__(self):
+        self.asked, self.headers, self.refuse = [], [], []
+        self.reply = self.fair
+
+    def fair(self, question, first, second):
+        if first.count("!") == second.count("!"):
+            return "They are alike.\nVerdict: tie"
+        return f"Verdict: **{'A' if first.count('!') > second.count('!') else 'B'}**"
+
+    def answer(self, request, *, send_body):
+        request.send_error(405)
+
+    def receive(self, request):
+        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        self.headers.append(dict(request.headers))
+        if self.refuse:
+            status, text = self.refuse.pop(0)
+            return self._send(request, status, {"error": {"message": text}})
+        self.asked.append(body)
+        text = body["messages"][1]["content"]
+        question, rest = text.split("\n\n# Answer A\n")
+        said = self.reply(question, *rest.split("\n\n# Answer B\n"))
+        self._send(request, 200, {"choices": [{"message": {"content": said}}]})
+
+    def _send(self, request, status, body):
+        data = json.dumps(body).encode()
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(judging, "PAUSE_SECONDS", 0.0)
+    with FakeJudge().serve() as fake:
+        yield fake
+
+
+@pytest.fixture
+def run(services):
+    """Of ten rows held back the tuned answer is better in five, worse in two, the same in one, as good in two."""
+    rows = [{"instruction": f"Say {n}", "output": f"{n}"} for n in range(40)]
+    run = run_with(services, part_of(services, rows))
+    request = EvaluationRequest()
+    asked = [row.index for row in select_rows(run, request).rows]
+    say(run, request, BASE, {i: "a!" if place < 2 else "a" for place, i in enumerate(asked)})
+    tuned = ["b"] * 2 + ["b!!"] * 5 + ["a"] + ["b"] * 2
+    say(run, request, TUNED, dict(zip(asked, tuned, strict=True)))
+    return run
+
+
+def command(run, fake, *more):
+    return main(["evaluate", run.id, "--judge", f"{fake.endpoint}/v1", "--judge-model", "j", *more])
+
+
+def test_wins_ties_and_losses(run, fake, capsys, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_JUDGE_KEY", KEY)
+    assert command(run, fake, "--json") == 0
+    out, err = capsys.readouterr()
+    (judged,) = json.loads(out)["judged"]
+    assert (judged["wins"], judged["ties"], judged["losses"]) == (5, 3, 2)
+    assert judged["ahead"]["value"] == pytest.approx(0.3)
+    assert judged["win_share"]["low"] < 0.5 < judged["win_share"]["high"]
+    assert len(fake.asked) == 18  # both orders, and nothing where both answers are the same
+    assert {header["Authorization"] for header in fake.headers} == {f"Bearer {KEY}"}
+    assert "answers of 10 rows are sent to" in err
+    kept = b"".join(p.read_bytes() for p in run.directory.rglob("*") if p.is_file())
+    assert KEY.encode() not in kept
+    assert KEY not in out + err
+
+
+def test_the_card_says_who_judged_and_the_page_shows_it_too(run, fake, capsys):
+    assert find_evaluation(run, EvaluationRequest()).judged == []
+    assert command(run, fake) == 0
+    words = (
+        f"The judge j at {fake.endpoint}/v1 prefers the tuned model in 5 rows, the base model in 2"
+    )
+    assert words in capsys.readouterr().out
+    assert find_evaluation(run, EvaluationRequest()).judged[0].wins == 5
+    assert "Authorization" not in fake.headers[0]
+
+
+def test_a_verdict_that_follows_the_order_is_a_tie(run, fake):
+    fake.reply = lambda question, first, second: "Verdict: A"
+    assert command(run, fake) == 0
+    (judged,) = read_evaluation(run, EvaluationRequest()).judged
+    assert (judged.wins, judged.ties, judged.losses, judged.flipped) == (0, 10, 0, 9)
+
+
+def test_what_was_judged_is_not_asked_again_but_another_answer_is(run, fake):
+    fake.refuse = [(500, "down")] * 4
+    assert command(run, fake) == 2
+    assert command(run, fake) == 0
+    assert command(run, fake) == 0
+    assert len(fake.asked) == 18
+    request = EvaluationRequest()
+    index = select_rows(run, request).rows[0].index
+    say(run, request, TUNED, {index: "new!!!"})
+    assert read_evaluation(run, request).judged[0].missing == 1
+    assert command(run, fake) == 0
+    assert len(fake.asked) == 20
+    assert read_evaluation(run, request).judged[0].missing == 0
+
+
+def test_it_goes_on_after_it_was_refused_in_the_middle(run, fake, capsys, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_JUDGE_KEY", KEY)
+    seen = iter(range(10**6))
+
+    def reply(question, first, second):
+        if next(seen) == 7:
+            fake.refuse = [(401, f"Incorrect API key provided: {KEY}")]
+        return FakeJudge.fair(fake, question, first, second)
+
+    fake.reply = reply
+    assert command(run, fake) == 2
+    error = capsys.readouterr().err
+    assert "answered 401" in error
+    assert KEY not in error
+    asked = len(fake.asked)
+    assert asked == 8
+    assert read_evaluation(run, EvaluationRequest()).judged[0].missing == 6
+    fake.reply = fake.fair
+    assert command(run, fake) == 0
+    assert read_evaluation(run, EvaluationRequest()).judged[0].missing == 0
+    assert len(fake.asked) == 18
+
+
+def test_a_busy_judge_is_asked_again_and_one_without_temperature_too(run, fake):
+    fake.refuse = [(429, "slow down"), (503, "busy"), (400, "Unsupported value: 'temperature'")]
+    assert command(run, fake) == 0
+    assert "temperature" not in fake.asked[0]
+    assert fake.asked[1]["temperature"] == 0
+
+
+def test_a_reply_without_a_verdict_is_in_no_figure(run, fake):
+    fake.reply = lambda question, first, second: "I would rather not say."
+    assert command(run, fake) == 0
+    (judged,) = read_evaluation(run, EvaluationRequest()).judged
+    assert (judged.unclear, judged.ties, judged.ahead.count) == (9, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "base_is_first", "verdict"),
+    [
+        ("Verdict: A", True, "base"),
+        ("Verdict: A", False, "tuned"),
+        ("A is long. Verdict: A? No.\n**Verdict:** B", True, "tuned"),
+        ("b", True, "tuned"),
+        ("verdict: tie", True, "tie"),
+        ("Answer B is better", True, None),
+        ("Verdict: Both", True, None),
+    ],
+)
+def test_reading_a_verdict(reply, base_is_first, verdict):
+    assert read_verdict(reply, base_is_first) == verdict
+
+
+def test_nothing_is_sent_unless_it_is_asked_for(run, fake):
+    assert main(["evaluate", run.id]) == 0
+    assert fake.headers == []
+    assert as_json(read_evaluation(run, EvaluationRequest()))["judged"] == []
+
+
+@pytest.mark.parametrize(
+    "url", ["example.com/v1", "https://me:secret@example.com/v1", "https://example.com/v1?key=x"]
+)
+def test_an_address_that_cannot_be_written_down_is_refused(url):
+    with pytest.raises(WorkbenchError):
+        Judge(url, "j")
+
+
+def test_it_is_said_plainly_what_leaves_the_computer():
+    assert "They leave this computer." in leaving_words(Judge("https://example.com/v1", "j"), 5)
+    assert "not encrypted" in leaving_words(Judge("http://10.0.0.5/v1", "j"), 5)
+    assert "on this computer" in leaving_words(Judge("http://127.0.0.1:8000/v1", "j"), 5)
+    assert KEY not in repr(Judge("https://example.com/v1", "j", KEY))
+
+
+def test_a_judge_is_for_one_run(run):
+    assert main(["evaluate", run.id, run.id, "--judge", "http://127.0.0.1:1/v1"]) == 2
