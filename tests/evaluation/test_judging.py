@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
+import gradio as gr
 import pytest
 
 from tests.evaluation.test_report import part_of, run_with, say
+from tests.evaluation.test_tab import built, handler
 from tests.fake_server import FakeServer
 from workbench.cli import main
 from workbench.errors import WorkbenchError
 from workbench.evaluation import judging
 from workbench.evaluation.document import as_json
 from workbench.evaluation.judging import Judge, leaving_words, read_verdict
+from workbench.evaluation.judging_line import JudgingLine
 from workbench.evaluation.request import BASE, TUNED, EvaluationRequest
 from workbench.evaluation.result import find_evaluation, read_evaluation
 from workbench.evaluation.rows import select_rows
+from workbench.ui.evaluate_tab import HELD_BACK, SAVED_MODEL
 
 KEY = "sk-very-secret"
 
@@ -200,6 +206,57 @@ def test_it_is_said_plainly_what_leaves_the_computer():
     assert "not encrypted" in leaving_words(Judge("http://10.0.0.5/v1", "j"), 5)
     assert "on this computer" in leaving_words(Judge("http://127.0.0.1:8000/v1", "j"), 5)
     assert KEY not in repr(Judge("https://example.com/v1", "j", KEY))
+
+
+def test_the_page_asks_in_the_background_and_keeps_no_key(run, services, fake):
+    page = built(services)
+    send = handler(page, "send")
+    tell = handler(page, "tell_of_judge")
+    choices = [run.id, [], SAVED_MODEL, HELD_BACK, ""]
+    with pytest.raises(gr.Error, match="no address"):
+        send("somewhere", "j", "", *choices)
+    send(f"{fake.endpoint}/v1", "j", KEY, *choices)
+    ended = 0
+    while not ended:
+        status, timer, stop, said = tell(run.id, 0)
+        ended = 0 if stop.interactive else said
+    assert status.value == "Judged 10 rows. The card above says whom it prefers."
+    assert not timer.active
+    assert read_evaluation(run, EvaluationRequest()).judged[0].wins == 5
+    assert fake.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert not any(
+        KEY.encode() in p.read_bytes() for p in services.settings.home_dir.rglob("*.json*")
+    )
+    with pytest.raises(gr.Error, match="seen every row"):
+        send(f"{fake.endpoint}/v1", "j", KEY, *choices)
+
+
+def test_the_page_stops_a_judge_and_tells_what_it_refused(run, services, fake):
+    line = JudgingLine()
+    reached, go_on = threading.Event(), threading.Event()
+
+    def reply(question, first, second):
+        reached.set()
+        assert go_on.wait(10)
+        return "Verdict: tie"
+
+    fake.reply = reply
+    evaluation, judge = read_evaluation(run, EvaluationRequest()), Judge(fake.endpoint, "j")
+    line.start(judge, evaluation)
+    assert reached.wait(10)
+    assert "Judged 0 of 10" in line.words(run.id)
+    assert line.words("another") == ""
+    line.stop()
+    go_on.set()
+    while line.is_working:
+        time.sleep(0.01)
+    assert line.words(run.id) == "Stopped after 1 of 10 rows, which are kept."
+    fake.refuse = [(404, "no such model")]
+    line.start(judge, evaluation)
+    while line.is_working:
+        time.sleep(0.01)
+    assert "answered 404" in line.words(run.id)
+    assert read_evaluation(run, EvaluationRequest()).judged[0].missing == 9
 
 
 def test_a_judge_is_for_one_run(run):

@@ -27,6 +27,7 @@ from workbench.ui.evaluate_compare import (
     hide,
     other_choices,
 )
+from workbench.ui.evaluate_judge import build_judge_panel, wire_judge_panel
 from workbench.ui.export_view import build_export_view
 from workbench.ui.export_views import SAVED_MODEL
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
@@ -89,7 +90,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
         visible=False,
         elem_id="evaluate-status",
     )
-    card = gr.HTML(elem_id="evaluate-card")
+    card = gr.HTML(apply_default_css=False, elem_id="evaluate-card")
     with gr.Column(visible=False) as lower:
         with gr.Row(equal_height=True):
             which = gr.Radio(
@@ -113,6 +114,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
             show_label=False, interactive=False, wrap=True, max_height=420, datatype="str",
             elem_id="evaluate-rows",
         )  # fmt: skip
+        judge = build_judge_panel()
     compared = build_compare_panel()
     timer = gr.Timer(POLL_SECONDS, active=False)
     line = AskingLine(services.settings)
@@ -190,9 +192,17 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
         if evaluation is None or not evaluation.rows:
             return [said, *nothing, *off]
         cells = views.rows_table(evaluation.rows, filter_by, order_by)
-        filled = gr.Dataframe(cells, headers=views.HEADERS)
+        filled = gr.Dataframe(cells, headers=views.HEADERS, column_widths=views.WIDTHS)
         shown = [views.card_html(evaluation), gr.Column(visible=True), filled]
         return [said, *shown, _report_path(services, evaluation), *hide(), *off]
+
+    def evaluation_of(run_id: str | None, *choices: Any) -> Evaluation | None:
+        from workbench.evaluation.result import find_evaluation
+
+        if not run_id:
+            return None
+        runs, request = asked_of(run_id, *choices)
+        return None if request.compared else find_evaluation(runs[0], request)
 
     def describe(run_id: str | None, others: list[str] | None) -> list[Any]:
         """Offer the states and the rows there are for a run."""
@@ -211,6 +221,8 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     asked = [run_choice, others_choice, model_choice, data_choice, limit]
     inputs = [*asked, task, which, order, compared.which]
     outputs = [status, card, lower, table, report, *compared.outputs, timer, stop]
+    wire_judge_panel(judge, services, tab, asked, evaluation_of)
+    judge.ended.change(show, inputs, outputs, **FOLLOW)
     go.click(begin, asked, [timer, stop], **PRIVATE)
     stop.click(end, asked, None, **QUIET)
     timer.tick(show, inputs, outputs, **QUIET)
