@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -271,3 +272,11 @@ def wait_for_step(services, run, step):
     while services.supervisor.snapshot(run).step < step:
         assert services.supervisor.snapshot(run).is_active, services.supervisor.snapshot(run)
         time.sleep(0.05)
+
+
+def test_output_that_nobody_reads_any_more_ends_quietly(settings):
+    command = [Path(sys.executable).with_name("workbench"), "models"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    words = process.stderr.read()
+    assert (process.wait(), words) == (141, b"")

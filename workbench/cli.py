@@ -1,13 +1,14 @@
 """The same verbs as the page, for scripts, tests and other machines.
 
 Exit codes: 0 done; 1 the run failed or was lost; 2 wrong input or usage; 3 the run was stopped
-before its end; 130 interrupted.
+before its end; 130 interrupted; 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run_command(
             Services.for_workspace(Settings.from_environment()), options
         )
+        sys.stdout.flush()
     except WorkbenchError as error:
         print(f"workbench: {error.message}", file=sys.stderr)
         if error.hint:
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # what reads the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return code
 
 
