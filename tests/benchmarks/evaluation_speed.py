@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--one-by-one", type=int, default=50, help="rows of the sample")
     options = parser.parse_args()
     rows = json.loads(options.data.read_text(encoding="utf-8"))[: options.rows]
+    random.shuffle(rows)  # another file each time: what was answered once is not asked again
     ours, answer_tokens = evaluate(options.run, rows)
     one_by_one = ask_one_by_one(options.run, rows[: options.one_by_one], answer_tokens)
     print(f"rows: {len(rows)}, base and tuned, at most {answer_tokens} new tokens")
@@ -62,7 +64,7 @@ def evaluate(run: str, rows: list[dict[str, str]]) -> tuple[float, int]:
 def ask_one_by_one(run_id: str, rows: list[dict[str, str]], answer_tokens: int) -> float:
     """Return the seconds that both models take for the rows, loading not counted."""
     settings = Settings.from_environment()
-    run = RunStore(settings.runs_dir).get(run_id)
+    run = RunStore(settings).get(run_id)
     compute = choose_compute(run.config.precision)
     model_dir = ModelStore(settings).directory(find_model(run.config.model, allow_folder=True))
     tokenizer = load_tokenizer(model_dir)
