@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -58,6 +59,37 @@ def load_to_ask(
     ).eval()
     model.config.use_cache = True  # as does this
     return model
+
+
+def can_scale(model: Any) -> bool:
+    """Say whether a model's adapter is a sum with the base. DoRA's is not: it also has a length of its own."""
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    return bool(layers) and not any(layer.lora_variant for layer in layers)
+
+
+def scale_adapter(model: Any, name: str, strength: float) -> list[tuple[LoraLayer, float]]:
+    """Let a part of an adapter count, or more than all of it.
+
+    Args:
+        model: With the adapter loaded.
+        name: Which one.
+        strength: 1 is as trained, 0 as without it.
+
+    Returns:
+        Every layer with the scaling it had.
+
+    Raises:
+        ValueError: The adapter is no sum with the base.
+    """
+    if strength == 1:
+        return []
+    if not can_scale(model):
+        raise ValueError("only an adapter that is a sum with the base has a strength")
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    before = [(layer, layer.scaling[name]) for layer in layers if name in layer.scaling]
+    for layer, scaling in before:
+        layer.scaling[name] = scaling * strength
+    return before
 
 
 def greedy_answers(

@@ -30,8 +30,7 @@ SERVE_PORT = 8000  # of `workbench serve`, unless another one is asked for
 # Longer than in other processes: 29 tokens/s instead of 22 on 2 cores alone, 9 instead of 13 beside another such.
 SPINS = "10000"
 IDLE_SECONDS = 600.0  # after this long without a question the models give their memory back
-# Adapters that are a sum with the base, so that any part of it can be added; checked by the server.
-SCALABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus", "pissa", "adalora")
+RUN_GONE = 4  # exit code of a chat process whose run was deleted
 # Adapters that lie beside each other on one copy of the base, so that several runs can be compared.
 MIXABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus")
 OTHER_RUN = "run-"  # and its id: what another run's model is called
@@ -203,6 +202,8 @@ class ChatProcess:
         server = self._server
         if server is None:
             return "The models gave their memory back, to a training run for example."
+        if server.process.poll() == RUN_GONE:
+            return "The run was deleted, so its models left the memory."
         if server.process.poll() == 0:
             minutes = round(self._idle_seconds / 60)
             return f"Nobody asked for {minutes} minutes, so the models gave their memory back."

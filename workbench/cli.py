@@ -25,6 +25,7 @@ from workbench.cli_serve import add_serve_verb
 from workbench.cli_training import add_training_verbs
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.runs.strength import AS_TRAINED, kept_strength, strength_words
 from workbench.services import Services
 from workbench.settings import Settings, prepare_page_environment
 
@@ -104,13 +105,20 @@ def run_chat(services: Services, options: argparse.Namespace) -> int:
     chat = services.chat
     chat.open(run)
     try:
+        strength = AS_TRAINED if options.base else kept_strength(run)
         if options.prompt is None:
-            _converse(chat, model)
+            _converse(chat, model, strength_words(strength))
             return 0
         messages: list[Message] = [{"role": "user", "content": options.prompt}]
         if options.json:
             answer = "".join(chat.stream(model, messages))
-            document = {"run": run.id, "model": model, "prompt": options.prompt, "answer": answer}
+            document = {
+                "run": run.id,
+                "model": model,
+                "strength": strength,
+                "prompt": options.prompt,
+                "answer": answer,
+            }
             print(json.dumps(document, indent=2, ensure_ascii=False))
         else:
             _print_answer(chat, model, messages)
@@ -119,8 +127,9 @@ def run_chat(services: Services, options: argparse.Namespace) -> int:
     return 0
 
 
-def _converse(chat: ChatProcess, model: ModelName) -> None:
-    print(f"You are talking to the {model} model. An empty line ends the conversation.")
+def _converse(chat: ChatProcess, model: ModelName, note: str) -> None:
+    words = f"You are talking to the {model} model. An empty line ends the conversation. {note}"
+    print(words.rstrip())
     messages: list[Message] = []
     while True:
         try:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workbench.cli_evaluate import ask, count_from_1
+from workbench.cli_evaluate import add_strength_option, ask, count_from_1
 from workbench.errors import WorkbenchError
 from workbench.evaluation.questions import (
     ANSWER_TOKENS,
@@ -23,6 +23,7 @@ from workbench.evaluation.questions import (
 from workbench.evaluation.request import EvaluationRequest
 from workbench.files import write_text_atomically
 from workbench.runs.store import Run
+from workbench.runs.strength import chosen_strength
 from workbench.services import Services
 
 WRITERS = {".csv": answers_csv, ".jsonl": answers_jsonl}
@@ -50,6 +51,7 @@ def add_answer_verb(verbs: Any) -> None:
         metavar="N",
         help="longest answer, in tokens (default: %(default)s)",
     )
+    add_strength_option(verb)
     verb.add_argument("--out", metavar="FILE", help="write the answers: .csv or .jsonl")
     verb.add_argument("--json", action="store_true", help="print one JSON document")
     verb.set_defaults(run_command=run_answer)
@@ -59,6 +61,8 @@ def run_answer(services: Services, options: argparse.Namespace) -> int:
     """Ask what was not asked before, and print or write the answers."""
     if options.base and options.checkpoint is not None:
         raise WorkbenchError("--base and --checkpoint exclude each other.", "Give one of them.")
+    if options.base and options.strength is not None:
+        raise WorkbenchError("--base and --strength exclude each other.", "Give one of them.")
     out = _out_path(options.out) if options.out else None
     run, path = services.runs.get(options.run), Path(options.file)
     request = questions_request(
@@ -70,6 +74,7 @@ def run_answer(services: Services, options: argparse.Namespace) -> int:
         tuned=not options.base,
         checkpoint=options.checkpoint,
         answer_tokens=options.max_tokens,
+        strength=chosen_strength(run, options.strength),
     )
     is_complete = read_answer_table(run, request).is_complete
     code = 0 if is_complete else ask(services, run, request, quiet=options.json)
@@ -101,6 +106,7 @@ def _document(run: Run, request: EvaluationRequest, table: AnswerTable) -> dict[
         "name": run.name,
         "model": run.config.model,
         "checkpoint": request.checkpoint,
+        "strength": request.strength,
         "file": request.data.name if request.data else None,
         "questions": table.asked_rows,
         "left_out_rows": request.left_out_rows,

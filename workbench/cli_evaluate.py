@@ -22,6 +22,7 @@ from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.tasks import TASK_WORDS, TASKS
 from workbench.files import write_text_atomically
 from workbench.runs.store import DataPart, Run
+from workbench.runs.strength import chosen_strength
 from workbench.services import Services
 
 EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 3}
@@ -70,9 +71,20 @@ def add_evaluate_verb(verbs: Any) -> None:
         "better; a key is read from WORKBENCH_JUDGE_KEY",
     )
     verb.add_argument("--judge-model", default="", metavar="NAME", help="the judge's model")
+    add_strength_option(verb)
     verb.add_argument("--report", metavar="FILE", help="write a report: one page of HTML")
     verb.add_argument("--json", action="store_true", help="print one JSON document")
     verb.set_defaults(run_command=run_evaluate)
+
+
+def add_strength_option(verb: argparse.ArgumentParser) -> None:
+    """Let a verb use another strength than the one kept with the run."""
+    verb.add_argument(
+        "--strength",
+        type=float,
+        metavar="X",
+        help="how much of the adapter is on: 0 is the base, 1 as trained (default: what is kept with the run)",
+    )
 
 
 def run_evaluate(services: Services, options: argparse.Namespace) -> int:
@@ -85,6 +97,8 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
         raise WorkbenchError(
             "A judge compares one run with its base.", "Name one run, without --base."
         )
+    if options.base and options.strength is not None:
+        raise WorkbenchError("--base and --strength exclude each other.", "Give one of them.")
     run = services.runs.get(options.run)
     part, left_out = _data(services, options.data) if options.data else (None, 0)
     request = EvaluationRequest(
@@ -94,6 +108,7 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
         left_out_rows=left_out,
         limit=options.limit,
         answer_tokens=options.max_tokens,
+        strength=chosen_strength(run, options.strength),
     )
     runs = [run, *map(services.runs.get, options.others)]
     return (_evaluate if len(runs) == 1 else _compare)(services, runs, request, options)

@@ -10,12 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
+from workbench.cli_evaluate import add_strength_option
 from workbench.errors import WorkbenchError
 from workbench.export.process import ExportProcess, ExportResult, make_request, read_result
 from workbench.export.request import GGUF_TYPES, HUB_KINDS, KIND_WORDS, KINDS, ExportRequest, Kind
 from workbench.exports import hub_request, start_export
 from workbench.presets import methods
 from workbench.runs.store import Run
+from workbench.runs.strength import chosen_strength
 from workbench.services import Services
 from workbench.words import describe_bytes
 
@@ -40,6 +42,7 @@ def add_export_verb(verbs: Any) -> None:
     seen.add_argument("--private", action="store_true", help="hub: only you see it (the default)")
     seen.add_argument("--public", action="store_true", help="hub: everybody sees it")
     verb.add_argument("--checkpoint", type=int, metavar="N", help="the model after step N")
+    add_strength_option(verb)
     verb.add_argument(
         "--type",
         choices=GGUF_TYPES,
@@ -76,7 +79,11 @@ def run_export(services: Services, options: argparse.Namespace) -> int:
 
 
 def _request(services: Services, run: Run, options: argparse.Namespace) -> ExportRequest:
-    choices = {"checkpoint": options.checkpoint, "gguf_type": options.type}
+    choices = {
+        "checkpoint": options.checkpoint,
+        "gguf_type": options.type,
+        "strength": chosen_strength(run, options.strength),
+    }
     if options.to == "hub":
         if options.kind or options.out or not options.repo:
             raise WorkbenchError(

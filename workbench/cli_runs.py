@@ -14,6 +14,7 @@ from workbench.runs.checkpoints import complete_checkpoints
 from workbench.runs.logs import read_log
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
+from workbench.runs.strength import kept_strength, strength_words
 from workbench.runs.votes import SAME, count_votes, read_votes
 from workbench.services import Services
 
@@ -182,8 +183,9 @@ def outcome_line(run: Run, snapshot: RunSnapshot) -> str:
     if snapshot.is_active:
         steps = f", step {snapshot.step} of {snapshot.total_steps}" if snapshot.total_steps else ""
         return f"{run.id}: {snapshot.state} ({snapshot.phase}{steps})."
-    loss = f" Loss {snapshot.steps[-1].loss}." if snapshot.steps else ""
-    return f"{run.id}: {snapshot.state}. {snapshot.message} {snapshot.hint}".rstrip() + loss
+    line = f"{run.id}: {snapshot.state}. {snapshot.message} {snapshot.hint}".rstrip()
+    loss = f"Loss {snapshot.steps[-1].loss}." if snapshot.steps else ""
+    return " ".join(words for words in (line, loss, strength_words(kept_strength(run))) if words)
 
 
 def print_run(services: Services, run: Run, options: argparse.Namespace, line: str) -> None:
@@ -222,6 +224,7 @@ def _details(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
     best = snapshot.best_check(run.config.best_by)
     return summary(run, snapshot) | {
         "directory": str(run.directory),
+        "strength": kept_strength(run),
         "model_dir": str(run.model_dir) if snapshot.model_saved else None,
         "phase": snapshot.phase,
         "message": snapshot.message,

@@ -24,6 +24,7 @@ from workbench.export.request import (
 )
 from workbench.models.sources import find_model
 from workbench.runs.store import Run
+from workbench.runs.strength import AS_TRAINED
 from workbench.services import Services
 from workbench.settings import ensure_dir, hub_token
 
@@ -45,6 +46,8 @@ def workspace_request(services: Services, run: Run, kind: Kind, **choices: Any) 
     words += [kind] if kind != "gguf" else []
     words += [choices.get("gguf_type", "F16")] if kind in ("gguf", "ollama") else []
     words += [f"step-{choices['checkpoint']}"] if choices.get("checkpoint") else []
+    if (strength := choices.get("strength", AS_TRAINED)) != AS_TRAINED:
+        words += [f"strength-{strength:g}"]
     ending = ".zip" if kind == "adapter" else ENDINGS.get(kind, "")
     return make_request(kind, _free_path(folder, "-".join(words), ending), **choices)
 

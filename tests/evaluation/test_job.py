@@ -27,6 +27,7 @@ from workbench.evaluation.result import is_answered, read_evaluation
 from workbench.evaluation.rows import general_rows, select_rows
 from workbench.models.rendering import load_tokenizer, prompt_ids, tokenize_example
 from workbench.runs.checkpoints import mark_complete
+from workbench.runs.strength import keep_strength
 from workbench.services import Services
 from workbench.settings import Settings
 
@@ -177,6 +178,48 @@ def test_another_model_of_the_run_is_asked_and_the_base_is_not_again(run, servic
     )
     run.model_dir.joinpath("adapter_model.safetensors").touch()  # a run that went on saves anew
     assert not is_answered(run, EvaluationRequest())
+
+
+def test_answers_at_another_strength_lie_apart(run, services, tokenizer, capsys):
+    as_trained = work(run, services)
+    half = work(run, services, EvaluationRequest(strength=0.5))
+    fresh = AutoModelForCausalLM.from_pretrained(run.config.model)
+    tuned = peft.PeftModel.from_pretrained(fresh, run.model_dir).eval()
+    for module in tuned.modules():
+        if hasattr(module, "lora_B"):  # half of what it adds
+            module.lora_B["default"].weight.data /= 2
+    for row, before in zip(half.rows, as_trained.rows, strict=True):
+        longest = half.facts["answer_tokens"]
+        assert row.tuned.answer == greedy(tuned, tokenizer, row.asked, longest)
+        messages = [*row.asked, {"role": "assistant", "content": row.expected}]
+        assert row.tuned.loss == pytest.approx(plain_loss(tuned, tokenizer, messages), rel=1e-4)
+        assert row.tuned.loss != before.tuned.loss
+        assert row.base == before.base
+    assert read_evaluation(run, EvaluationRequest()).rows == as_trained.rows
+    whole, halved = (EvaluationRequest(strength=s).answer_paths(run) for s in (1.0, 0.5))
+    assert (whole["base"], whole["tuned"]) != (halved["base"], halved["tuned"])
+    assert whole["base"] == halved["base"]
+    assert not is_answered(run, EvaluationRequest(strength=0.25))
+
+
+def test_the_command_takes_the_strength_that_is_kept_or_another(run, services, tmp_path, capsys):
+    for strength in (1.0, 0.5, 0.25):
+        work(run, services, EvaluationRequest(strength=strength))
+    losses = {}
+    report = tmp_path / "report.html"
+    for kept, asked, expected in ((1, [], 1), (0.5, [], 0.5), (0.5, ["--strength", "0.25"], 0.25)):
+        keep_strength(run, kept)
+        assert main(["evaluate", run.id, "--json", "--report", str(report), *asked]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["strength"] == expected
+        losses[expected] = document["metrics"]["tuned"]["loss"]
+        words = f"Strength of the training: {expected:g} ("
+        assert (words in report.read_text()) == (expected != 1)
+        assert main(["evaluate", run.id, *asked]) == 0
+        assert (words in capsys.readouterr().out) == (expected != 1)
+    assert len(set(losses.values())) == 3
+    assert main(["evaluate", run.id, "--strength", "3"]) == 2
+    assert "must be from 0 to 2" in capsys.readouterr().err
 
 
 def test_a_run_that_saved_a_whole_model(services, alpaca_file, tiny_model_dir, tokenizer):

@@ -251,5 +251,5 @@ def test_three_lines_load_a_merged_model(run, services, tmp_path, capsys):
 
 def test_layers_with_an_adapter_are_counted(run, model_dir):
     method = methods()["lora"]
-    model = merging.load_adapter(model_dir, run.model_dir, method, Compute("cpu", "fp32"))
+    model = merging.load_adapter(model_dir, run.model_dir, method, Compute("cpu", "fp32"), 1.0)
     assert merging.layer_count(model) == 2 * 7

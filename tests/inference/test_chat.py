@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,10 +14,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from tests.made_runs import make_run
-from workbench.chat import ChatProcess, served_models
+from workbench.chat import RUN_GONE, ChatProcess, served_models
 from workbench.errors import WorkbenchError
+from workbench.inference import engine as engine_module
 from workbench.inference.__main__ import listen
+from workbench.inference.engine import Engine, Sampling
 from workbench.models.rendering import load_tokenizer, prompt_ids
+from workbench.runs.strength import keep_strength
 from workbench.services import Services
 from workbench.settings import Settings
 
@@ -111,6 +115,30 @@ def test_strength_nothing_is_the_base(services, run):
     services.chat.open(run)
     assert ask(services, "tuned", strength=0) == ask(services, "base")
     assert ask(services, "tuned", strength=1) == ask(services, "tuned")
+
+
+def test_a_strength_that_is_kept_counts_where_none_is_asked_for(services, run):
+    services.chat.open(run)
+    as_trained, half = (ask(services, "tuned", strength=strength) for strength in (1, 0.5))
+    base = ask(services, "base")
+    keep_strength(run, 0.5)  # also for a process that runs already
+    assert [ask(services, name) for name in ("tuned", "step-20", "base")] == [half, half, base]
+    assert ask(services, "tuned", strength=1) == as_trained
+    keep_strength(run, 0)
+    assert ask(services, "tuned") == base != as_trained
+    keep_strength(run, 1)
+    assert ask(services, "tuned") == as_trained
+
+
+def test_what_is_served_is_looked_up_once_an_answer(run, monkeypatch):
+    engine = Engine(run, Path(run.config.model))
+    looked_up, find = [], served_models
+    monkeypatch.setattr(
+        engine_module, "served_models", lambda run: looked_up.append(run) or find(run)
+    )
+    prompt = engine.chat_prompt(QUESTION, 3)
+    engine.write(engine.find("tuned"), prompt, Sampling(), lambda piece: None, lambda: False)
+    assert len(looked_up) == 1
 
 
 def test_a_seed_repeats_and_another_varies(services, run):
@@ -227,6 +255,18 @@ def test_a_run_deleted_while_it_is_loaded_is_closed(services, run):
     process = process_of(services.chat)
     services.delete_run(loaded)
     assert process.poll() is not None
+    services.chat.open(run)
+    assert ask(services, "tuned")
+
+
+def test_a_run_that_another_process_deletes_takes_its_models_along(services, run):
+    copy = shutil.copytree(run.directory, services.runs.root_dir / f"{run.id}-copy")
+    services.chat.open(services.runs.get(copy.name))
+    process = process_of(services.chat)
+    other = Services.for_workspace(services.settings)
+    other.delete_run(other.runs.get(copy.name))
+    assert process.wait(10) == RUN_GONE
+    assert services.chat.why_gone == "The run was deleted, so its models left the memory."
     services.chat.open(run)
     assert ask(services, "tuned")
 

@@ -114,7 +114,7 @@ def test_strength_goes_from_the_base_to_the_tuned_model(made, tiny_model_dir, tm
 def test_an_answer_that_fails_leaves_nothing_on(made, tiny_model_dir):
     _, root, expected = made
     models = adapters(made, tiny_model_dir)
-    for name, strength in (("base", 1.0), ("tuned", 0.5)):
+    for name, strength in (("base", 1.0), ("tuned", 0.5 if models.can_scale else 1.0)):
         with pytest.raises(RuntimeError), models.use(name, root / name, strength):
             raise RuntimeError
     with models.use("tuned", root / "tuned", 1.0) as model:

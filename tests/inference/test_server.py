@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx2
@@ -16,7 +17,7 @@ from fastapi.testclient import TestClient
 from workbench.errors import WorkbenchError
 from workbench.inference.__main__ import listen
 from workbench.inference.context import Prompt
-from workbench.inference.engine import Outcome, UnknownModelError
+from workbench.inference.engine import Asked, Outcome, UnknownModelError
 from workbench.inference.gate import BODY_LIMIT_BYTES
 from workbench.inference.server import build_server
 
@@ -29,11 +30,12 @@ class FakeEngine:
     run = SimpleNamespace(created=1.5)
     model_names = ("base", "tuned", "step-10")
 
-    def check(self, name, strength):
+    def find(self, name, strength=None):
         if name not in self.model_names:
             raise UnknownModelError(f"There is no model {name!r}.")
-        if strength != 1:
+        if strength is not None:
             raise WorkbenchError("The strength cannot be changed.")
+        return Asked(name, Path(name), 1.0)
 
     def chat_prompt(self, messages, max_tokens):
         if messages[-1]["content"] == "too long":
@@ -47,10 +49,10 @@ class FakeEngine:
     def text_of(self, prompt):
         return " ".join(prompt.ids)
 
-    def write(self, name, prompt, sampling, strength, show, is_stopped):
+    def write(self, asked, prompt, sampling, show, is_stopped):
         if "break" in prompt.ids:
             raise RuntimeError("out of memory")
-        words = [f"{name}:", *prompt.ids]
+        words = [f"{asked.name}:", *prompt.ids]
         for word in words[: prompt.max_tokens]:
             show(f"{word} ")
         return Outcome("length" if len(words) > prompt.max_tokens else "stop", len(words))
@@ -208,7 +210,7 @@ class SlowEngine(FakeEngine):
     def __init__(self):
         self.running, self.most_running, self.stopped = 0, 0, threading.Event()
 
-    def write(self, name, prompt, sampling, strength, show, is_stopped):
+    def write(self, asked, prompt, sampling, show, is_stopped):
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         for count in range(prompt.max_tokens):

@@ -25,6 +25,7 @@ from workbench.export.request import NEEDS_MODEL
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.runs.store import Run, RunStore
+from workbench.runs.strength import kept_strength
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
 
@@ -107,7 +108,7 @@ def _follow(run: Run, workspace: Workspace) -> Progress:
 
 
 def _request(run: Run) -> EvaluationRequest:
-    return EvaluationRequest(limit=run.config.evaluate_after)
+    return EvaluationRequest(limit=run.config.evaluate_after, strength=kept_strength(run))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from workbench.evaluation.measured import Comparison, Forgetting
 from workbench.evaluation.metrics import HEADLINES, KINDS, Kind, Metrics, Unit
 from workbench.evaluation.result import Evaluation
 from workbench.evaluation.tasks import TASK_WORDS, Task
+from workbench.runs.strength import strength_words
 
 FEW_ROWS = 100  # below that a share's interval is wider than ten points either way
 
@@ -73,7 +74,7 @@ def rows_words(evaluation: Evaluation) -> str:
         (evaluation.unusable, "whose expected answer cannot be compared this way"),
     ):
         words += f"; {number:,} {what}" if number else ""
-    return f"{words}."
+    return f"{words}. {strength_words(request.strength) if request.tuned else ''}".rstrip()
 
 
 def figure_words(figure: Figure, unit: Unit) -> str:

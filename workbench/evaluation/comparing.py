@@ -27,6 +27,7 @@ from workbench.evaluation.tasks import Task
 from workbench.presets import methods
 from workbench.runs.side_by_side import MOST, distinct_names, model_label
 from workbench.runs.store import Run, open_run, read_json
+from workbench.runs.strength import kept_strength
 
 KEPT = 4  # comparisons whose figures are kept in memory
 HELD = {"plain": "", "nf4": " in 4 bits", "int8": " in 8 bits"}
@@ -117,7 +118,7 @@ def compared_requests(
 
     Args:
         runs: The first is the one whose held-back rows are asked.
-        asked: What to ask the first; the others are asked for their saved model.
+        asked: What to ask the first; the others are asked for their saved model, at the strength kept with them.
 
     Raises:
         WorkbenchError: A run is there twice, there are too many, one has no model, or no row is left to ask.
@@ -131,8 +132,10 @@ def compared_requests(
     owners = {owner.id for owner in _base_owners(runs, shared).values()}
     found = []
     for number, run in enumerate(runs):
-        checkpoint = asked.checkpoint if number == 0 else None
-        request = replace(shared, base=run.id in owners, checkpoint=checkpoint)
+        checkpoint, strength = asked.checkpoint, asked.strength
+        if number:
+            checkpoint, strength = None, kept_strength(run)
+        request = replace(shared, base=run.id in owners, checkpoint=checkpoint, strength=strength)
         request.answer_paths(run)  # says so if there is no model
         found.append((run, request))
     return found

@@ -21,6 +21,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "name": run.name,
         "model": run.config.model,
         "checkpoint": request.checkpoint,
+        "strength": request.strength,
         "task": evaluation.task,
         "complete": evaluation.is_complete,
         "data": {

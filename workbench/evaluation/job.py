@@ -94,7 +94,10 @@ def evaluate(
         known = read_answers(path)
         if known.covers(selection.rows, (index for index, _ in work.general)):
             continue
-        model = models.base() if name == BASE else models.tuned(request.tuned_dir(run))
+        if name == BASE:
+            model = models.base()
+        else:
+            model = models.tuned(request.tuned_dir(run), request.strength)
         asker = Asker(model, tokenizer, compute, stop_requested)
         _ask(asker, name, work, known, path, progress)
 

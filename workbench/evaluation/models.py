@@ -8,8 +8,9 @@ from typing import Any
 from peft import PeftModel
 from transformers import AutoConfig
 
-from workbench.asking import load_to_ask
+from workbench.asking import load_to_ask, scale_adapter
 from workbench.compute import Compute
+from workbench.evaluation.request import TUNED
 from workbench.presets import MethodPreset
 
 
@@ -37,14 +38,17 @@ class Models:
             self._base = self._load(self._base_dir)
         return self._base
 
-    def tuned(self, directory: Path) -> Any:
+    def tuned(self, directory: Path, strength: float) -> Any:
         """Return the model with what the run learned; the base is not to be used any more.
 
         Args:
             directory: The run's ``model/``, or a checkpoint.
+            strength: How much of an adapter is on; 1 is as trained.
         """
         if self._method.saves == "adapter":
-            return PeftModel.from_pretrained(self.base(), directory).eval()
+            tuned = PeftModel.from_pretrained(self.base(), directory, adapter_name=TUNED).eval()
+            scale_adapter(tuned, TUNED, strength)
+            return tuned
         self._base = None
         return self._load(directory)
 

@@ -21,6 +21,7 @@ from workbench.evaluation.answers import Answer, read_answers
 from workbench.evaluation.request import QUESTIONS, EvaluationRequest, read_request
 from workbench.evaluation.rows import select_rows
 from workbench.runs.store import DataPart, Run, read_json
+from workbench.runs.strength import strength_words
 from workbench.settings import Settings, ensure_dir
 
 ANSWER_TOKENS = 200  # as in the playground
@@ -99,7 +100,7 @@ def questions_request(
         settings: Where the workspace is, and how large a file may be.
         path: The file.
         name: What the person calls it.
-        asked: ``base``, ``tuned``, ``checkpoint`` and ``answer_tokens`` of the request.
+        asked: ``base``, ``tuned``, ``checkpoint``, ``answer_tokens`` and ``strength`` of the request.
 
     Raises:
         WorkbenchError: As ``data.questions.write_questions``.
@@ -155,7 +156,7 @@ def table_words(request: EvaluationRequest, table: AnswerTable) -> str:
     if table.cut:
         cut = "1 answer was" if table.cut == 1 else f"{table.cut:,} answers were"
         words += f"; {cut} cut at {table.answer_tokens:,} tokens"
-    return f"{words}."
+    return f"{words}. {strength_words(request.strength) if request.tuned else ''}".rstrip()
 
 
 def answer_records(rows: Sequence[AnsweredRow]) -> list[dict[str, Any]]:

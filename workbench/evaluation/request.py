@@ -6,7 +6,8 @@
                           <key>/request.json   what was asked for last
                                 facts.json     device, precision, token limit: written when the answers begin
                                 base.jsonl     answers and losses of the base model, one row a line
-                                tuned-<…>.jsonl checkpoint-40-<…>.jsonl   likewise
+                                tuned-<…>.jsonl checkpoint-40-<…>.jsonl   likewise, by the weights
+                                tuned-<…>-strength-0.5.jsonl              and by the strength, unless it is 1
                                 progress.jsonl log.txt
                                 stop           there when the person asked to stop
 
@@ -25,6 +26,7 @@ from typing import Any
 from workbench.errors import WorkbenchError
 from workbench.runs.checkpoints import model_of_step
 from workbench.runs.store import DataPart, Run, open_run, read_json, write_json
+from workbench.runs.strength import AS_TRAINED
 from workbench.settings import ensure_dir
 
 BASE, TUNED = "base", "tuned"
@@ -48,6 +50,7 @@ class EvaluationRequest:
         answer_tokens: Longest answer; ``None`` to tell from the expected answers.
         compared: Ids of runs that answer the same rows: those of the first of them, without what any of them
             learned from. Empty where the run stands alone.
+        strength: How much of the adapter is on; 1 is as trained.
     """
 
     base: bool = True
@@ -58,6 +61,7 @@ class EvaluationRequest:
     limit: int | None = None
     answer_tokens: int | None = None
     compared: tuple[str, ...] = ()
+    strength: float = AS_TRAINED
 
     @property
     def is_only_questions(self) -> bool:
@@ -98,8 +102,10 @@ class EvaluationRequest:
         if self.base:
             paths[BASE] = directory / "base.jsonl"
         if self.tuned:
-            digest = _weights_digest(self.tuned_dir(run))
-            paths[TUNED] = directory / f"{self.tuned_name}-{digest}.jsonl"
+            name = f"{self.tuned_name}-{_weights_digest(self.tuned_dir(run))}"
+            if self.strength != AS_TRAINED:
+                name += f"-strength-{self.strength!r}"
+            paths[TUNED] = directory / f"{name}.jsonl"
         return paths
 
     def tuned_dir(self, run: Run) -> Path:

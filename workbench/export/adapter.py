@@ -7,6 +7,8 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from workbench.runs.strength import AS_TRAINED
+
 COPY_BYTES = 1 << 20
 CONFIG = "adapter_config.json"
 # Not what going on with the training needs (optimizer.pt, …), and not PEFT's own empty README.
@@ -26,9 +28,21 @@ def adapter_files(directory: Path) -> list[Path]:
     return sorted({path for pattern in WANTED for path in directory.glob(pattern)})
 
 
-def public_config(text: str, base: str) -> str:
-    """Return an adapter's configuration that names the base model instead of a folder of this computer."""
+def public_config(text: str, base: str, strength: float) -> str:
+    """Return an adapter's configuration as others need it.
+
+    Args:
+        text: The configuration as PEFT wrote it.
+        base: Name of the base model, which stands there instead of a folder of this computer.
+        strength: How much of the adapter is to count. What a layer adds is proportional to its alpha, in LoRA
+            (over the rank), rsLoRA (over its square root) and AdaLoRA alike, so that is multiplied by it.
+    """
     config = json.loads(text) | {"base_model_name_or_path": base, "revision": None}
+    if strength != AS_TRAINED:
+        config["lora_alpha"] *= strength
+        config["alpha_pattern"] = {
+            name: alpha * strength for name, alpha in config.get("alpha_pattern", {}).items()
+        }
     return json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

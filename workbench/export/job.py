@@ -25,6 +25,7 @@ from workbench.models.store import ModelStore
 from workbench.runs.events import read_events
 from workbench.runs.record import Record
 from workbench.runs.store import Run
+from workbench.runs.strength import strength_words
 from workbench.settings import Settings, hub_token
 
 UNSQUEEZED = (
@@ -74,13 +75,17 @@ class Export:
         check_request(self._request, self._run)
         request, upload = self._request, self._upload()
         checks, notes = self._write()
+        if said := strength_words(request.strength):
+            notes = [*notes, said]
         files = self._measure()
         usage = self._usage(request.out, here=True)
         if upload:
             self._send(upload, files)
             notes = [*notes, PRIVATE if request.private else PUBLIC]
         out = upload.address if upload else request.out
-        result = ExportResult(request.kind, out, tuple(files), tuple(usage), checks, tuple(notes))
+        result = ExportResult(
+            request.kind, out, tuple(files), tuple(usage), checks, tuple(notes), request.strength
+        )
         keep(result)
         if not upload:
             self._name(files)
@@ -136,7 +141,9 @@ class Export:
         config = (directory / adapter.CONFIG).read_text(encoding="utf-8")
         notes = [UNSQUEEZED] if self._source.kind == "starter" or self._source.file else []
         texts = {
-            adapter.CONFIG: adapter.public_config(config, base_name(self._source)),
+            adapter.CONFIG: adapter.public_config(
+                config, base_name(self._source), self._request.strength
+            ),
             "README.md": self._card(notes=notes),
         }
         self._enter("Copying the adapter", sum(path.stat().st_size for path in files))
@@ -220,7 +227,9 @@ class Export:
     def _card(self, notes: list[str] | None = None) -> str:
         kind = self._request.kind
         usage = self._usage(self._request.out_path.name)
-        return model_card(self._run, self._record, self._source, kind, usage, notes or [])
+        said = strength_words(self._request.strength)
+        notes = [*(notes or []), *([said] if said else [])]
+        return model_card(self._run, self._record, self._source, kind, usage, notes)
 
     def _usage(self, where: str, *, here: bool = False) -> list[str]:
         """Return how to use it; ``here`` with the base model's folder, elsewhere with its name."""

@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.integrations import dequantize_module_weight
 from transformers import AutoConfig
 
-from workbench.asking import load_to_ask
+from workbench.asking import load_to_ask, scale_adapter
 from workbench.compute import Compute
 from workbench.presets import MethodPreset
 from workbench.training.loading import keep_gradients_after_evaluation
@@ -36,14 +36,16 @@ def asking_dtype(dtype: torch.dtype, compute: Compute) -> torch.dtype:
 
 
 def load_adapter(
-    base_dir: Path, adapter_dir: Path, method: MethodPreset, compute: Compute
+    base_dir: Path, adapter_dir: Path, method: MethodPreset, compute: Compute, strength: float
 ) -> PeftModel:
-    """Load an adapter on the base model as it was trained on, 4 or 8 bits included."""
+    """Load an adapter at a strength on the base model as it was trained on, 4 or 8 bits included."""
     dtype = asking_dtype(base_dtype(base_dir), compute)
     base = load_to_ask(base_dir, compute, dtype, compute.quantization(method.base))
     if method.base == "nf4":  # repacked weights cannot be unpacked
         keep_gradients_after_evaluation(base)
-    return PeftModel.from_pretrained(base, adapter_dir, adapter_name=ADAPTER).eval()
+    model = PeftModel.from_pretrained(base, adapter_dir, adapter_name=ADAPTER).eval()
+    scale_adapter(model, ADAPTER, strength)
+    return model
 
 
 def layer_count(model: Any) -> int:

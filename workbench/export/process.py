@@ -31,6 +31,7 @@ from workbench.export.request import ExportRequest, Kind, write_request
 from workbench.export.sums import ExportedFile
 from workbench.processes import start_child
 from workbench.runs.store import Run, read_json, write_json
+from workbench.runs.strength import AS_TRAINED
 from workbench.settings import Settings, ensure_dir
 
 PROGRESS, RESULT, STOP = "progress.jsonl", "result.json", "stop"
@@ -55,6 +56,7 @@ class ExportResult:
         usage: How to use it, in lines to copy.
         checks: What was verified, as numbers by name.
         notes: What the person should know.
+        strength: How much of the adapter is in it; 1 is as trained.
     """
 
     kind: Kind
@@ -63,6 +65,7 @@ class ExportResult:
     usage: tuple[str, ...]
     checks: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    strength: float = AS_TRAINED
 
     @property
     def size_bytes(self) -> int:

@@ -12,6 +12,7 @@ from workbench.export.adapter import adapter_files
 from workbench.presets import methods
 from workbench.runs.checkpoints import model_of_step, models_by_step
 from workbench.runs.store import Run, read_json, write_json
+from workbench.runs.strength import AS_TRAINED, chosen_strength
 from workbench.words import describe_bytes
 
 Kind = Literal["adapter", "model", "gguf", "ollama", "bundle", "card"]
@@ -51,6 +52,7 @@ class ExportRequest:
         with_data: A bundle has the conversations, not only their hashes.
         repository: ``owner/name`` on the Hugging Face Hub; it is uploaded then, and nothing comes to be at ``out``.
         private: Only its owner sees it there.
+        strength: How much of the adapter is in it; 1 is as trained.
     """
 
     kind: Kind
@@ -61,6 +63,7 @@ class ExportRequest:
     with_data: bool = False
     repository: str = ""
     private: bool = True
+    strength: float = AS_TRAINED
 
     @property
     def name(self) -> str:
@@ -117,6 +120,11 @@ def check_request(request: ExportRequest, run: Run) -> None:
     if request.kind in ("bundle", "card"):
         return
     request.source_dir(run)
+    if chosen_strength(run, request.strength) == 0:
+        raise WorkbenchError(
+            "At strength 0 this is the model before training, so there is nothing to export.",
+            "Keep another strength on the Playground, or give --strength.",
+        )
     method = methods()[run.config.method]
     if request.kind == "adapter" and method.saves == "model":
         raise WorkbenchError(

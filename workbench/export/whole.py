@@ -55,7 +55,7 @@ class Tuned:
 
     Attributes:
         model: It.
-        expected: What the run's own model says of the prompts.
+        expected: What the run's own model says of the prompts, at the strength that is asked for.
         tolerance: How far the result may be from that.
         learned: How far the base model is from that; ``None`` for a method without an adapter.
     """
@@ -154,7 +154,9 @@ class WholeExport:
             self._enter("Asking the tuned model")
             expected = say(model, self.tokenizer, self._prompts, self._compute)
             return Tuned(round_to(model, dtype), expected, self._tolerance(dtype), None)
-        model = load_adapter(self._base_dir, directory, self._method, self._compute)
+        model = load_adapter(
+            self._base_dir, directory, self._method, self._compute, self._request.strength
+        )
         self._enter("Asking the tuned model")
         expected = say(model, self.tokenizer, self._prompts, self._compute)
         with model.disable_adapter():

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from workbench.chat import TOKEN_VARIABLE
+from workbench.chat import RUN_GONE, TOKEN_VARIABLE
 from workbench.errors import WorkbenchError
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
@@ -22,6 +22,7 @@ from workbench.runs.store import open_run
 from workbench.settings import Settings
 
 LOOKS_PER_LIMIT = 10
+RUN_LOOK_SECONDS = 1.0
 
 
 def main(options: argparse.Namespace) -> None:
@@ -51,6 +52,7 @@ def main(options: argparse.Namespace) -> None:
         )
         print(json.dumps({"error": message}), flush=True)
         return
+    threading.Thread(target=_exit_with_run, args=(run.directory,), daemon=True).start()
     if options.idle_seconds:
         idle = (lambda: gate.idle_seconds, options.idle_seconds)
         threading.Thread(target=_exit_when_idle, args=idle, daemon=True).start()
@@ -79,6 +81,12 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
 def _exit_with_parent() -> None:
     sys.stdin.read()
     os._exit(0)
+
+
+def _exit_with_run(run_dir: Path) -> None:
+    while run_dir.is_dir():
+        time.sleep(RUN_LOOK_SECONDS)
+    os._exit(RUN_GONE)  # deleted, perhaps by another process
 
 
 def _exit_when_idle(idle_seconds: Callable[[], float], limit_seconds: float) -> None:

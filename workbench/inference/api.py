@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 from workbench.data.formats import Message
 from workbench.inference.context import Prompt
 from workbench.inference.engine import Outcome, Sampling
+from workbench.runs.strength import MOST
 
 DEFAULT_TOKENS = 256
 MOST_STOPS = 4  # as in the OpenAI API
@@ -53,7 +54,8 @@ class AnswerRequest(BaseModel):
         temperature: 0, the default, always takes the likeliest token.
         top_k: Not in the OpenAI API; 0 for off. Nor are the next two.
         repetition_penalty: 1 for off.
-        strength: How much of the adapter is on: 0 is the base, 1 as trained, above 1 exaggerates.
+        strength: How much of the adapter is on: 0 is the base, 1 as trained, above 1 exaggerates; without it, what
+            is kept with the run.
     """
 
     model: str
@@ -66,7 +68,7 @@ class AnswerRequest(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     stop: str | list[str] | None = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    strength: float = Field(1.0, ge=0, le=2)
+    strength: float | None = Field(None, ge=0, le=MOST)
     n: Literal[1] = 1
 
     @field_validator("stop")

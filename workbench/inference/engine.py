@@ -11,7 +11,7 @@ import torch
 from jinja2 import TemplateError
 from transformers import StoppingCriteria
 
-from workbench.chat import served_models
+from workbench.chat import OTHER_RUN, served_models
 from workbench.compute import choose_compute
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
@@ -20,7 +20,8 @@ from workbench.inference.context import Prompt, fit_conversation, fit_text
 from workbench.inference.loaded import check_strength, load_models
 from workbench.inference.text import TextPieces
 from workbench.models.rendering import load_tokenizer, prompt_ids, stop_ids
-from workbench.runs.store import Run
+from workbench.runs.store import Run, open_run
+from workbench.runs.strength import kept_strength
 
 
 class UnknownModelError(WorkbenchError):
@@ -46,6 +47,15 @@ class Sampling:
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The model that is to answer, its folder, and how much of its adapter is on (1 is as trained)."""
+
+    name: str
+    directory: Path
+    strength: float
 
 
 @dataclass(frozen=True)
@@ -82,18 +92,32 @@ class Engine:
         """What can be asked now: checkpoints come and go while this runs."""
         return list(served_models(self.run))
 
-    def check(self, name: str, strength: float) -> None:
-        """Refuse what cannot be asked, before anything is loaded.
+    def find(self, name: str, strength: float | None = None) -> Asked:
+        """Return what is to be asked, before anything is loaded.
+
+        Args:
+            name: One of ``model_names``.
+            strength: How much of the adapter is on; ``None`` for what is kept with its run.
 
         Raises:
             UnknownModelError: There is no such model.
             WorkbenchError: The strength cannot be changed.
         """
-        if name not in self.model_names:
+        served = served_models(self.run)
+        if name not in served:
             raise UnknownModelError(
-                f"There is no model {name!r}.", f"There are {', '.join(self.model_names)}."
+                f"There is no model {name!r}.", f"There are {', '.join(served)}."
             )
+        directory = served[name]
+        if strength is None:
+            strength = kept_strength(self._run_of(name)) if directory else 1.0
         check_strength(self._models, name, strength)
+        return Asked(name, directory or self._base_dir, strength)
+
+    def _run_of(self, name: str) -> Run:
+        if not name.startswith(OTHER_RUN):
+            return self.run
+        return open_run(self.run.directory.parent / name.removeprefix(OTHER_RUN))
 
     def chat_prompt(self, messages: Sequence[Message], max_tokens: int) -> Prompt:
         """Write a conversation as the model was trained to read it.
@@ -130,20 +154,18 @@ class Engine:
 
     def write(
         self,
-        name: str,
+        asked: Asked,
         prompt: Prompt,
         sampling: Sampling,
-        strength: float,
         show: Callable[[str], None],
         is_stopped: Callable[[], bool],
     ) -> Outcome:
         """Write an answer.
 
         Args:
-            name: Which model answers.
+            asked: Which model answers, from ``find``.
             prompt: What it reads.
             sampling: How to choose tokens.
-            strength: How much of the adapter is on; 1 is as trained.
             show: Is given the text piece by piece.
             is_stopped: Asked after every token; true ends the answer.
         """
@@ -152,10 +174,9 @@ class Engine:
         answer = _Answer(
             TextPieces(self.tokenizer, sampling.stop), self._stop_ids, show, is_stopped
         )
-        directory = served_models(self.run).get(name) or self._base_dir
         input_ids = torch.tensor([prompt.ids], device=self._compute.device)
         with torch.inference_mode(), self._compute.autocast():
-            with self._models.use(name, directory, strength) as model:
+            with self._models.use(asked.name, asked.directory, asked.strength) as model:
                 # After loading: a new adapter begins with random numbers.
                 torch.seed() if sampling.seed is None else torch.manual_seed(sampling.seed)
                 model.generate(

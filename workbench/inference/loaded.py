@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 
-from workbench.asking import load_to_ask
+from workbench.asking import can_scale, load_to_ask, scale_adapter
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.inference.quick import QuickLayers, quick_layers
@@ -36,7 +35,7 @@ class LoadedAdapters:
         with self._model.disable_adapter(), compute.autocast():
             self._quick = quick_layers(self._model)
         self._names = [TUNED]  # the one used longest ago comes first
-        self.can_scale = _can_scale(self._model)
+        self.can_scale = can_scale(self._model)
 
     @contextmanager
     def use(self, name: str, directory: Path, strength: float) -> Iterator[Any]:
@@ -53,18 +52,12 @@ class LoadedAdapters:
             return
         self._load(name, directory)
         self._model.set_adapter(name)  # adaption prompts know no inference mode
-        scaled = [
-            (layer, layer.scaling[name])
-            for layer in self._model.modules()
-            if strength != 1 and isinstance(layer, LoraLayer) and name in layer.scaling
-        ]
+        before = scale_adapter(self._model, name, strength)
         try:
-            for layer, scaling in scaled:
-                layer.scaling[name] = scaling * strength
             with _quickly(self._quick, name):
                 yield self._model
         finally:
-            for layer, scaling in scaled:
+            for layer, scaling in before:
                 layer.scaling[name] = scaling
 
     def _load(self, name: str, directory: Path) -> None:
@@ -159,9 +152,3 @@ def check_strength(models: LoadedAdapters | LoadedModels, name: str, strength: f
 
 def _quickly(quick: QuickLayers | None, adapter: str | None = None) -> AbstractContextManager[None]:
     return quick.use(adapter) if quick else nullcontext()
-
-
-def _can_scale(model: Any) -> bool:
-    """Say whether the adapter is a sum with the base. DoRA's is not: it also has a length of its own."""
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    return bool(layers) and not any(layer.lora_variant for layer in layers)

@@ -27,7 +27,7 @@ from workbench.inference.api import (
     error_body,
 )
 from workbench.inference.context import Prompt
-from workbench.inference.engine import Engine, Outcome, UnknownModelError
+from workbench.inference.engine import Asked, Engine, Outcome, UnknownModelError
 from workbench.inference.gate import Gate
 
 CLIENT_GONE = 499  # nginx's code for a client that closed the connection; nobody reads it
@@ -44,9 +44,9 @@ def build_server(engine: Engine, token: str, writer: ThreadPoolExecutor) -> Gate
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     async def respond(
-        body: AnswerRequest, prompt: Prompt, request: Request
+        body: AnswerRequest, asked: Asked, prompt: Prompt, request: Request
     ) -> Response | dict[str, Any]:
-        answer = _Answer(engine, body, prompt)
+        answer = _Answer(engine, body, asked, prompt)
         if body.stream:
             return _ClosingResponse(_events(answer, writer), media_type="text/event-stream")
         pieces = []
@@ -63,20 +63,20 @@ def build_server(engine: Engine, token: str, writer: ThreadPoolExecutor) -> Gate
 
     @server.get("/v1/models/{name}")
     def model(name: str) -> dict[str, Any]:
-        engine.check(name, 1.0)
+        engine.find(name)
         return _model(engine, name)
 
     @server.post("/v1/chat/completions", response_model=None)
     async def chat(body: ChatRequest, request: Request) -> Response | dict[str, Any]:
-        engine.check(body.model, body.strength)
+        asked = engine.find(body.model, body.strength)
         prompt = await run_in_threadpool(engine.chat_prompt, body.conversation, body.longest)
-        return await respond(body, prompt, request)
+        return await respond(body, asked, prompt, request)
 
     @server.post("/v1/completions", response_model=None)
     async def complete(body: TextRequest, request: Request) -> Response | dict[str, Any]:
-        engine.check(body.model, body.strength)
+        asked = engine.find(body.model, body.strength)
         prompt = await run_in_threadpool(engine.text_prompt, body.prompt, body.longest)
-        return await respond(body, prompt, request)
+        return await respond(body, asked, prompt, request)
 
     @server.post("/v1/workbench/prompt")
     def show_prompt(body: ChatRequest) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def build_server(engine: Engine, token: str, writer: ThreadPoolExecutor) -> Gate
 class _Answer:
     """One answer while it is written."""
 
-    def __init__(self, engine: Engine, body: AnswerRequest, prompt: Prompt) -> None:
-        self._engine, self._body, self._prompt = engine, body, prompt
+    def __init__(self, engine: Engine, body: AnswerRequest, asked: Asked, prompt: Prompt) -> None:
+        self._engine, self._body, self._asked, self._prompt = engine, body, asked, prompt
         self.envelope = Envelope(body, prompt)
         self.outcome = Outcome("stop", 0)
 
@@ -112,10 +112,9 @@ class _Answer:
         def write() -> Outcome:
             try:
                 return self._engine.write(
-                    self._body.model,
+                    self._asked,
                     self._prompt,
                     self._body.sampling,
-                    self._body.strength,
                     put,
                     is_closed.is_set,
                 )

@@ -12,6 +12,7 @@
              evaluation-due      there from the end of training until it was evaluated by itself
              events.jsonl log.txt environment.json checkpoints/ model/
              conversations/ votes.jsonl    what was said on the Playground (chats.py, votes.py)
+             strength.json       how much of what it learned is used (strength.py)
 """
 
 from __future__ import annotations

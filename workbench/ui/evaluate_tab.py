@@ -17,6 +17,7 @@ from workbench.evaluation.tasks import TASK_WORDS, TASKS, Task
 from workbench.files import write_text_atomically
 from workbench.runs.checkpoints import models_by_step
 from workbench.runs.store import DataPart, Run
+from workbench.runs.strength import kept_strength, strength_words
 from workbench.services import Services
 from workbench.settings import ensure_dir
 from workbench.ui.evaluate_compare import (
@@ -125,7 +126,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     ) -> tuple[list[Run], EvaluationRequest]:
         runs = [services.runs.get(one) for one in (run_id, *(others or ()))]
         ids = tuple(run.id for run in runs) if others else ()
-        return runs, replace(_request(services, model, data_id, most), compared=ids)
+        return runs, replace(_request(services, runs[0], model, data_id, most), compared=ids)
 
     @user_errors
     def begin(run_id: str | None, *choices: Any) -> Any:
@@ -190,7 +191,10 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
             return [said, *nothing[:4], *shown, *off]
         evaluation = find_evaluation(runs[0], request, chosen)
         if evaluation is None or not evaluation.rows:
-            return [said, *nothing, *off]
+            words = words or strength_words(
+                request.strength
+            )  # it was asked at another one, perhaps
+            return [gr.Textbox(words, visible=bool(words)), *nothing, *off]
         cells = views.rows_table(evaluation.rows, filter_by, order_by)
         filled = gr.Dataframe(cells, headers=views.HEADERS, column_widths=views.WIDTHS)
         shown = [views.card_html(evaluation), gr.Column(visible=True), filled]
@@ -247,7 +251,9 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     return run_choice
 
 
-def _request(services: Services, model: str, data_id: str, most: str) -> EvaluationRequest:
+def _request(
+    services: Services, run: Run, model: str, data_id: str, most: str
+) -> EvaluationRequest:
     part, left_out = None, 0
     if data_id != HELD_BACK:
         info, found = services.datasets.info(data_id), services.datasets.report(data_id)
@@ -259,6 +265,7 @@ def _request(services: Services, model: str, data_id: str, most: str) -> Evaluat
         data=part,
         left_out_rows=left_out,
         limit=_row_count(most),
+        strength=kept_strength(run),
     )
 
 

@@ -10,6 +10,7 @@ from workbench.errors import WorkbenchError
 from workbench.export.hub import check_repository, hub_address
 from workbench.export.request import HUB_KINDS, ExportRequest
 from workbench.exports import check_export, export_bytes, hub_request, start_export
+from workbench.runs.strength import kept_strength
 from workbench.services import Services
 from workbench.settings import hub_token
 from workbench.ui.export_views import GGUF_LABELS, KIND_LABELS, SAVED_MODEL, upload_question
@@ -81,7 +82,13 @@ def build_hub_upload(
         name = name.strip()
         check_repository(name, typed.strip() or hub_token())
         request = hub_request(
-            services, chosen, name, private=seen != "public", checkpoint=step, gguf_type=how
+            services,
+            chosen,
+            name,
+            private=seen != "public",
+            checkpoint=step,
+            gguf_type=how,
+            strength=kept_strength(run),
         )
         check_export(services, run, request)
         size_bytes = export_bytes(services, run, request)

@@ -17,6 +17,7 @@ from workbench.export.history import (
 from workbench.export.request import KINDS, ExportRequest
 from workbench.exports import check_export, export_bytes, start_export, workspace_request
 from workbench.runs.store import Run
+from workbench.runs.strength import kept_strength, strength_words
 from workbench.services import Services
 from workbench.ui.export_delete_view import build_export_deleting
 from workbench.ui.export_hub_view import build_hub_upload
@@ -182,7 +183,13 @@ def _request(
 ) -> ExportRequest:
     checkpoint = None if model == SAVED_MODEL else int(model)
     return workspace_request(
-        services, run, kind, checkpoint=checkpoint, gguf_type=gguf_type, with_data=with_data
+        services,
+        run,
+        kind,
+        checkpoint=checkpoint,
+        gguf_type=gguf_type,
+        with_data=with_data,
+        strength=kept_strength(run),
     )
 
 
@@ -194,4 +201,5 @@ def _note(services: Services, run: Run, request: ExportRequest) -> tuple[str, bo
         return plain(str(error)), False
     size_bytes = export_bytes(services, run, request)
     free_bytes = shutil.disk_usage(request.out_path.parent).free
-    return plain(size_words(request.kind, size_bytes, free_bytes)), True
+    words = f"{size_words(request.kind, size_bytes, free_bytes)} {strength_words(request.strength)}"
+    return plain(words.rstrip()), True

@@ -14,6 +14,7 @@ from workbench.export.history import RunExport
 from workbench.export.process import ExportResult
 from workbench.export.request import ExportRequest, GgufType, Kind
 from workbench.runs.store import Run
+from workbench.runs.strength import AS_TRAINED
 from workbench.ui.views import plain
 from workbench.words import describe_bytes, describe_duration
 
@@ -59,6 +60,8 @@ def upload_question(run: Run, request: ExportRequest, address: str, size_bytes: 
         what += f" ({request.gguf_type})"
     if request.checkpoint is not None:
         what += f" of step {request.checkpoint:,}"
+    if request.strength != AS_TRAINED:
+        what += f" at strength {request.strength:g}"
     seen = "**private**: only you, and whom you let in, can see it"
     if not request.private:
         seen = "**public**: everybody can see and download it, under the licence of its base model"

@@ -26,6 +26,7 @@ from workbench.evaluation.questions import (
     table_words,
 )
 from workbench.evaluation.request import BASE, TUNED, EvaluationRequest
+from workbench.runs.strength import kept_strength
 from workbench.services import Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.playground_talk import NO_ANSWER, model_choices, model_label
@@ -126,6 +127,7 @@ def build_batch_panel(services: Services, page: gr.Blocks, run_choice: gr.Dropdo
             tuned=model != BASE,
             checkpoint=_step(model),
             answer_tokens=int(longest),
+            strength=kept_strength(run),
         )
         services.make_room()
         start(run, request, services.settings)

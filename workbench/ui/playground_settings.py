@@ -7,7 +7,7 @@ from gradio.components import Component
 
 
 def build_answer_settings() -> dict[str, Component]:
-    """Lay the settings out; by the names that ``playground_talk`` reads."""
+    """Lay them out; by the names that ``playground_talk`` reads, all but the strength."""
     system = gr.Textbox(
         label="System prompt",
         info="Said to the models before everything else; use the one you trained with, if any.",
@@ -24,17 +24,12 @@ def build_answer_settings() -> dict[str, Component]:
             16, 1024, value=200, step=8, label="Longest answer (tokens)",
             info="A token is about 4 letters.", min_width=230, elem_id="playground-max-tokens",
         )  # fmt: skip
-        strength = gr.Slider(
-            0, 1.5, value=1, step=0.05, label="Strength of the training",
-            info="0 is the model before, 1 as trained, more exaggerates.",
-            min_width=230, elem_id="playground-strength",
-        )  # fmt: skip
-    with gr.Row():
         top_p = gr.Slider(
             0.05, 1, value=0.95, step=0.05, label="Top-p",
             info="Only the likeliest tokens that make up this share; with a temperature.",
             min_width=230, elem_id="playground-top-p",
         )  # fmt: skip
+    with gr.Row():
         top_k = gr.Slider(
             0, 200, value=0, step=1, label="Top-k",
             info="Only this many of the likeliest tokens; 0 for all.", min_width=230, elem_id="playground-top-k",
@@ -52,7 +47,6 @@ def build_answer_settings() -> dict[str, Component]:
         "system": system,
         "temperature": temperature,
         "max_tokens": max_tokens,
-        "strength": strength,
         "top_p": top_p,
         "top_k": top_k,
         "repetition_penalty": repetition_penalty,

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.chat import IDLE_SECONDS, SCALABLE, served_models
+from workbench.chat import IDLE_SECONDS, served_models
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat, delete_chat, get_chat
 from workbench.services import ExampleQuestion, Services
@@ -18,6 +18,7 @@ from workbench.ui.playground_earlier import build_earlier_panel, keep_said
 from workbench.ui.playground_pair import build_pair_panel
 from workbench.ui.playground_program import build_program_panel
 from workbench.ui.playground_settings import build_answer_settings
+from workbench.ui.playground_strength import build_strength_panel
 from workbench.ui.playground_talk import (
     NOTHING,
     Side,
@@ -103,7 +104,9 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     of_run, of_models = gr.State(None), gr.State(None)  # what the examples, and the talk, are of
     was_loaded = gr.State("")
     with gr.Accordion("Advanced", open=False, elem_id="playground-advanced"):
-        settings = build_answer_settings()
+        answering_how = build_answer_settings()
+        strength = build_strength_panel(services, run_choice)
+        settings = answering_how | {"strength": strength.slider}
         build_tools(services, run_choice, question, talk, chat, settings, note)
     build_batch_panel(services, page, run_choice)
     build_program_panel(run_choice)
@@ -156,7 +159,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     def describe(run_id: str | None, last_id: str | None) -> list[Any]:
         """Show what a run lets one ask, and questions from its own data."""
         if not run_id or run_id == last_id:  # a busy page also says "changed" of the same run
-            return [gr.skip()] * 6
+            return [gr.skip()] * len(described)
         run = services.runs.get(run_id)
         choices = model_choices(run)
         found = (*services.example_questions(run, SUGGESTIONS), GENERAL)
@@ -168,7 +171,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
                 label=_suggestions_label(found),
             ),
             found,
-            gr.Slider(value=1, visible=run.config.method in SCALABLE),
+            *strength.show(run),
             run_id,
         ]
 
@@ -211,14 +214,18 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     def suggest(index: int, known: Examples) -> list[Any]:
         return [known[index].question, known[index].system]
 
-    def look(was_loaded: str) -> list[Any]:
-        """Say it when the models have left the memory."""
+    def look(was_loaded: str, run_id: str | None) -> list[Any]:
+        """Say it when the models have left the memory; take another run when this one was deleted."""
         loaded = services.chat.run_id
         if loaded == was_loaded:
-            return [gr.skip(), gr.skip()]
+            return [gr.skip()] * 3
         if loaded:
-            return [loaded, gr.skip()]
-        return ["", f"{services.chat.why_gone} The next question loads them again."]
+            return [loaded, gr.skip(), gr.skip()]
+        words, runs = services.chat.why_gone, finished_runs(services)
+        if run_id not in [choice for _, choice in runs]:
+            gr.Info(words)
+            return ["", gr.skip(), finished_choice(services, run_id or "")]
+        return ["", f"{words} The next question loads them again.", gr.skip()]
 
     outputs = [talk, left, right, question, note, expected, chat, pair.panel]
     asked = {"run_id": run_choice, "said": talk, "left": left_choice, "right": right_choice}
@@ -238,7 +245,9 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     cleared = clear.click(empty, None, outputs, cancels=answering, **QUIET)
 
     chosen = [run_choice, left_choice, right_choice, of_models]
-    described = [left_choice, right_choice, suggestions, examples, settings["strength"], of_run]
+    described = [
+        left_choice, right_choice, suggestions, examples, *strength.outputs, of_run
+    ]  # fmt: skip
     begun = [*outputs, of_models]
     on_run = gr.on(
         [page.load, run_choice.change], describe, [run_choice, of_run], described, **FOLLOW
@@ -260,7 +269,9 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     ):
         follow(show_kept, [run_choice, chat], [*pair.outputs, *earlier.outputs], **FOLLOW)
     suggestions.click(suggest, [suggestions, examples], [question, settings["system"]], **QUIET)
-    gr.Timer(LOOK_SECONDS).tick(look, was_loaded, [was_loaded, note], **QUIET)
+    gr.Timer(LOOK_SECONDS).tick(
+        look, [was_loaded, run_choice], [was_loaded, note, run_choice], **QUIET
+    )
 
 
 def finished_choice(services: Services, chosen: str | None) -> Any:

@@ -11,7 +11,9 @@ from workbench.downloads import folder_bytes
 from workbench.errors import WorkbenchError
 from workbench.export.history import check_none_runs, results_on_disk
 from workbench.runs.side_by_side import MOST
+from workbench.runs.status import RunSnapshot
 from workbench.runs.store import NAME_CHARACTERS, Run
+from workbench.runs.strength import kept_strength
 from workbench.services import Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.runs_compare import build_comparison, comparison_choices
@@ -94,7 +96,7 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> None:
         entries = list_runs(services)
         known = {entry.run.id: entry for entry in entries}
         clicked = known.get(run_id)
-        status = run_status(clicked.run, clicked.snapshot) if clicked else gr.skip()
+        status = _status(clicked.run, clicked.snapshot) if clicked else gr.skip()
         return [
             *_show_list(entries, words, order),
             comparison_choices([entry.run for entry in entries], compared or []),
@@ -248,9 +250,13 @@ def _show_list(entries: list[RunEntry], words: str, order: str) -> list[Any]:
 
 
 def _show_run(services: Services, run: Run) -> list[Any]:
-    status = run_status(run, services.supervisor.summary(run))
+    status = _status(run, services.supervisor.summary(run))
     tags = ", ".join(run.tags)
     return [run.id, gr.Column(visible=True), status, run.name, tags, run.note, *_hide_question()]
+
+
+def _status(run: Run, snapshot: RunSnapshot) -> str:
+    return run_status(run, snapshot, kept_strength(run))
 
 
 def _hide_question() -> list[Any]:

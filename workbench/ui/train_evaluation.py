@@ -11,6 +11,7 @@ from workbench.evaluation.process import look
 from workbench.evaluation.request import EvaluationRequest
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
+from workbench.runs.strength import kept_strength
 from workbench.services import Services
 from workbench.ui.guard import FOLLOW
 
@@ -62,7 +63,7 @@ def evaluation_words(run: Run, snapshot: RunSnapshot, *, is_idle: bool) -> str:
     from workbench.evaluation.result import find_evaluation
     from workbench.ui.evaluate_views import progress_words
 
-    request = EvaluationRequest()
+    request = EvaluationRequest(strength=kept_strength(run))
     progress = look(request.directory(run))
     if progress and progress.state == "running":
         return f"It is being evaluated. {progress_words(progress)}"

@@ -13,6 +13,7 @@ from workbench.runs.logs import read_log
 from workbench.runs.reading import Reading, read_loss
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
+from workbench.runs.strength import AS_TRAINED, kept_strength
 from workbench.services import Services
 from workbench.ui.chart_panel import build_chart_panel
 from workbench.ui.configure_tab import ConfigureTab
@@ -106,7 +107,7 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         return [
             gr.update(value=START if services.supervisor.is_idle() else WAIT),
             _shown_if(line_words(services.supervisor.line())),
-            run_status(run, snapshot),
+            run_status(run, snapshot, kept_strength(run) if run else AS_TRAINED),
             news_of(run, snapshot),
             *actions.show(run, snapshot),
             *_words_of(run, snapshot, already_shown),

@@ -17,6 +17,7 @@ from workbench.runs.events import SampleEvent
 from workbench.runs.reading import Reading
 from workbench.runs.status import RunSnapshot
 from workbench.runs.store import Run
+from workbench.runs.strength import AS_TRAINED, strength_words
 from workbench.words import describe_bytes, describe_clock, describe_duration
 
 STATE_WORDS = {
@@ -149,8 +150,8 @@ def _length_words(plan: Plan) -> str:
     )
 
 
-def run_status(run: Run | None, snapshot: RunSnapshot | None) -> str:
-    """Draw state, progress bar and figures of a run, as HTML."""
+def run_status(run: Run | None, snapshot: RunSnapshot | None, strength: float = AS_TRAINED) -> str:
+    """Draw state, progress bar and figures of a run, and the strength kept with it, as HTML."""
     if run is None or snapshot is None:
         return (
             '<div class="wb-status"><div class="wb-headline">Nothing trained yet</div>'
@@ -163,7 +164,8 @@ def run_status(run: Run | None, snapshot: RunSnapshot | None) -> str:
         f'<div class="wb-figure"><span>{escape(label)}</span><b>{escape(value)}</b></div>'
         for label, value in _figures(snapshot)
     )
-    words = " ".join(part for part in (snapshot.message, snapshot.hint) if part)
+    said = (snapshot.message, snapshot.hint, strength_words(strength))
+    words = " ".join(part for part in said if part)
     warnings = "".join(f'<p class="wb-warning">{escape(text)}</p>' for text in snapshot.warnings)
     rows = _rows_by_dataset(snapshot)
     return (
