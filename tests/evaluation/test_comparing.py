@@ -21,6 +21,7 @@ from workbench.evaluation.learned import learned_questions
 from workbench.evaluation.request import BASE, TUNED, EvaluationRequest, read_request, write_request
 from workbench.evaluation.rows import select_rows
 from workbench.runs.store import DataPart, DataReference
+from workbench.runs.strength import keep_strength
 
 ROWS = [{"instruction": f"Is {n} even?", "output": "no" if n % 2 else "yes"} for n in range(40)]
 
@@ -128,6 +129,15 @@ def test_the_rows_are_those_of_the_first_run_without_what_another_learned(servic
     )
     document = comparison_json(comparison)
     assert document["data"]["learned_rows"] == {other.id: comparison.selection.left_out}
+
+
+def test_every_run_is_asked_at_the_strength_kept_with_it(pair):
+    keep_strength(pair[1], 0.5)
+    asked = compared_requests(pair, EvaluationRequest())
+    assert [one.strength for _, one in asked] == [1, 0.5]
+    answer(asked, dict.fromkeys(("base", "first", "second"), lambda i: True))
+    names = [column.name for column in read_comparison(asked).columns]
+    assert [name.endswith("at strength 0.5") for name in names] == [False, False, True]
 
 
 def test_a_limit_counts_rows_that_nobody_learned_from(services, part, pair):

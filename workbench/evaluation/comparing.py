@@ -27,7 +27,7 @@ from workbench.evaluation.tasks import Task
 from workbench.presets import methods
 from workbench.runs.side_by_side import MOST, distinct_names, model_label
 from workbench.runs.store import Run, open_run, read_json
-from workbench.runs.strength import kept_strength
+from workbench.runs.strength import AS_TRAINED, kept_strength
 
 KEPT = 4  # comparisons whose figures are kept in memory
 HELD = {"plain": "", "nf4": " in 4 bits", "int8": " in 8 bits"}
@@ -181,7 +181,9 @@ def read_comparison(
 
     names = zip(base_ids, _base_names(owners), owners, strict=True)
     columns = [column(base_id, name, run, None) for base_id, name, run in names]
-    for run, name in zip(runs, distinct_names(runs), strict=True):
+    for (run, one), name in zip(asked, distinct_names(runs), strict=True):
+        if one.strength != AS_TRAINED:
+            name = f"{name} at strength {one.strength:g}"
         kept = forgetting(before[_base_key(run)], said[run.id], len(general_rows(run)))
         columns.append(column(run.id, name, run, kept))
     return RunComparison(
@@ -211,19 +213,19 @@ def find_comparison(
         for path in sorted(folder.glob("*.jsonl"))
         if path.name != "progress.jsonl"
     )
-    names = tuple(run.name for run in runs)
-    return _kept_comparison(tuple(run.directory for run in runs), names, asked, task, changed)
+    labels = tuple((run.name, kept_strength(run)) for run in runs)
+    return _kept_comparison(tuple(run.directory for run in runs), labels, asked, task, changed)
 
 
 @functools.lru_cache(maxsize=KEPT)
 def _kept_comparison(
     directories: tuple[Path, ...],
-    names: tuple[str, ...],
+    labels: tuple[tuple[str, float], ...],
     asked: EvaluationRequest,
     task: Task | None,
     changed: tuple[tuple[str, int], ...],
 ) -> RunComparison | None:
-    """Work it out; ``names`` and ``changed`` only say when to do so again."""
+    """Work it out; ``labels`` and ``changed`` only say when to do so again."""
     requests = compared_requests([open_run(directory) for directory in directories], asked)
     if not all(p.exists() for run, one in requests for p in one.answer_paths(run).values()):
         return None
