@@ -44,6 +44,7 @@ def build_others() -> gr.Dropdown:
         info="Other runs answer the same rows. Rows that any of them learned from are left out.",
         multiselect=True,
         max_choices=MOST - 1,
+        visible=False,
         elem_id="evaluate-others",
     )
 
@@ -68,11 +69,11 @@ def build_compare_panel() -> ComparePanel:
 
 
 def other_choices(services: Services, run_id: str | None, chosen: Sequence[str] | None) -> Any:
-    """Offer every other run that has a model; those chosen stay chosen."""
+    """Offer every other run that has a model, if there is one; those chosen stay chosen."""
     choices = [(label, other) for label, other in finished_runs(services) if other != run_id]
     there = {other for _, other in choices}
     kept = [other for other in chosen or () if other in there]
-    return gr.Dropdown(choices, value=kept, multiselect=True)
+    return gr.Dropdown(choices, value=kept, multiselect=True, visible=bool(choices))
 
 
 def hide() -> list[Any]:

@@ -23,7 +23,7 @@ FILTERS = {
 ORDERS = {"file": "As in the file", "loss": "Highest loss first"}
 MOST_ROWS = 500
 HEADERS = ["Row", "Question", "Expected", "Before training", "Tuned", "Loss"]
-WIDTHS = ["7%", "32%", "18%", "18%", "18%", "7%"]
+WIDTHS = ["8%", "22%", "20%", "20%", "20%", "10%"]
 
 
 def card_html(evaluation: Evaluation) -> str:
