@@ -47,7 +47,8 @@ def add_export_verb(verbs: Any) -> None:
         "--type",
         choices=GGUF_TYPES,
         default="F16",
-        help="gguf and ollama: how weights are kept. F16 and BF16 take 2 bytes each, Q8_0 about half (default: F16)",
+        help="gguf and ollama: how weights are kept. F16 and BF16 take 2 bytes each, Q8_0 about half, Q5_0 and Q4_0 "
+        "about a third and less exact (default: F16)",
     )
     verb.add_argument(
         "--with-data", action="store_true", help="bundle: with the conversations themselves"

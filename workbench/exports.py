@@ -114,7 +114,7 @@ def export_bytes(services: Services, run: Run, request: ExportRequest) -> float:
     """Return how large an export will be, about; 0 for one that is only text."""
     source = find_model(run.config.model, allow_folder=True)
     base_dir = services.models.directory(source)
-    return needed_bytes(request, run, base_dir, services.models.facts(source).parameters)
+    return needed_bytes(request, run, base_dir, services.models.facts(source))
 
 
 def _check_alone(services: Services) -> None:

@@ -1,4 +1,4 @@
-"""Runs as training leaves them, of every method, without any training; and a tokenizer that joins letters."""
+"""Runs as training leaves them, of every method, without any training; and tokenizers that join letters."""
 
 from __future__ import annotations
 
@@ -47,6 +47,60 @@ def build_model(directory, dtype=torch.float32, **changes):
     fast.save_pretrained(directory)
     if dtype != torch.float32:
         AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).save_pretrained(directory)
+    return directory
+
+
+SENTENCEPIECE_TEXT = [
+    "What comes after the number? The next number comes after it, of course.",
+    "the other one, and then another    and another\n\n    number = next(numbers)",
+    "你好 你好吗 我很好 数字",
+]
+
+
+FIRST_TOKEN = "{{ bos_token }}"
+TURNS = (
+    "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+def build_sentencepiece_model(directory, template=FIRST_TOKEN + TURNS, *, legacy=False):
+    """A tiny Llama with a tokenizer as Llama 2 and Mistral have: SentencePiece's merges, bytes for what it does not know."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import LlamaTokenizer
+    from transformers.tokenization_utils_base import generate_merges
+
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    trained.decoder = decoders.Metaspace()
+    trained.train_from_iterator(
+        SENTENCEPIECE_TEXT * 3,
+        trainers.BpeTrainer(vocab_size=240, show_progress=False, max_token_length=8),
+    )
+    learned = json.loads(trained.to_str())["model"]
+    joined = list(dict.fromkeys("".join(pair) for pair in learned["merges"]))
+    letters = [token for token in learned["vocab"] if len(token) == 1]
+    # Any two tokens that make a third do so, the earlier ones first: SentencePiece knows no list of pairs.
+    scores = {token: -place for place, token in enumerate([*joined, *letters])}
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *scores]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    made = LlamaTokenizer(
+        vocab=vocabulary, merges=generate_merges(vocabulary, scores), legacy=legacy, chat_template=template,
+    )  # fmt: skip
+    made.add_special_tokens({"additional_special_tokens": ["<|tool|>"]})
+    made.add_tokens([AddedToken("[note]", normalized=False)])
+    made.pad_token = "</s>"
+    made.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", made.bos_token_id)]
+    )
+    # Some embeddings have no token.
+    build_tiny_model(
+        directory, initializer_range=0.3, vocab_size=len(made) + 4, bos_token_id=1, eos_token_id=2
+    )
+    made.save_pretrained(directory)
+    path = directory / "tokenizer_config.json"  # transformers does not save this
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"legacy": legacy}))
     return directory
 
 

@@ -150,7 +150,6 @@ def test_the_way_of_cutting_words_is_read():
     "changes",
     [
         {"model": {"type": "Unigram", "vocab": []}},
-        {"model": TOKENIZER["model"] | {"byte_fallback": True}},
         {"pre_tokenizer": {"type": "Whitespace"}},
         {"pre_tokenizer": None},
     ],

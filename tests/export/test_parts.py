@@ -23,6 +23,7 @@ from workbench.export.request import CANNOT_MERGE, KINDS, check_request, check_r
 from workbench.export.sums import measure, measure_folder, sums_text
 from workbench.export.usage import ollama_name, usage_lines
 from workbench.models.catalogue import catalogue
+from workbench.models.facts import ModelFacts
 from workbench.models.sources import find_model
 from workbench.presets import methods
 from workbench.runs.events import read_events
@@ -43,7 +44,7 @@ def run(settings):
 
 def test_the_pure_parts_need_no_torch():
     modules = ["request", "process", "card", "usage", "bundle", "adapter", "sums", "ollama"]
-    modules += ["gguf_tokenizer", "job", "history", "hub"]
+    modules += ["gguf_tokenizer", "gguf_sentencepiece", "job", "history", "hub"]
     code = "import sys\n" + "\n".join(f"import workbench.export.{name}" for name in modules)
     code += "\nsys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -108,15 +109,27 @@ def test_two_exports_to_one_path_have_names_of_their_own(tmp_path):
 
 def test_room_is_looked_for_before(run, tmp_path, monkeypatch):
     request = make_request("gguf", tmp_path / "x.gguf")
-    assert needed_bytes(request, run, tmp_path, 1_000_000) == 2_000_000
+    facts = ModelFacts(1_000_000)
+    assert needed_bytes(request, run, tmp_path, facts) == 2_000_000
     small = replace(request, gguf_type="Q8_0")
-    assert needed_bytes(small, run, tmp_path, 1_000_000) == 1_062_500
-    assert needed_bytes(make_request("model", tmp_path / "x"), run, tmp_path, 1000) == 2000
+    assert needed_bytes(small, run, tmp_path, facts) == 1_062_500
+    assert needed_bytes(make_request("model", tmp_path / "x"), run, tmp_path, facts) == 2_000_000
     usage = type("Usage", (), {"free": 60_000_000})
     monkeypatch.setattr("workbench.export.request.shutil.disk_usage", lambda path: usage)
     check_room(request.out_path, 1_000_000)
     with pytest.raises(WorkbenchError, match=r"60 MB free; the export needs about 150 MB"):
         check_room(request.out_path, 100_000_000)
+
+
+def test_embeddings_of_the_smallest_types_are_counted_as_they_are_kept(run, tmp_path):
+    model = catalogue()["smollm2-135m-instruct"]
+    facts = ModelFacts(model.parameters, model.architecture)
+    embeddings = 49_152 * 576  # the head is the same
+    rest = model.parameters - embeddings
+    for name, coarse in (("Q5_0", 22 / 32), ("Q4_0", 18 / 32)):
+        request = make_request("gguf", tmp_path / "x.gguf", gguf_type=name)
+        expected = rest * coarse + embeddings * 34 / 32
+        assert needed_bytes(request, run, tmp_path, facts) == pytest.approx(expected)
 
 
 def test_sums_are_those_of_sha256sum(tmp_path):

@@ -14,7 +14,7 @@ from tests.export.made import build_model, export, make_run
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.export import gguf_file, merging, whole
-from workbench.export.gguf_file import adds_bos
+from workbench.export.gguf_tokenizer import adds_bos
 from workbench.export.request import CANNOT_MERGE
 from workbench.models.rendering import load_tokenizer, prompt_ids
 from workbench.presets import methods
@@ -113,11 +113,14 @@ def test_a_model_that_says_something_else_is_not_kept(run, services, tmp_path, m
         assert not (tmp_path / name).exists()
 
 
-def test_a_file_that_says_something_else_is_not_kept(run, services, tmp_path, monkeypatch):
+@pytest.mark.parametrize("gguf_type", ["F16", "Q4_0"])
+def test_a_file_that_says_something_else_is_not_kept(
+    run, services, tmp_path, monkeypatch, gguf_type
+):
     """Queries and keys in the order of transformers instead of llama.cpp's: the classic mistake."""
     monkeypatch.setattr(gguf_file, "_laid_out", lambda name, weight, config: weight)
     with pytest.raises(WorkbenchError, match="The GGUF file does not say"):
-        export(services, run, "gguf", tmp_path / "merged.gguf")
+        export(services, run, "gguf", tmp_path / "merged.gguf", gguf_type=gguf_type)
     assert not (tmp_path / "merged.gguf").exists()
 
 
@@ -152,7 +155,7 @@ def test_merging_adds_in_fp32_and_rounds_once(services, alpaca_file, bf16_dir, t
         assert torch.equal(weight, own[name].bfloat16()), name
 
 
-@pytest.mark.parametrize("gguf_type", ["BF16", "Q8_0"])
+@pytest.mark.parametrize("gguf_type", ["BF16", "Q8_0", "Q5_0", "Q4_0"])
 def test_other_ways_of_keeping_weights(run, services, tmp_path, gguf_type):
     path = tmp_path / "small.gguf"
     result = export(services, run, "gguf", path, gguf_type=gguf_type)
@@ -160,7 +163,15 @@ def test_other_ways_of_keeping_weights(run, services, tmp_path, gguf_type):
     kinds = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
     assert kinds["blk.0.attn_q.weight"] == gguf_type
     assert kinds["blk.0.attn_norm.weight"] == "F32"
+    # llama.cpp, too, keeps embeddings finer than the rest.
+    embeddings = "Q8_0" if gguf_type in ("Q5_0", "Q4_0") else gguf_type
+    assert kinds["token_embd.weight"] == embeddings
+    assert (
+        reader.fields["general.file_type"].contents() == gguf.LlamaFileType[f"MOSTLY_{gguf_type}"]
+    )
     assert result.checks["gguf"]["distance"] > 0
+    told = [note for note in result.notes if "answers begin" in note]
+    assert len(told) == (gguf_type in ("Q5_0", "Q4_0"))
 
 
 ROPE = {

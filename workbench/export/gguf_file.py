@@ -16,9 +16,16 @@ from typing import Any
 import gguf
 import torch
 
+from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
-from workbench.export.gguf_tokenizer import GgufVocabulary, gguf_vocabulary
-from workbench.export.request import GgufType
+from workbench.export.gguf_sentencepiece import (
+    choose_spaces,
+    is_sentencepiece,
+    sentencepiece_vocabulary,
+)
+from workbench.export.gguf_tokenizer import GgufVocabulary, adds_bos, gguf_vocabulary
+from workbench.export.request import GGUF_EMBEDDING_TYPES, GgufType
+from workbench.models.rendering import prompt_ids, prompt_text
 
 # The architectures that we write and check, by ``model_type``, and what llama.cpp calls them.
 ARCHITECTURES = {
@@ -31,9 +38,21 @@ TYPES = {
     "F16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
     "BF16": (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
     "Q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+    "Q5_0": (gguf.GGMLQuantizationType.Q5_0, gguf.LlamaFileType.MOSTLY_Q5_0),
+    "Q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
 }
+# llama.cpp keeps the head, and embeddings that are the head as well, in Q6_K, and in Q8_0 where that does not fit
+# (src/llama-quant.cpp, llama_tensor_get_type_impl). `gguf` has no writer for Q6_K.
+EMBEDDINGS = ("token_embd.weight", "output.weight")
 ROPE_TYPES = ("default", "llama3")
 _SPECIAL = ("bos", "eos", "pad", "unk")
+# Texts with what tokenizers treat in ways of their own.
+_SAMPLES = (
+    "Hello, who are you?",
+    "  two  spaces and   three ",
+    "naïve café, 你好世界! 🙂 👩‍🚀",
+    "def f(x):\n    return x[0]\n\n\tdone",
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +82,24 @@ def check_architecture(config: Any, tokenizer: Any) -> GgufVocabulary:
             f"these can: {known}.",
             "Export the merged model and convert that with llama.cpp's convert_hf_to_gguf.py.",
         )
-    return gguf_vocabulary(json.loads(tokenizer.backend_tokenizer.to_str()), config.vocab_size)
+    contents = json.loads(tokenizer.backend_tokenizer.to_str())
+    if not is_sentencepiece(contents):
+        return gguf_vocabulary(contents, config.vocab_size)
+    vocabulary = sentencepiece_vocabulary(contents, config.vocab_size)
+    return choose_spaces(vocabulary, _sample_prompts(tokenizer))
+
+
+def _sample_prompts(tokenizer: Any) -> list[tuple[str, list[int]]]:
+    talks: list[list[Message]] = [[{"role": "user", "content": text}] for text in _SAMPLES]
+    answer: Message = {"role": "assistant", "content": "A robot."}
+    talks.append([*talks[0], answer, *talks[1]])
+    return [(prompt_text(tokenizer, talk), prompt_ids(tokenizer, talk)) for talk in talks]
 
 
 def write_gguf(
     model: Any,
     tokenizer: Any,
+    vocabulary: GgufVocabulary,
     path: Path,
     gguf_type: GgufType,
     text: GgufText,
@@ -79,6 +110,7 @@ def write_gguf(
     Args:
         model: Whole, of a known architecture.
         tokenizer: With its chat template.
+        vocabulary: Its vocabulary.
         path: The file; it is not there yet.
         gguf_type: How weights are kept; norms and biases are always fp32.
         text: Name and licence.
@@ -90,7 +122,7 @@ def write_gguf(
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     try:
         _describe(writer, config, text, TYPES[gguf_type][1])
-        _add_tokenizer(writer, tokenizer, check_architecture(config, tokenizer))
+        _add_tokenizer(writer, tokenizer, vocabulary)
         names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
         weights = dict(_weights(model, names))
         for name, weight in weights.items():
@@ -100,7 +132,7 @@ def write_gguf(
         writer.write_ti_data_to_file()
         for name, weight in weights.items():
             array = _laid_out(name, weight, config).float().cpu().numpy()
-            writer.write_tensor_data(gguf.quants.quantize(array, _kept_as(weight, gguf_type)))
+            writer.write_tensor_data(gguf.quants.quantize(array, _kept_as(name, weight, gguf_type)))
             advance(weight.numel())
     finally:
         writer.close()
@@ -134,26 +166,23 @@ def _describe(writer: gguf.GGUFWriter, config: Any, text: GgufText, file_type: i
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, vocabulary: GgufVocabulary) -> None:
-    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.kinds)
     if vocabulary.merges:
         writer.add_token_merges(vocabulary.merges)
-    else:  # a list cannot be empty; readers then look for scores
-        writer.add_token_scores([0.0] * len(vocabulary.tokens))
+    if vocabulary.scores:
+        writer.add_token_scores(vocabulary.scores)
+    if vocabulary.model == "llama":
+        writer.add_add_space_prefix(vocabulary.space_prefix)
     for name in _SPECIAL:
         index = getattr(tokenizer, f"{name}_token_id")
         if index is not None:
             getattr(writer, f"add_{name}_token_id")(index)
     writer.add_add_bos_token(adds_bos(tokenizer))
-    writer.add_chat_template(tokenizer.chat_template)
-
-
-def adds_bos(tokenizer: Any) -> bool:
-    """Say whether a tokenizer puts its first token before every text by itself."""
-    bos = tokenizer.bos_token_id
-    return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    begin = "{{ ' ' }}" if vocabulary.template_space else ""
+    writer.add_chat_template(begin + tokenizer.chat_template)
 
 
 def _weights(model: Any, names: Any) -> Iterator[tuple[str, torch.Tensor]]:
@@ -184,7 +213,7 @@ def _rope_factors(model: Any) -> torch.Tensor:
 def _announce(
     writer: gguf.GGUFWriter, name: str, weight: torch.Tensor, gguf_type: GgufType
 ) -> None:
-    kept_as = _kept_as(weight, gguf_type)
+    kept_as = _kept_as(name, weight, gguf_type)
     block, block_bytes = gguf.GGML_QUANT_SIZES[kept_as]
     size_bytes = weight.numel() // block * block_bytes
     array = torch.empty(
@@ -193,11 +222,13 @@ def _announce(
     writer.add_tensor_info(name, list(weight.shape), array.dtype, size_bytes, raw_dtype=kept_as)
 
 
-def _kept_as(weight: torch.Tensor, gguf_type: GgufType) -> gguf.GGMLQuantizationType:
+def _kept_as(name: str, weight: torch.Tensor, gguf_type: GgufType) -> gguf.GGMLQuantizationType:
     """Return how one weight is kept: vectors exactly, and rows that are no whole blocks in F16."""
     if weight.dim() == 1:
         return gguf.GGMLQuantizationType.F32
-    wanted = TYPES[gguf_type][0]
+    wanted = TYPES[
+        GGUF_EMBEDDING_TYPES.get(gguf_type, gguf_type) if name in EMBEDDINGS else gguf_type
+    ][0]
     block = gguf.GGML_QUANT_SIZES[wanted][0]
     return wanted if weight.shape[-1] % block == 0 else gguf.GGMLQuantizationType.F16
 

@@ -17,7 +17,12 @@ from workbench.export.card import base_name, model_card
 from workbench.export.hub import HubUpload
 from workbench.export.ollama import GGUF_NAME, modelfile
 from workbench.export.process import UPLOADING, ExportResult
-from workbench.export.request import ExportRequest, check_request, sums_path
+from workbench.export.request import (
+    GGUF_EMBEDDING_TYPES,
+    ExportRequest,
+    check_request,
+    sums_path,
+)
 from workbench.export.sums import NAME, ExportedFile, measure, measure_folder, sums_text
 from workbench.export.usage import hub_gguf_lines, usage_lines
 from workbench.models.sources import ModelSource, find_model
@@ -31,6 +36,10 @@ from workbench.settings import Settings, hub_token
 UNSQUEEZED = (
     "The base model came as a squeezed GGUF file and was trained as unpacked from it, not as its original release. "
     "On the original release this adapter works, and answers may differ a little."
+)
+ROUNDED = (
+    "{gguf_type} is coarse: {same} of {of} answers begin as those of the merged model, to questions of your data. Ask it "
+    "what matters to you; Q8_0 stays closer."
 )
 PRIVATE = "It is private: loading it needs an access token of your account, in HF_TOKEN."
 # What transformers may call the files of a whole model and its tokenizer.
@@ -128,9 +137,9 @@ class Export:
                 (partial / "README.md").write_text(self._card(), encoding="utf-8")
                 return checks, []
             case "gguf" if self._request.repository:
-                return self._write_gguf_folder(partial), []
+                return self._with_rounding(self._write_gguf_folder(partial))
             case "gguf":
-                return self._whole().write_gguf(partial, self._gguf_text()), []
+                return self._with_rounding(self._whole().write_gguf(partial, self._gguf_text()))
             case "ollama":
                 return self._write_ollama(partial)
         return {}, []
@@ -168,14 +177,21 @@ class Export:
 
     def _write_ollama(self, partial: Path) -> tuple[dict[str, Any], list[str]]:
         whole = self._whole()
-        text = modelfile(
-            whole.tokenizer
-        )  # a chat template that cannot be written is told before the work
+        # A chat template that cannot be written is told before the work.
+        text = modelfile(whole.tokenizer, whole.vocabulary.template_space)
         partial.mkdir()
         checks = whole.write_gguf(partial / GGUF_NAME, self._gguf_text())
         (partial / "Modelfile").write_text(text, encoding="utf-8", newline="\n")
         (partial / "README.md").write_text(self._card(), encoding="utf-8")
-        return checks, []
+        return self._with_rounding(checks)
+
+    def _with_rounding(self, checks: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return what was checked of a GGUF file, and a note of what its few bits did to answers."""
+        gguf_type, found = self._request.gguf_type, checks["gguf"]
+        if gguf_type not in GGUF_EMBEDDING_TYPES:
+            return checks, []
+        note = ROUNDED.format(gguf_type=gguf_type, same=found["same_answers"], of=found["prompts"])
+        return checks, [note]
 
     def _write_gguf_folder(self, partial: Path) -> dict[str, Any]:
         partial.mkdir()

@@ -16,6 +16,7 @@ from jinja2 import TemplateError
 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.export.gguf_tokenizer import adds_bos
 from workbench.models.rendering import stop_ids
 
 GGUF_NAME = "model.gguf"
@@ -77,8 +78,12 @@ class Turns:
         }
 
 
-def modelfile(tokenizer: Any) -> str:
+def modelfile(tokenizer: Any, template_space: bool = False) -> str:
     """Return the text of a ``Modelfile`` beside ``model.gguf``.
+
+    Args:
+        tokenizer: With its chat template.
+        template_space: The template in the GGUF file writes a space before everything.
 
     Raises:
         WorkbenchError: The chat template does more than put texts around turns.
@@ -88,12 +93,11 @@ def modelfile(tokenizer: Any) -> str:
         text: str = tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=True
         )
-        return text
+        return " " + text if template_space else text
 
-    # Ollama puts the first token before every text by itself where the tokenizer does.
-    adds_bos = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    # Ollama puts the first token before every text by itself where the GGUF file says so.
     stops = [tokenizer.convert_ids_to_tokens(index) for index in stop_ids(tokenizer)]
-    turns = find_turns(render, stops, tokenizer.bos_token if adds_bos else "")
+    turns = find_turns(render, stops, tokenizer.bos_token if adds_bos(tokenizer) else "")
     return modelfile_text(turns.go_template(), stops)
 
 

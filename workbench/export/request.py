@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from workbench.errors import WorkbenchError
 from workbench.export.adapter import adapter_files
+from workbench.models.facts import ModelFacts, Shape
 from workbench.presets import methods
 from workbench.runs.checkpoints import model_of_step, models_by_step
 from workbench.runs.store import Run, read_json, write_json
@@ -17,10 +18,12 @@ from workbench.words import describe_bytes
 
 Kind = Literal["adapter", "model", "gguf", "ollama", "bundle", "card"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-GgufType = Literal["F16", "BF16", "Q8_0"]
+GgufType = Literal["F16", "BF16", "Q8_0", "Q5_0", "Q4_0"]
 GGUF_TYPES: tuple[GgufType, ...] = get_args(GgufType)
-# Q8_0 keeps 32 weights in 34 bytes (ggml-common.h, block_q8_0).
-GGUF_BYTES_PER_WEIGHT = {"F16": 2.0, "BF16": 2.0, "Q8_0": 34 / 32}
+# The small types keep 32 weights in 34, 22 and 18 bytes (ggml-common.h, block_q8_0, block_q5_0, block_q4_0).
+GGUF_BYTES_PER_WEIGHT = {"F16": 2.0, "BF16": 2.0, "Q8_0": 34 / 32, "Q5_0": 22 / 32, "Q4_0": 18 / 32}
+# How embeddings and head are kept where the rest is coarse.
+GGUF_EMBEDDING_TYPES: dict[GgufType, GgufType] = {"Q5_0": "Q8_0", "Q4_0": "Q8_0"}
 KIND_WORDS: dict[Kind, str] = {
     "adapter": "what was learned, to be used with the base model (a folder, or a .zip)",
     "model": "a whole model, merged, as safetensors (a folder)",
@@ -175,27 +178,34 @@ def base_bytes(base_dir: Path, parameters: int | None) -> int:
     return found or 2 * (parameters or 0)
 
 
-def needed_bytes(request: ExportRequest, run: Run, base_dir: Path, parameters: int | None) -> float:
+def needed_bytes(request: ExportRequest, run: Run, base_dir: Path, facts: ModelFacts) -> float:
     """Return how large an export will be, about.
 
     Args:
         request: What.
         run: The run.
         base_dir: The base model's folder; it need not be there yet.
-        parameters: How many weights the base model has, where that is known.
+        facts: What is known of the base model's size.
     """
-    weights_bytes = base_bytes(base_dir, parameters)
+    weights_bytes = base_bytes(base_dir, facts.parameters)
     if request.kind == "model":
         return weights_bytes
     if request.kind in ("gguf", "ollama"):
-        weights = parameters or weights_bytes / 2
-        return weights * GGUF_BYTES_PER_WEIGHT[request.gguf_type]
+        return _gguf_bytes(request.gguf_type, facts.parameters or weights_bytes / 2, facts)
     if request.kind == "adapter":
         return sum(_file_bytes(path) for path in adapter_files(request.source_dir(run)))
     if request.kind == "bundle":  # less, once it is packed
         rows = [Path(part.path) for part in run.data.datasets] if request.with_data else []
         return sum(_file_bytes(path) for path in (run.events_path, *rows))
     return 0
+
+
+def _gguf_bytes(gguf_type: GgufType, weights: float, facts: ModelFacts) -> float:
+    shape = Shape.of(facts.architecture)
+    embeddings = shape.embedding_weights if shape else 0
+    coarse = GGUF_BYTES_PER_WEIGHT[gguf_type]
+    fine = GGUF_BYTES_PER_WEIGHT[GGUF_EMBEDDING_TYPES.get(gguf_type, gguf_type)]
+    return (weights - embeddings) * coarse + embeddings * fine
 
 
 def _check_uploadable(request: ExportRequest) -> None:

@@ -62,7 +62,7 @@ def has_fallback_template(tokenizer: Any) -> bool:
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Return the ids after which the model writes its answer."""
-    return _ids_of_all(tokenizer, [_prompt_text(tokenizer, messages)])[0]
+    return _ids_of_all(tokenizer, [prompt_text(tokenizer, messages)])[0]
 
 
 def tokenize_example(tokenizer: Any, messages: Sequence[Message]) -> TokenizedExample:
@@ -206,7 +206,7 @@ def _answer_span(
     tokenizer: Any, turn_ends: _TurnEnds, messages: Sequence[Message]
 ) -> tuple[str, str]:
     """Return the text before the last answer, and the answer up to the token that ends its turn."""
-    prompt = _prompt_text(tokenizer, messages[:-1])
+    prompt = prompt_text(tokenizer, messages[:-1])
     whole = _template(tokenizer, messages, add_generation_prompt=False)
     if not whole.startswith(prompt):
         raise WorkbenchError(
@@ -217,7 +217,8 @@ def _answer_span(
     return prompt, turn_ends.cut(whole[len(prompt) :])
 
 
-def _prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
+def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """Return the text after which the model writes its answer."""
     return _template(tokenizer, messages, add_generation_prompt=True)
 
 
