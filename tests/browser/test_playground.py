@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 
 import psutil
@@ -74,6 +75,12 @@ def choose(page, selector, text):
     page.get_by_role("option").filter(has_text=text).first.click()
 
 
+def open_advanced(page):
+    page.get_by_text("Advanced", exact=True).last.click()
+    expect(page.locator("#playground-keep-strength")).to_be_visible()
+    page.wait_for_timeout(1_000)  # what was changed while it was folded is drawn again
+
+
 def said(page, side, who="bot"):
     return page.locator(f"#playground-{side} .{who}.message")
 
@@ -108,7 +115,7 @@ def test_ask_compare_repeat_edit_and_look_inside(playground, screenshot):
 
     ask(page, "And then?")
     expect(said(page, "tuned")).to_have_count(2)
-    page.get_by_text("Advanced", exact=True).last.click()
+    open_advanced(page)
     page.locator("#playground-show-prompt").click()
     prompt = page.locator("#playground-prompt textarea")
     expect(prompt).to_have_value(re.compile(r"<\|im_start\|>user\nAnd then\?<\|im_end\|>"))
@@ -133,13 +140,44 @@ def test_ask_compare_repeat_edit_and_look_inside(playground, screenshot):
 
 def test_strength_nothing_answers_as_before_training(playground):
     page = playground
-    page.get_by_text("Advanced", exact=True).last.click()
+    open_advanced(page)
     field = page.locator("#playground-strength input[type=number]")
     field.fill("0")
     field.press("Tab")
     ask(page, "What comes after 3?")
     expect(said(page, "base")).to_have_count(1)
     expect(said(page, "tuned")).to_have_text(said(page, "base").inner_text())
+
+
+def test_a_strength_is_kept_for_chat_evaluation_and_export(
+    playground, playground_server, screenshot
+):
+    page = playground
+    open_advanced(page)
+    kept = page.locator("#playground-kept-strength")
+    expect(kept).to_contain_text("Kept with this run: 1, as trained.")
+    field = page.locator("#playground-strength input[type=number]")
+    field.fill("0.5")
+    field.press("Tab")
+    page.get_by_role("button", name="Keep this strength").click()
+    expect(kept).to_contain_text("Kept with this run: 0.5.")
+    screenshot(page, "4-playground-strength")
+    page.reload()
+    page.get_by_role("tab", name="4. Playground").click()
+    open_advanced(page)
+    expect(field).to_have_value("0.5")
+    words = "Strength of the training: 0.5 (0 is the model before training, 1 as trained)."
+    page.get_by_role("tab", name="5. Evaluate").click()
+    expect(page.locator("#evaluate-status textarea")).to_have_value(words)
+    expect(page.locator("#export-note")).to_contain_text(words)
+    screenshot(page, "5-evaluate-strength")
+    page.get_by_role("tab", name="4. Playground").click()
+    field.fill("1")
+    field.press("Tab")
+    page.get_by_role("button", name="Keep this strength").click()
+    expect(kept).to_contain_text("Kept with this run: 1, as trained.")
+    (path,) = playground_server.home_dir.glob("runs/*/strength.json")
+    assert json.loads(path.read_text()) == {"strength": 1.0}
 
 
 def test_differences_a_vote_and_a_conversation_that_survives(
@@ -207,16 +245,72 @@ def test_what_is_said_is_markdown_but_never_html_and_nobody_else_is_asked(playgr
     assert blocked == "http://evil.example/c"
 
 
+def chat_processes(server):
+    children = psutil.Process(server._process.pid).children()
+    return [child for child in children if "workbench.inference" in child.cmdline()]
+
+
 def test_the_page_recovers_when_the_chat_process_is_killed(playground, playground_server):
     page = playground
     ask(page, "What comes after 3?")
     expect(said(page, "base")).to_have_count(1)
-    server = psutil.Process(playground_server._process.pid)
-    (child,) = [c for c in server.children() if "workbench.inference" in c.cmdline()]
+    (child,) = chat_processes(playground_server)
     child.kill()
     expect(page.locator("#playground-note")).to_contain_text("The next question loads them again")
     ask(page, "What comes after 4?")
     expect(said(page, "base")).to_have_count(2)
+
+
+def test_stop_and_again_twenty_times_leaves_a_page_that_answers(playground, playground_server):
+    page = playground
+    ask(page, "What comes after 3?")
+    wanted = said(page, "tuned").inner_text()
+    (child,) = chat_processes(playground_server)
+    for _ in range(20):
+        page.locator("#playground-tuned").get_by_role("button", name="Retry").click()
+        page.wait_for_timeout(50)
+        page.locator("#playground-stop").click()
+    page.locator("#playground-clear").click()
+    expect(said(page, "tuned")).to_have_count(0)
+    ask(page, "What comes after 3?")
+    expect(said(page, "tuned")).to_have_text(wanted)
+    expect(said(page, "base")).to_have_count(1)
+    assert chat_processes(playground_server) == [child]
+
+
+def test_a_question_that_is_too_long_is_a_sentence_and_the_next_is_answered(playground):
+    page = playground
+    page.locator("#playground-question textarea").fill("word " * 2_500)  # a letter is a token here
+    page.locator("#playground-send").click()
+    expect(page.get_by_text("longer than the 512 this model can read")).to_be_visible()
+    page.locator("#playground-clear").click()
+    expect(page.locator("#playground-question textarea")).to_have_value("")
+    ask(page, "What comes after 3?")
+    expect(said(page, "base")).to_have_count(1)
+
+
+def test_a_run_deleted_while_it_is_loaded_leaves_a_page_that_answers(
+    browser, playground, playground_server
+):
+    runs = playground_server.home_dir / "runs"
+    (run_dir,) = runs.glob("[0-9]*")
+    gone_dir = shutil.copytree(run_dir, runs / f"{run_dir.name[:15]}-gone")
+    record = json.loads((gone_dir / "run.json").read_text())
+    (gone_dir / "run.json").write_text(json.dumps(record | {"name": "gone soon"}))
+    page = open_page(browser, playground_server)
+    page.get_by_role("tab", name="4. Playground").click()
+    choose(page, "#playground-run", "gone soon")
+    ask(page, "What comes after 3?")
+    expect(said(page, "base")).to_have_count(1)
+    (child,) = chat_processes(playground_server)
+    other = Services.for_workspace(Settings(home_dir=playground_server.home_dir))
+    other.delete_run(other.runs.get(gone_dir.name))  # as in the terminal
+    expect(page.get_by_text("The run was deleted")).to_be_visible()
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    expect(page.locator("#playground-run input")).to_have_value(re.compile("counting"))
+    ask(page, "What comes after 4?")
+    expect(said(page, "base")).to_have_count(1)
+    page.close()
 
 
 def test_two_pages_chat_at_once(browser, playground, playground_server):
@@ -230,6 +324,14 @@ def test_two_pages_chat_at_once(browser, playground, playground_server):
     for page, text in ((playground, "after 3?"), (other, "after 5?")):
         expect(said(page, "base")).to_have_count(1, timeout=60_000)
         expect(said(page, "tuned", "user")).to_contain_text(text)
+        together = [said(page, side).inner_text() for side in ("tuned", "base")]
+        page.locator("#playground-clear").click()
+        expect(said(page, "base")).to_have_count(0)
+        ask(
+            page, f"What comes {text}"
+        )  # alone, and greedy: the same answers, so each had got its own
+        expect(said(page, "base")).to_have_count(1)
+        assert [said(page, side).inner_text() for side in ("tuned", "base")] == together
     other.close()
 
 

@@ -14,6 +14,7 @@ from transformers import set_seed
 from workbench.downloads import FetchProgress
 from workbench.errors import StopRequested
 from workbench.hardware import cpu_cores
+from workbench.models.manner import NO_TEMPLATE
 from workbench.models.rendering import has_fallback_template, load_tokenizer
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
@@ -35,10 +36,6 @@ from workbench.training.data import PreparedData, prepare_data
 from workbench.training.loading import parameter_counts
 from workbench.training.reporter import Reporter
 
-NO_CHAT_TEMPLATE = (
-    "This is a base model: it was never taught to chat. Questions and answers are written to it as "
-    "User: and Assistant:, in training and in the playground."
-)
 StopRequestedCheck = Callable[[], bool]
 
 
@@ -75,7 +72,7 @@ def train(
     enter("preparing data")
     tokenizer = load_tokenizer(model_dir)
     if has_fallback_template(tokenizer):
-        emit(WarningEvent(message=NO_CHAT_TEMPLATE))
+        emit(WarningEvent(message=NO_TEMPLATE))
     data = prepare_data(run, tokenizer, model_dir, emit)
 
     enter("loading")

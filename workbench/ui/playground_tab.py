@@ -10,7 +10,10 @@ import gradio as gr
 
 from workbench.chat import IDLE_SECONDS, served_models
 from workbench.errors import WorkbenchError
+from workbench.models.manner import manner_words
+from workbench.models.sources import find_model
 from workbench.runs.chats import Chat, delete_chat, get_chat
+from workbench.runs.store import Run
 from workbench.services import ExampleQuestion, Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.playground_batch import build_batch_panel
@@ -69,6 +72,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             min_width=160,
             elem_id="playground-right",
         )
+    model = gr.Markdown(elem_id="playground-model", elem_classes="wb-help")
     with gr.Row():
         left = _chatbot("playground-tuned")
         right = _chatbot("playground-base")
@@ -164,6 +168,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         choices = model_choices(run)
         found = (*services.example_questions(run, SUGGESTIONS), GENERAL)
         return [
+            model_line(services, run),
             gr.Dropdown(choices, value="tuned"),
             gr.Dropdown([*choices, ("Nothing", NOTHING)], value="base"),
             gr.Dataset(
@@ -246,7 +251,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
 
     chosen = [run_choice, left_choice, right_choice, of_models]
     described = [
-        left_choice, right_choice, suggestions, examples, *strength.outputs, of_run
+        model, left_choice, right_choice, suggestions, examples, *strength.outputs, of_run
     ]  # fmt: skip
     begun = [*outputs, of_models]
     on_run = gr.on(
@@ -284,6 +289,16 @@ def finished_choice(services: Services, chosen: str | None) -> Any:
 def finished_runs(services: Services) -> list[tuple[str, str]]:
     """Return label and id of every run that saved a model, the newest first."""
     return [(run_label(run), run.id) for run in services.runs.all() if run.model_dir.is_dir()]
+
+
+def model_line(services: Services, run: Run) -> str:
+    """Name the model that a run tuned, and say what is unusual about asking it, as Markdown."""
+    try:
+        source = find_model(run.config.model, allow_folder=True)
+    except WorkbenchError:  # a folder that is gone
+        return f"Tuned from **{plain(run.config.model)}**."
+    words = manner_words(source, services.models.directory(source))
+    return f"Tuned from **{plain(source.label)}**. {plain(words)}".rstrip()
 
 
 def _chatbot(element_id: str) -> gr.Chatbot:
