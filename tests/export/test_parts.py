@@ -231,7 +231,8 @@ def test_commands_in_the_guide_are_understood():
     assert len(commands) >= 2
     for command in commands:
         words = command.replace("[", "").replace("]", "").replace("KIND", "gguf")
-        build_parser().parse_args(shlex.split(words.replace(" N ", " 3 ")))
+        words = words.replace(" N ", " 3 ").replace("--strength X", "--strength 0.5")
+        build_parser().parse_args(shlex.split(words))
 
 
 def test_the_guide_names_every_kind_and_method():
