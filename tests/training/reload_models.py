@@ -40,7 +40,8 @@ def _logits(run_dir: Path, base_dir: Path) -> dict[str, torch.Tensor]:
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         found[name] = logits[0, -len(PROMPT) :].float()
         prompt = engine.chat_prompt([{"role": "user", "content": "Hello?"}], 3)  # it also talks
-        assert engine.write(name, prompt, Sampling(), 1.0, lambda text: None, lambda: False).tokens
+        asked = engine.find(name)
+        assert engine.write(asked, prompt, Sampling(), lambda text: None, lambda: False).tokens
     return found
 
 
