@@ -38,8 +38,8 @@ UNSQUEEZED = (
     "On the original release this adapter works, and answers may differ a little."
 )
 ROUNDED = (
-    "{gguf_type} is coarse: {same} of {of} answers begin as those of the merged model, to questions of your data. Ask it "
-    "what matters to you; Q8_0 stays closer."
+    "{gguf_type} is coarse: of {of} answers to questions of your data, {same} begin with the merged model's words. Ask it what "
+    "matters to you; Q8_0 stays closer."
 )
 PRIVATE = "It is private: loading it needs an access token of your account, in HF_TOKEN."
 # What transformers may call the files of a whole model and its tokenizer.

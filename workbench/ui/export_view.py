@@ -71,7 +71,7 @@ def build_export_view(
         [(words, name) for name, words in GGUF_LABELS.items()],
         value="F16",
         label="Weights in the GGUF file",
-        info="Fewer bits make it smaller and a little less exact.",
+        info="Fewer bits make it smaller and less exact, small models most of all.",
         visible=False,
         elem_id="export-type",
     )

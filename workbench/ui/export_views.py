@@ -42,8 +42,8 @@ GGUF_LABELS: dict[GgufType, str] = {
     "F16": "F16: 16 bits a weight",
     "BF16": "BF16: 16 bits a weight, less exact and with a wider range",
     "Q8_0": "Q8_0: 8 bits a weight, about half as large",
-    "Q5_0": "Q5_0: 5 bits a weight, a third as large; answers change a little",
-    "Q4_0": "Q4_0: 4 bits a weight, the smallest; answers change the most",
+    "Q5_0": "Q5_0: 5 bits a weight, little more than a third as large; many answers change",
+    "Q4_0": "Q4_0: 4 bits a weight, about a third as large; answers change the most",
 }
 
 
