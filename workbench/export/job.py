@@ -190,7 +190,9 @@ class Export:
         gguf_type, found = self._request.gguf_type, checks["gguf"]
         if gguf_type not in GGUF_EMBEDDING_TYPES:
             return checks, []
-        note = ROUNDED.format(gguf_type=gguf_type, same=found["same_answers"], of=found["prompts"])
+        note = ROUNDED.format(
+            gguf_type=gguf_type, same=found["same_answers"] or "none", of=found["prompts"]
+        )
         return checks, [note]
 
     def _write_gguf_folder(self, partial: Path) -> dict[str, Any]:
