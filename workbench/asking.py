@@ -21,9 +21,8 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from workbench.compute import Compute
-from workbench.models.rendering import stop_ids
+from workbench.models.rendering import same_start, stop_ids
 from workbench.training.attention import runs_padding_free
-from workbench.training.batches import same_start
 
 
 def standard_attention(model_class: Any) -> str:
@@ -154,7 +153,7 @@ def greedy_answers(
 
 def _shared_start(model: Any, prompts: Sequence[list[int]]) -> int:
     """Return how many tokens all prompts begin with that need to be read only once; each keeps one of its own."""
-    shared = min(same_start(prompts), min(map(len, prompts)) - 1)
+    shared = same_start(prompts)
     return shared if len(prompts) > 1 and shared and runs_padding_free(model) else 0
 
 

@@ -106,6 +106,11 @@ class Workload:
     computed_per_step: float
 
     @property
+    def own_tokens(self) -> float:
+        """Mean tokens of a row without what all rows begin with."""
+        return self.row_tokens - self.shared_start
+
+    @property
     def total_tokens(self) -> int:
         """Tokens the model reads while training."""
         return round(self.total_steps * self.tokens_per_step)

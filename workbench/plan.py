@@ -255,8 +255,7 @@ def _seconds(
     if speed is None:
         return None, None, source
     fixed = STARTING_SECONDS + (measurement.loading_seconds if measurement else LOADING_SECONDS)
-    own_tokens = work.row_tokens - work.shared_start
-    checked = (1 + EVALUATIONS_PER_RUN) * work.validation_rows * own_tokens
+    checked = (1 + EVALUATIONS_PER_RUN) * work.validation_rows * work.own_tokens
     checked += GENERAL_CHECK_TOKENS + read_tokens
     return (
         fixed + (work.total_steps * work.computed_per_step + FORWARD_SHARE * checked) / speed,
@@ -286,9 +285,7 @@ def _evaluation_seconds(
     longest_tokens = longest_answer_tokens(work.longest_row_tokens * work.supervised_share)
     # Of a token more for each of the rows, all weights pass by once.
     written = math.ceil(rows / ASKED_TOGETHER) * longest_tokens * DECODING + rows * longest_tokens
-    read_tokens = (
-        2 * (rows * (work.row_tokens - work.shared_start) + written) + GENERAL_CHECK_TOKENS
-    )
+    read_tokens = 2 * (rows * work.own_tokens + written) + GENERAL_CHECK_TOKENS
     return STARTING_SECONDS + LOADING_SECONDS + FORWARD_SHARE * read_tokens / speed
 
 

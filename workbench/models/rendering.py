@@ -6,6 +6,7 @@ the model's own chat template.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,14 @@ class TokenizedExample:
     @property
     def supervised_tokens(self) -> int:
         return sum(label != IGNORED for label in self.labels)
+
+
+def same_start(rows: Sequence[list[int]]) -> int:
+    """Return how many token ids all rows begin with, the last one of a row aside: each keeps one of its own."""
+    # What the first and the last in order begin with, all between them begin with too.
+    pairs = zip(min(rows), max(rows), strict=False)
+    same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    return min(same, min(map(len, rows)) - 1)
 
 
 def load_tokenizer(model_dir: Path) -> Any:

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from workbench.data.formats import Conversation
 from workbench.files import read_arrays, write_arrays_atomically
-from workbench.models.rendering import BATCH_EXAMPLES, IGNORED, TokenizedExample, tokenize_examples
+from workbench.models.rendering import (
+    BATCH_EXAMPLES,
+    IGNORED,
+    TokenizedExample,
+    same_start,
+    tokenize_examples,
+)
 
 # Part of a cache file's name: what was made by other rules is not found any more.
 RENDERING_VERSION = 1
@@ -93,16 +99,9 @@ def read_supervised_lengths(path: Path) -> NDArray[np.int64] | None:
 
 
 def read_shared_start(path: Path) -> int:
-    """Return how many tokens all examples begin with, which are then computed once; 0 when the cache has none."""
-    arrays = read_arrays(path, "ids", "ends")
-    if arrays is None or not len(arrays["ends"]):
-        return 0
-    starts = np.concatenate([[0], arrays["ends"][:-1]])
-    shortest = int((arrays["ends"] - starts).min())
-    for place in range(shortest - 1):
-        if np.unique(arrays["ids"][starts + place]).size > 1:
-            return place
-    return max(0, shortest - 1)
+    """Return how many tokens all examples begin with, which are then computed once; 0 where the cache does not say."""
+    arrays = read_arrays(path, "shared_start")
+    return 0 if arrays is None else int(arrays["shared_start"])
 
 
 def token_report(lengths: NDArray[np.int64], limit_tokens: int) -> TokenReport:
@@ -176,4 +175,7 @@ def _write(path: Path, examples: Sequence[TokenizedExample]) -> None:
     ids = np.concatenate([np.array(example.input_ids, np.int32) for example in examples])
     labels = np.concatenate([np.array(example.labels, np.int32) for example in examples])
     ends = np.cumsum([len(example.input_ids) for example in examples], dtype=np.int64)
-    write_arrays_atomically(path, ids=ids, supervised=labels != IGNORED, ends=ends)
+    shared = np.array(same_start([example.input_ids for example in examples]))
+    write_arrays_atomically(
+        path, ids=ids, supervised=labels != IGNORED, ends=ends, shared_start=shared
+    )

@@ -7,13 +7,12 @@ whole step.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from workbench.models.rendering import IGNORED, TokenizedExample
+from workbench.models.rendering import IGNORED, TokenizedExample, same_start
 
 
 @dataclass(frozen=True)
@@ -106,13 +105,6 @@ def _shared_start(group: list[TokenizedExample]) -> int:
     )
     same = same_start([example.input_ids for example in group])
     return min(same, max(0, min(supervised) - 1))
-
-
-def same_start(rows: Sequence[list[int]]) -> int:
-    """Return how many tokens all rows begin with."""
-    # What the first and the last in order begin with, all between them begin with too.
-    pairs = zip(min(rows), max(rows), strict=False)
-    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _padded(group: list[TokenizedExample], pad_id: int) -> MicroBatch:

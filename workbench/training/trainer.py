@@ -177,9 +177,9 @@ class WorkbenchTrainer(Trainer):
 
     def _hold_general_skills(self) -> int:
         """Add the gradient of the step's general examples; return how many tokens were computed."""
-        tokens = 0
         if self._general is None:
-            return tokens
+            return 0
+        tokens = 0
         skills, count = self._general
         examples = skills.examples_of_step(self.state.global_step, count)
         for batch in self._micro_batches(examples):
