@@ -7,12 +7,6 @@ import sys
 from rich.console import Console
 from rich.progress import track
 
-from workbench.evaluation.judgements import (
-    append_judgement,
-    begin_judgements,
-    judgements_path,
-    read_judgements,
-)
 from workbench.evaluation.judging import Judge, judge_rows, leaving_words, rows_to_judge
 from workbench.evaluation.result import Evaluation
 from workbench.services import Services
@@ -25,15 +19,12 @@ def judge(services: Services, evaluation: Evaluation, url: str, model: str, *, q
         WorkbenchError: The address is none, or the judge cannot be reached or refuses.
     """
     asked = Judge(url, model, services.settings.judge_key)
-    path = judgements_path(evaluation.run, evaluation.request, url, model)
-    rows = rows_to_judge(evaluation, read_judgements(path))
+    rows = rows_to_judge(asked, evaluation)
     if not rows:
         return
     print(leaving_words(asked, len(rows)), file=sys.stderr)
-    begin_judgements(path, url, model)
     console = Console(stderr=True)
-    said = judge_rows(asked, rows)
-    for one in track(
-        said, "Judging", len(rows), console=console, disable=quiet or not console.is_terminal
-    ):
-        append_judgement(path, one)
+    hidden = quiet or not console.is_terminal
+    said = judge_rows(asked, evaluation, rows)
+    for _ in track(said, "Judging", len(rows), console=console, disable=hidden):
+        pass  # each is kept as it comes

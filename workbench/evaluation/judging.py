@@ -11,12 +11,21 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.judgements import Choice, Judgement, pair_key
+from workbench.evaluation.judgements import (
+    Choice,
+    Judgement,
+    append_judgement,
+    begin_judgements,
+    judgements_path,
+    pair_key,
+    read_judgements,
+)
 from workbench.evaluation.result import Evaluation, RowResult
 from workbench.settings import LOOPBACK_HOSTS
 
@@ -82,25 +91,34 @@ def leaving_words(judge: Judge, rows: int) -> str:
     return f"{what} {judge.url}. They leave this computer.{open_words}"
 
 
-def rows_to_judge(evaluation: Evaluation, known: Sequence[Judgement]) -> list[RowResult]:
-    """Return the rows that this judge has not seen yet."""
-    done = {(one.index, one.pair) for one in known}
+def rows_to_judge(judge: Judge, evaluation: Evaluation) -> list[RowResult]:
+    """Return the rows that a judge has not seen yet."""
+    done = {(one.index, one.pair) for one in read_judgements(_path(judge, evaluation))}
     return [row for row in evaluation.rows if (row.index, pair_key(row)) not in done]
 
 
-def judge_rows(judge: Judge, rows: Sequence[RowResult]) -> Iterator[Judgement]:
-    """Ask about rows, one after the other. Answers that are the same are a tie, and nothing is sent.
+def judge_rows(
+    judge: Judge, evaluation: Evaluation, rows: Sequence[RowResult]
+) -> Iterator[Judgement]:
+    """Ask about rows of an evaluation, one after the other, and keep what is said.
+
+    Answers that are the same are a tie, and nothing is sent.
 
     Raises:
         WorkbenchError: The judge cannot be reached, or refuses.
+        OSError: It could not be written.
     """
+    path = _path(judge, evaluation)
+    begin_judgements(path, judge.url, judge.model)
     with httpx2.Client(
         headers={"Authorization": f"Bearer {judge.key}"} if judge.key else {},
         timeout=TIMEOUT_SECONDS,
         trust_env=not judge.is_here,  # loopback must not go through a proxy
     ) as client:
         for row in rows:
-            yield _judge_row(client, judge, row)
+            said = _judge_row(client, judge, row)
+            append_judgement(path, said)
+            yield said
 
 
 def read_verdict(text: str, base_is_first: bool) -> Choice | None:
@@ -176,6 +194,10 @@ def _refused(judge: Judge, response: httpx2.Response) -> WorkbenchError:
     return WorkbenchError(
         f"The judge at {judge.url} answered {response.status_code}: {said or 'nothing more'}.", hint
     )
+
+
+def _path(judge: Judge, evaluation: Evaluation) -> Path:
+    return judgements_path(evaluation.run, evaluation.request, judge.url, judge.model)
 
 
 def _is_plain(judge: Judge) -> bool:

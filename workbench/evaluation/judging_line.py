@@ -6,12 +6,6 @@ import threading
 from dataclasses import dataclass
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.judgements import (
-    append_judgement,
-    begin_judgements,
-    judgements_path,
-    read_judgements,
-)
 from workbench.evaluation.judging import Judge, judge_rows, leaving_words, rows_to_judge
 from workbench.evaluation.result import Evaluation
 
@@ -42,21 +36,18 @@ class JudgingLine:
         Raises:
             WorkbenchError: A judge is asked already, or it has seen every row.
         """
-        run, request = evaluation.run, evaluation.request
-        path = judgements_path(run, request, judge.url, judge.model)
-        rows = rows_to_judge(evaluation, read_judgements(path))
+        rows = rows_to_judge(judge, evaluation)
         if not rows:
             raise WorkbenchError("This judge has seen every row.", "Its verdict is in the card.")
         with self._lock:
             if self.is_working:
                 raise WorkbenchError("A judge is being asked already.", "Stop that first.")
-            work = self._work = _Work(run.id, len(rows), leaving_words(judge, len(rows)))
+            leaving = leaving_words(judge, len(rows))
+            work = self._work = _Work(evaluation.run.id, len(rows), leaving)
 
             def ask() -> None:
                 try:
-                    begin_judgements(path, judge.url, judge.model)
-                    for said in judge_rows(judge, rows):
-                        append_judgement(path, said)
+                    for _ in judge_rows(judge, evaluation, rows):
                         work.done += 1
                         if work.stopped:
                             return
@@ -79,10 +70,8 @@ class JudgingLine:
 
     def words(self, run_id: str | None) -> str:
         """Say how far the judging of a run is, or how it ended; empty where there was none."""
-        is_working, work = (
-            self.is_working,
-            self._work,
-        )  # the thread first: one that ends has said so
+        # The thread first: one that ends has said so.
+        is_working, work = self.is_working, self._work
         if work is None or work.run_id != run_id:
             return ""
         if is_working:
