@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workbench.cli_evaluate import add_strength_option, ask, count_from_1
+from workbench.cli_evaluate import add_strength_option, ask, check_base, count_from_1
 from workbench.errors import WorkbenchError
 from workbench.evaluation.questions import (
     ANSWER_TOKENS,
@@ -59,10 +59,7 @@ def add_answer_verb(verbs: Any) -> None:
 
 def run_answer(services: Services, options: argparse.Namespace) -> int:
     """Ask what was not asked before, and print or write the answers."""
-    if options.base and options.checkpoint is not None:
-        raise WorkbenchError("--base and --checkpoint exclude each other.", "Give one of them.")
-    if options.base and options.strength is not None:
-        raise WorkbenchError("--base and --strength exclude each other.", "Give one of them.")
+    check_base(options)
     out = _out_path(options.out) if options.out else None
     run, path = services.runs.get(options.run), Path(options.file)
     request = questions_request(

@@ -87,18 +87,26 @@ def add_strength_option(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def check_base(options: argparse.Namespace) -> None:
+    """Refuse what says something of the tuned model where only the base is asked.
+
+    Raises:
+        WorkbenchError: Both are asked for.
+    """
+    for name in ("checkpoint", "strength"):
+        if options.base and getattr(options, name) is not None:
+            raise WorkbenchError(f"--base and --{name} exclude each other.", "Give one of them.")
+
+
 def run_evaluate(services: Services, options: argparse.Namespace) -> int:
     """Ask what was not asked before, and print the card."""
     if options.base and options.others:
         raise WorkbenchError("--base asks no tuned model.", "Leave it out to compare runs.")
-    if options.base and options.checkpoint is not None:
-        raise WorkbenchError("--base and --checkpoint exclude each other.", "Give one of them.")
     if options.judge and (options.base or options.others):
         raise WorkbenchError(
             "A judge compares one run with its base.", "Name one run, without --base."
         )
-    if options.base and options.strength is not None:
-        raise WorkbenchError("--base and --strength exclude each other.", "Give one of them.")
+    check_base(options)
     run = services.runs.get(options.run)
     part, left_out = _data(services, options.data) if options.data else (None, 0)
     request = EvaluationRequest(

@@ -206,7 +206,7 @@ def find_comparison(
         WorkbenchError: As ``compared_requests`` and ``read_comparison``.
     """
     shared = replace(asked, compared=tuple(run.id for run in runs))
-    folders = [replace(shared, checkpoint=None).directory(run) for run in runs]
+    folders = [shared.directory(run) for run in runs]
     changed = tuple(
         (str(path), path.stat().st_mtime_ns)
         for folder in folders
@@ -242,7 +242,7 @@ def _base_key(run: Run) -> tuple[Any, ...]:
 def _base_owners(runs: Sequence[Run], shared: EvaluationRequest) -> dict[tuple[Any, ...], Run]:
     """Return for each base model the run whose process asks it: one that has its answers, else the first."""
     owners: dict[tuple[Any, ...], Run] = {}
-    only_base = replace(shared, tuned=False, base=True, checkpoint=None)
+    only_base = replace(shared, tuned=False, base=True)
     for run in runs:
         key = _base_key(run)
         if key not in owners or (

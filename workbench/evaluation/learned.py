@@ -11,8 +11,7 @@ from workbench.data.conversations import read_conversations
 from workbench.data.formats import Conversation
 from workbench.data.split import question_key, split_rows
 from workbench.errors import WorkbenchError
-from workbench.evaluation.request import sibling
-from workbench.runs.store import DataPart, open_run
+from workbench.runs.store import DataPart, open_run, sibling
 
 KEPT = 12  # runs whose questions are kept in memory: what a run learned from never changes
 

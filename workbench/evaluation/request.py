@@ -25,7 +25,7 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.runs.checkpoints import model_of_step
-from workbench.runs.store import DataPart, Run, open_run, read_json, write_json
+from workbench.runs.store import DataPart, Run, read_json, sibling, write_json
 from workbench.runs.strength import AS_TRAINED
 from workbench.settings import ensure_dir
 
@@ -129,20 +129,6 @@ def held_back_key(run: Run) -> list[Any]:
     if data.validation:
         return [data.validation.sha256]
     return [*(part.sha256 for part in data.parts), data.validation_share, data.seed]
-
-
-def sibling(run: Run, run_id: str) -> Run:
-    """Return a run of the same workspace.
-
-    Raises:
-        WorkbenchError: It was deleted.
-    """
-    if run_id == run.id:
-        return run
-    try:
-        return open_run(run.directory.parent / run_id)
-    except OSError as error:
-        raise WorkbenchError(f"The run {run_id} is gone.", "Choose another one.") from error
 
 
 def longest_answer_tokens(longest_expected_tokens: float) -> int:

@@ -12,8 +12,8 @@ from workbench.data.formats import Conversation, Message
 from workbench.data.split import question_key, split_rows
 from workbench.errors import WorkbenchError
 from workbench.evaluation.learned import checked_path, learned_questions
-from workbench.evaluation.request import EvaluationRequest, sibling
-from workbench.runs.store import DataPart, Run
+from workbench.evaluation.request import EvaluationRequest
+from workbench.runs.store import DataPart, Run, sibling
 
 
 @dataclass(frozen=True)

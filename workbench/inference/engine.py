@@ -20,7 +20,7 @@ from workbench.inference.context import Prompt, fit_conversation, fit_text
 from workbench.inference.loaded import check_strength, load_models
 from workbench.inference.text import TextPieces
 from workbench.models.rendering import load_tokenizer, prompt_ids, stop_ids
-from workbench.runs.store import Run, open_run
+from workbench.runs.store import Run, sibling
 from workbench.runs.strength import kept_strength
 
 
@@ -117,7 +117,7 @@ class Engine:
     def _run_of(self, name: str) -> Run:
         if not name.startswith(OTHER_RUN):
             return self.run
-        return open_run(self.run.directory.parent / name.removeprefix(OTHER_RUN))
+        return sibling(self.run, name.removeprefix(OTHER_RUN))
 
     def chat_prompt(self, messages: Sequence[Message], max_tokens: int) -> Prompt:
         """Write a conversation as the model was trained to read it.

@@ -304,6 +304,20 @@ def open_run(directory: Path) -> Run:
     )
 
 
+def sibling(run: Run, run_id: str) -> Run:
+    """Return a run of the same workspace.
+
+    Raises:
+        WorkbenchError: It was deleted.
+    """
+    if run_id == run.id:
+        return run
+    try:
+        return open_run(run.directory.parent / run_id)
+    except OSError as error:
+        raise WorkbenchError(f"The run {run_id} is gone.", "Choose another one.") from error
+
+
 def _read_data_reference(path: Path) -> DataReference:
     record = read_json(path)
     if "parts" not in record:  # written before runs could have several datasets

@@ -191,9 +191,8 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
             return [said, *nothing[:4], *shown, *off]
         evaluation = find_evaluation(runs[0], request, chosen)
         if evaluation is None or not evaluation.rows:
-            words = words or strength_words(
-                request.strength
-            )  # it was asked at another one, perhaps
+            # It was asked at another strength, perhaps.
+            words = words or strength_words(request.strength)
             return [gr.Textbox(words, visible=bool(words)), *nothing, *off]
         cells = views.rows_table(evaluation.rows, filter_by, order_by)
         filled = gr.Dataframe(cells, headers=views.HEADERS, column_widths=views.WIDTHS)
