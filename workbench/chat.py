@@ -19,7 +19,7 @@ import httpx2
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.presets import methods
-from workbench.processes import start_child
+from workbench.processes import FREQUENT_RETURN, start_child
 from workbench.runs.checkpoints import models_by_step
 from workbench.runs.store import UNREADABLE, Run, open_run
 from workbench.settings import Settings
@@ -146,7 +146,7 @@ def start_chat_server(
         settings,
         log_path,
         # The token is never written to disk. Every token waits a thousand times for the other threads.
-        environment={TOKEN_VARIABLE: token, "GOMP_SPINCOUNT": SPINS},
+        environment={TOKEN_VARIABLE: token, "GOMP_SPINCOUNT": SPINS, **FREQUENT_RETURN},
         talk=True,
     )
     assert process.stdout is not None
