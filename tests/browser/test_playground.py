@@ -81,6 +81,12 @@ def open_advanced(page):
     page.wait_for_timeout(1_000)  # what was changed while it was folded is drawn again
 
 
+def clear(page):
+    page.locator("#playground-clear").click()
+    expect(page.locator("#playground-question textarea")).to_have_value("")
+    page.wait_for_timeout(1_000)  # the field is drawn again
+
+
 def said(page, side, who="bot"):
     return page.locator(f"#playground-{side} .{who}.message")
 
@@ -259,6 +265,33 @@ def test_the_page_recovers_when_the_chat_process_is_killed(playground, playgroun
     expect(page.locator("#playground-note")).to_contain_text("The next question loads them again")
     ask(page, "What comes after 4?")
     expect(said(page, "base")).to_have_count(2)
+
+
+def test_stop_and_again_twenty_times_leaves_a_page_that_answers(playground, playground_server):
+    page = playground
+    ask(page, "What comes after 3?")
+    wanted = said(page, "tuned").inner_text()
+    (child,) = chat_processes(playground_server)
+    for _ in range(20):
+        page.locator("#playground-tuned").get_by_role("button", name="Retry").click()
+        page.wait_for_timeout(50)
+        page.locator("#playground-stop").click()
+    clear(page)
+    expect(said(page, "tuned")).to_have_count(0)
+    ask(page, "What comes after 3?")
+    expect(said(page, "tuned")).to_have_text(wanted)
+    expect(said(page, "base")).to_have_count(1)
+    assert chat_processes(playground_server) == [child]
+
+
+def test_a_question_that_is_too_long_is_a_sentence_and_the_next_is_answered(playground):
+    page = playground
+    page.locator("#playground-question textarea").fill("word " * 2_500)  # a letter is a token here
+    page.locator("#playground-send").click()
+    expect(page.get_by_text("longer than the 512 this model can read")).to_be_visible()
+    clear(page)
+    ask(page, "What comes after 3?")
+    expect(said(page, "base")).to_have_count(1)
 
 
 def test_a_run_deleted_while_it_is_loaded_leaves_a_page_that_answers(
