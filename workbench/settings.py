@@ -15,6 +15,8 @@ SAMPLES_DIR = PROJECT_DIR / "data"
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 DEFAULT_PORT = 7860
 DEFAULT_UPLOAD_LIMIT_MB = 200
+MOST_PROCESSES = 64
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Settings:
         api_key: What programs must send to the chat server; empty for a new one each time. Never
             written to disk.
         judge_key: What a judge of answers wants to be sent; empty for nothing. Never written to disk.
+        processes: How many train one run together.
     """
 
     home_dir: Path
@@ -39,6 +42,7 @@ class Settings:
     upload_limit_bytes: int = DEFAULT_UPLOAD_LIMIT_MB * 1024 * 1024
     api_key: str = field(default="", repr=False)
     judge_key: str = field(default="", repr=False)
+    processes: int = 1
 
     @property
     def runs_dir(self) -> Path:
@@ -75,7 +79,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read ``WORKBENCH_HOME``, ``_HOST``, ``_PORT``, ``_PASSWORD``, ``_API_KEY``, ``_JUDGE_KEY``, ``_UPLOAD_LIMIT_MB``.
+        """Read the variables that begin with ``WORKBENCH_``; the README has a table of them.
 
         Raises:
             WorkbenchError: A number is not a number, or out of range.
@@ -93,6 +97,7 @@ class Settings:
             )
             * 1024
             * 1024,
+            processes=_whole_number("WORKBENCH_PROCESSES", 1, 1, MOST_PROCESSES),
         )
 
     def with_address(self, host: str | None, port: int | None) -> Settings:
@@ -149,10 +154,22 @@ def modelscope_access() -> tuple[str, str]:
     return endpoint.rstrip("/"), os.environ.get("MODELSCOPE_API_TOKEN", "")
 
 
+def place_in_team() -> tuple[int, int, int]:
+    """Return which of how many processes ``torchrun`` says this is, and which card is its own; 0, 1, 0 without it."""
+    rank, size, local_rank = (os.environ.get(name) for name in TORCHRUN)
+    return int(rank or 0), int(size or 1), int(local_rank or 0)
+
+
+def cards_of_team(processes: int) -> dict[str, str]:
+    """Return the environment in which each of several processes has a card; what the person chose counts."""
+    cards = ",".join(map(str, range(processes)))
+    return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", cards)}
+
+
 def child_environment() -> dict[str, str]:
-    """Return the environment for a training or chat process: ours, without what only the page needs."""
-    secret = ("WORKBENCH_PASSWORD", "WORKBENCH_API_KEY", "WORKBENCH_JUDGE_KEY")
-    environment = {key: value for key, value in os.environ.items() if key not in secret}
+    """Return the environment for a training or chat process: ours, without what is not for it."""
+    ours = ("WORKBENCH_PASSWORD", "WORKBENCH_API_KEY", "WORKBENCH_JUDGE_KEY", *TORCHRUN)
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
     # OpenMP threads that wait for each other spin; when another program (the browser, say) has one of
     # two cores, training nearly stands still. Measured on 2 cores, two trainings at once: 146 tokens/s
     # each, against less than 35 with the default of 300,000; alone, 264 against 272.

@@ -28,9 +28,10 @@ from workbench.runs.events import FinishedEvent, append_event, read_events, skim
 from workbench.runs.record import Record
 from workbench.runs.status import RunSnapshot, Signs, derive_status
 from workbench.runs.store import Run, RunStore, read_json, write_json
-from workbench.settings import Settings, ensure_dir
+from workbench.settings import Settings, cards_of_team, ensure_dir
 
 TRAINER = ("-m", "workbench.training")
+TEAM = ("-m", "torch.distributed.run", "--standalone")
 EVALUATOR = ("-m", "workbench.evaluation.after_training")
 LEAVING_SECONDS = 30
 STOP_DEADLINE_SECONDS = 600  # without any sign of life; a long step or a large save must fit
@@ -242,7 +243,10 @@ class Supervisor:
 
     def _launch(self, run: Run) -> None:
         arguments = [*self._trainer, str(run.directory)]
-        environment = FREQUENT_RETURN if run.hands_memory_back else {}
+        environment = dict(FREQUENT_RETURN) if run.hands_memory_back else {}
+        if (count := self._settings.processes) > 1:
+            arguments = [*TEAM, "--nproc-per-node", str(count), *arguments]
+            environment |= cards_of_team(count)
         child = start_child(arguments, self._settings, run.log_path, environment=environment)
         self._children[run.id] = child
         created = psutil.Process(child.pid).create_time()

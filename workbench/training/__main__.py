@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -9,7 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,7 @@ from workbench.errors import StopRequested, WorkbenchError
 from workbench.processes import start_child
 from workbench.runs.events import Event, FinishedEvent, PhaseEvent, append_event, end_torn_line
 from workbench.runs.store import Run, open_run, write_json
-from workbench.settings import Settings
+from workbench.settings import Settings, place_in_team
 from workbench.training.failures import explain_failure
 
 DEVICE_SECONDS = 60  # how long the process before may take to give its memory back
@@ -41,6 +41,8 @@ def main(run_dir: Path) -> int:
     """Return 0 when a model was saved or the person stopped the run, 1 when it failed."""
     run = open_run(run_dir)
     settings = Settings.from_environment()
+    if place_in_team()[0]:
+        return _help(run, settings)
     try:
         with FileLock(run.directory / ".process.lock", timeout=0):
             return _work(run, settings)
@@ -48,6 +50,16 @@ def main(run_dir: Path) -> int:
         return 0
     finally:
         start_child(["-m", "workbench.runs", str(os.getpid())], settings, run.log_path)
+
+
+def _help(run: Run, settings: Settings) -> int:
+    """Be one of several processes that train together, but not the one that speaks for them and saves."""
+    from workbench.training.job import train
+    from workbench.training.team import Team
+
+    with contextlib.suppress(StopRequested):
+        train(run, settings, lambda event: None, StopFlag(run.stop_path), Team.join())
+    return 0
 
 
 def _work(run: Run, settings: Settings) -> int:
@@ -65,8 +77,9 @@ def _work(run: Run, settings: Settings) -> int:
         with _device(run):
             # Heavy: a failing import is told like any failure.
             from workbench.training.job import train
+            from workbench.training.team import Team
 
-            emit(train(run, settings, emit, StopFlag(run.stop_path)))
+            emit(train(run, settings, emit, StopFlag(run.stop_path), Team.join()))
     except StopRequested:
         emit(FinishedEvent(outcome="stopped", message="Stopped before training began."))
     except BaseException as error:  # the process boundary: nothing may be swallowed or lost
@@ -76,7 +89,7 @@ def _work(run: Run, settings: Settings) -> int:
     return 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def _device(run: Run) -> Iterator[None]:
     """Hold the device. The system gives the lock back when a process dies, however it dies."""
     try:

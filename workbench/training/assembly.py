@@ -39,6 +39,7 @@ from workbench.training.methods import (
 from workbench.training.rank_allocation import RankAllocation
 from workbench.training.reporter import BEST_METRICS, EarlyStopping, Reporter
 from workbench.training.samples import SampleWriter, questions_to_watch
+from workbench.training.team import ALONE, Team
 from workbench.training.trainer import ExampleList, WorkbenchTrainer, until_stopped
 
 Emit = Callable[[Event], None]
@@ -74,7 +75,13 @@ class Assembly:
 
 
 def assemble(
-    run: Run, data: PreparedData, tokenizer: Any, model_dir: Path, reporter: Reporter, emit: Emit
+    run: Run,
+    data: PreparedData,
+    tokenizer: Any,
+    model_dir: Path,
+    reporter: Reporter,
+    emit: Emit,
+    team: Team = ALONE,
 ) -> Assembly:
     """Load the model, remember what it was, make it trainable, and build the trainer.
 
@@ -114,7 +121,7 @@ def assemble(
     fuse_lora(model)
     if config.activation_checkpointing == "on":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    saving = prepare_saving(model, config, run.directory / "initial")
+    saving = prepare_saving(model, config, run.directory / "initial") if team.is_first else {}
     loss = base.of_tuned(model)
     questions = questions_to_watch(config, data.watched)
     learning_state = LEARNING_STATES[config.method]() if config.method in LEARNING_STATES else None
@@ -135,9 +142,10 @@ def assemble(
         optimizers=(build_optimizer(model, config), None),
         processing_class=tokenizer,
         learning_state=learning_state,
+        team=team,
         callbacks=[
             reporter,
-            watch,
+            *([watch] if team.is_first else []),
             *([learning_state] if isinstance(learning_state, RankAllocation) else []),
             *_early_stopping(config, data),
         ],

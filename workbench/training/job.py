@@ -35,12 +35,13 @@ from workbench.training.assembly import Assembly, Emit, assemble, save_model
 from workbench.training.data import PreparedData, prepare_data
 from workbench.training.loading import parameter_counts
 from workbench.training.reporter import Reporter
+from workbench.training.team import ALONE, Team
 
 StopRequestedCheck = Callable[[], bool]
 
 
 def train(
-    run: Run, settings: Settings, emit: Emit, stop_requested: StopRequestedCheck
+    run: Run, settings: Settings, emit: Emit, stop_requested: StopRequestedCheck, team: Team = ALONE
 ) -> FinishedEvent:
     """Train one run and save its model.
 
@@ -49,6 +50,7 @@ def train(
         settings: Where the workspace is.
         emit: Told everything that happens.
         stop_requested: Asked at every safe point.
+        team: The processes that train together.
 
     Returns:
         The last event of the run.
@@ -59,15 +61,19 @@ def train(
     """
 
     def enter(phase: Phase) -> None:
-        if stop_requested():
+        if team.agree(stop_requested()):
             raise StopRequested
         emit(PhaseEvent(phase=phase))
 
-    torch.set_num_threads(cpu_cores())
+    torch.set_num_threads(max(1, cpu_cores() // team.size))
     set_seed(run.config.seed)
 
     enter("downloading")
+    if not team.is_first:
+        team.wait()
     model_dir = _fetch_model(run, settings, emit, stop_requested)
+    if team.is_first:
+        team.wait()
 
     enter("preparing data")
     tokenizer = load_tokenizer(model_dir)
@@ -76,19 +82,22 @@ def train(
     data = prepare_data(run, tokenizer, model_dir, emit)
 
     enter("loading")
-    reporter = Reporter(emit, stop_requested, run.planned_step_seconds, run.planned_memory_bytes)
-    assembly = assemble(run, data, tokenizer, model_dir, reporter, emit)
+    reporter = Reporter(
+        emit, stop_requested, run.planned_step_seconds, run.planned_memory_bytes, team
+    )
+    assembly = assemble(run, data, tokenizer, model_dir, reporter, emit, team)
     _write_environment(run, assembly.compute.device, assembly.compute.precision)
     emit(_start_event(data, assembly))
 
     enter("training")
-    _learn(assembly, emit, stop_requested)
+    _learn(assembly, emit, lambda: team.agree(stop_requested()))
     step = assembly.trainer.state.global_step
     best = _take_best(assembly, run)
     if assembly.general_loss and not reporter.was_stopped:
         emit(GeneralEvent(step=best or step, loss=assembly.general_loss()))
     emit(PhaseEvent(phase="saving"))
-    save_model(assembly.model, tokenizer, run, model_dir, assembly.saving)
+    if team.is_first:
+        save_model(assembly.model, tokenizer, run, model_dir, assembly.saving)
     if run.config.evaluate_after and data.validation_rows:
         run.evaluation_due_path.touch()
     message = _last_words(step, assembly.total_steps, best, was_stopped=reporter.was_stopped)

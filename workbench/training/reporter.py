@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.events import CheckpointEvent, EvaluationEvent, Event, StepEvent, WarningEvent
 from workbench.training.memory_watch import MemoryWatch
+from workbench.training.team import ALONE, Team
 from workbench.training.trainer import StepFigures
 from workbench.words import describe_bytes, describe_duration
 
@@ -31,6 +32,7 @@ class Reporter(TrainerCallback):
         stop_requested: Asked after every step.
         planned_step_seconds: What the plan said of a step; told when it is much more in reality.
         planned_memory_bytes: What it said of the peak, counted from now on; told in the same way.
+        team: The processes that train together; all end after the same step.
 
     Attributes:
         was_stopped: The person ended the run before its last step.
@@ -42,9 +44,11 @@ class Reporter(TrainerCallback):
         stop_requested: Callable[[], bool],
         planned_step_seconds: float | None = None,
         planned_memory_bytes: int | None = None,
+        team: Team = ALONE,
     ) -> None:
         self._emit = emit
         self.stop_requested = stop_requested
+        self._team = team
         self._planned_step_seconds = planned_step_seconds
         self._planned_memory_bytes = planned_memory_bytes
         self._memory = MemoryWatch().start() if planned_memory_bytes else None
@@ -134,7 +138,7 @@ class Reporter(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """End training after this step when the person asked for it."""
-        if self.stop_requested():
+        if self._team.agree(self.stop_requested()):
             self.was_stopped = state.global_step < state.max_steps
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False  # the person waits

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from transformers import Trainer, TrainerControl
 
 from workbench.errors import StopRequested
@@ -25,6 +26,7 @@ from workbench.training.general import GeneralSkills
 from workbench.training.learning_state import LearningState, keep_projectors
 from workbench.training.loss import AnswerLoss
 from workbench.training.rank_allocation import RankAllocation, orthogonality
+from workbench.training.team import ALONE, Team
 
 SMALLEST_BUDGET_TOKENS = 64  # with less, memory is short for another reason
 
@@ -72,6 +74,7 @@ class WorkbenchTrainer(Trainer):
         checkpoints_kept: How many of the newest checkpoints stay, besides the best one.
         label_smoothing: For training; validation losses stay comparable without it.
         learning_state: What checkpoints of the method lack, or ``None``.
+        team: The processes that train together.
         **arguments: As for ``transformers.Trainer``.
     """
 
@@ -91,6 +94,7 @@ class WorkbenchTrainer(Trainer):
         checkpoints_kept: int = 1,
         label_smoothing: float = 0.0,
         learning_state: LearningState | None = None,
+        team: Team = ALONE,
         **arguments: Any,
     ) -> None:
         held_back = [example for examples in validation.values() for example in examples]
@@ -111,6 +115,7 @@ class WorkbenchTrainer(Trainer):
         self._checkpoints_kept = checkpoints_kept
         self._label_smoothing = label_smoothing
         self._learning_state = learning_state
+        self._team = team
         self._pad_id = self.processing_class.pad_token_id or 0
 
     def training_step(
@@ -132,29 +137,38 @@ class WorkbenchTrainer(Trainer):
             keeps general skills.
         """
         started = time.perf_counter()
-        model.train()
+        self.model.train()
         examples: list[TokenizedExample] = inputs["examples"]
         while True:
             try:
-                total, correct, tokens = self._learn(examples)
-                if isinstance(self._learning_state, RankAllocation):
-                    self.accelerator.backward(orthogonality(model))
-                tokens += self._hold_general_skills()
+                learned = self._learn(examples)
+                if isinstance(self._learning_state, RankAllocation) and self._team.is_first:
+                    self.accelerator.backward(orthogonality(self.model))
+                general_tokens = self._hold_general_skills()
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self._token_budget <= SMALLEST_BUDGET_TOKENS:
                     raise
             self._halve_budget()
+        loss, correct, counted, tokens = self._team.sums(*learned[:3], learned[3] + general_tokens)
+        self._team.add_gradients(self.model.parameters())
         count = supervised_tokens(examples)
-        self._on_step(StepFigures(tokens, time.perf_counter() - started, correct / count))
-        return total
+        self._look_at_what_counted(int(counted), count)
+        self._on_step(StepFigures(int(tokens), time.perf_counter() - started, correct / count))
+        return torch.tensor(loss / counted, device=self.args.device)
 
-    def _learn(self, examples: Sequence[TokenizedExample]) -> tuple[torch.Tensor, int, int]:
-        """Add the gradient of the step's examples; return mean loss, right predictions, and tokens computed."""
+    def _learn(
+        self, examples: Sequence[TokenizedExample]
+    ) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+        """Add the gradient of this process's examples.
+
+        Returns:
+            Their summed loss, right predictions, supervised tokens whose loss was a number, and tokens computed.
+        """
         count, counted, tokens = supervised_tokens(examples), 0, 0
         total = torch.zeros((), device=self.args.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.args.device)
-        for batch in self._micro_batches(examples):
+        for batch in self._micro_batches(self._team.part(examples)):
             tokens += batch.tokens
             cost = self._loss.cost(batch, self._label_smoothing)
             if not torch.isfinite(cost.loss):
@@ -163,6 +177,18 @@ class WorkbenchTrainer(Trainer):
             total += cost.loss.detach()
             correct += cost.correct
             counted += len(batch.targets)
+        return total, correct, counted, tokens
+
+    def _look_at_what_counted(self, counted: int, count: int) -> None:
+        """Say it when a loss was not a number.
+
+        Args:
+            counted: The step's supervised tokens whose loss was one.
+            count: All of them.
+
+        Raises:
+            Diverged: None was.
+        """
         step = self.state.global_step + 1
         if not counted:
             raise Diverged(
@@ -173,7 +199,6 @@ class WorkbenchTrainer(Trainer):
             self._on_warning(
                 f"Step {step} left out {count - counted:,} of {count:,} tokens: their loss was not a number."
             )
-        return total / counted, int(correct), tokens
 
     def _hold_general_skills(self) -> int:
         """Add the gradient of the step's general examples; return how many tokens were computed."""
@@ -182,7 +207,7 @@ class WorkbenchTrainer(Trainer):
         tokens = 0
         skills, count = self._general
         examples = skills.examples_of_step(self.state.global_step, count)
-        for batch in self._micro_batches(examples):
+        for batch in self._micro_batches(self._team.part(examples)):
             tokens += batch.tokens
             divergence = skills.summed_divergence(self._loss.logits(batch), batch)
             self.accelerator.backward(divergence / supervised_tokens(examples))
@@ -203,16 +228,11 @@ class WorkbenchTrainer(Trainer):
         """Return ``eval_loss``, the mean over all supervised tokens of the validation rows.
 
         ``eval_by_dataset`` has the same for each dataset where there are several. Empty when the person asked
-        to stop meanwhile.
+        to stop meanwhile; several processes go on to its end, because each needs the part of the others.
         """
         started = time.perf_counter()
         try:
-            totals = {
-                name: self._loss.total(
-                    until_stopped(self._micro_batches(examples), self._stop_requested)
-                )
-                for name, examples in self._validation.items()
-            }
+            totals = {name: self._total(examples) for name, examples in self._validation.items()}
         except StopRequested:
             return {}
         by_dataset = {name: loss / count for name, (loss, _, count) in totals.items()}
@@ -228,6 +248,20 @@ class WorkbenchTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _total(self, examples: Sequence[TokenizedExample]) -> list[float]:
+        """Return summed loss, right predictions and supervised tokens of validation rows."""
+        batches = self._micro_batches(self._team.part(examples))
+        if self._team.size == 1:
+            batches = until_stopped(batches, self._stop_requested)
+        return self._team.sums(*self._loss.total(batches))
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
+        """Give every process whole steps: what is its part, ``training_step`` says."""
+        loader = super().get_train_dataloader()
+        if isinstance(loader.batch_sampler, BatchSamplerShard):
+            loader.batch_sampler.num_processes, loader.batch_sampler.process_index = 1, 0
+        return loader
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make it as Trainer does, so that a checkpoint can keep its state."""
@@ -251,10 +285,13 @@ class WorkbenchTrainer(Trainer):
         directory = checkpoints_dir / f"checkpoint-{step}"
         try:
             super()._save_checkpoint(model, trial)
+            self._team.wait()  # each process writes a part of the folder
+            if not self._team.is_first:
+                return
             mark_complete(directory)
         except Exception as error:
             shutil.rmtree(directory, ignore_errors=True)
-            if not is_disk_full(error):
+            if not is_disk_full(error) or self._team.size > 1:
                 raise
             self._on_warning(_no_room_words(step, newest_checkpoint(checkpoints_dir)))
             return
