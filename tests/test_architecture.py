@@ -81,6 +81,18 @@ def test_nothing_below_the_command_line_imports_the_page():
         assert not any(name.startswith("workbench.ui") for name in names), path
 
 
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_code_that_came_with_a_model_is_never_run(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        trusted = {word.arg: word.value for word in call.keywords}.get("trust_remote_code")
+        assert trusted is None or ast.unparse(trusted) == "False", ast.unparse(call)
+        loads = ast.unparse(call.func) in (
+            f"Auto{kind}.from_pretrained" for kind in ("Config", "Tokenizer", "ModelForCausalLM")
+        )
+        assert not loads or trusted is not None, ast.unparse(call)
+
+
 def test_only_settings_reads_the_environment():
     # Two exceptions, each for the environment of a child: pip's, and the chat process's own token.
     allowed = {"settings.py", "starter.py", "inference/__main__.py"}

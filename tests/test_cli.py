@@ -143,10 +143,16 @@ def test_when_every_row_is_too_long_the_run_says_so(train, services):
     assert "Raise the maximum length; the longest row has" in out
 
 
-def test_names_of_layers_that_do_not_exist_are_a_sentence(train):
-    code, out, _ = train("--set", "target_modules=nothing_like_it", "max_steps=1")
-    assert code == 1
-    assert "Set target modules to all-linear." in out
+@pytest.mark.parametrize(
+    ("method", "setting"), [("lora", "target_modules"), ("freeze", "trained_parts")]
+)
+def test_names_that_the_model_does_not_have_are_a_sentence_before_the_start(
+    train, services, method, setting
+):
+    code, out, err = train("--method", method, "--set", f"{setting}=nothing_like_it")
+    assert (code, out) == (2, "")
+    assert "called nothing_like_it. Set it to" in err
+    assert services.runs.ids() == []
 
 
 @pytest.mark.parametrize(

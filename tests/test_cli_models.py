@@ -7,8 +7,12 @@ import shutil
 
 import pytest
 
+from tests.made_runs import make_run
 from workbench.cli import main
 from workbench.config import STARTER_MODEL
+from workbench.export.request import write_request
+from workbench.exports import workspace_request
+from workbench.settings import ensure_dir
 
 
 @pytest.fixture
@@ -32,6 +36,25 @@ def test_offered_and_stored_models_are_listed(here, capsys):
     assert listed["qwen2.5-0.5b-instruct"]["licence"] == "Apache-2.0"
     assert main(["models"]) == 0
     assert "(not whole)" in capsys.readouterr().out
+
+
+def test_what_an_evaluation_or_export_is_about_to_load_is_not_deleted(here, services, capsys):
+    run = make_run(services.runs, "Mine", {"model": "someone/tiny"})
+    other = make_run(services.runs, "Other")
+    for one in (run, other):
+        request_path = one.directory / "evaluations" / "e" / "request.json"
+        request_path.parent.mkdir(parents=True)
+        request_path.touch()  # its process is about to begin
+    assert main(["models", "--delete", "someone/tiny"]) == 2
+    assert '"Mine" is being evaluated' in capsys.readouterr().err
+    shutil.rmtree(run.directory / "evaluations")
+    write_request(
+        ensure_dir(run.directory / "exports" / "x"), workspace_request(services, run, "adapter")
+    )
+    assert main(["models", "--delete", "someone/tiny"]) == 2
+    assert "is being exported" in capsys.readouterr().err
+    shutil.rmtree(run.directory / "exports")
+    assert main(["models", "--delete", "someone/tiny"]) == 0
 
 
 def test_one_is_deleted(here, capsys, settings):

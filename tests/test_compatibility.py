@@ -32,8 +32,52 @@ def test_what_a_method_cannot_train_is_said_before_the_start():
 
 def test_a_model_that_is_squeezed_already_takes_an_adapter_only():
     squeezed = ModelFacts(1, {"model_type": "llama", "quantization_config": {}})
-    assert "full" in unavailable_methods(squeezed)
+    assert {"full", "qlora", "pissa"} <= unavailable_methods(squeezed).keys()
     assert "lora" not in unavailable_methods(squeezed)
+    assert find_conflicts(build_config({}), squeezed) == []
+
+
+def test_a_model_that_is_squeezed_in_another_way_cannot_be_trained():
+    squeezed = ModelFacts(
+        1, {"model_type": "llama", "quantization_config": {"quant_method": "awq"}}
+    )
+    (conflict,) = find_conflicts(build_config({}), squeezed)
+    assert "squeezed with awq" in conflict
+
+
+NAMED = ModelFacts(
+    1_000,
+    {"model_type": "llama", "tie_word_embeddings": True},
+    {
+        "model.layers.0.mlp.up_proj.weight": (8, 4),
+        "model.layers.0.self_attn.q_proj.weight": (4, 4),
+        "model.norm.weight": (4,),
+        "lm_head.weight": (9, 4),
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "unknown"),
+    [
+        ({"target_modules": "all-linear"}, ""),
+        ({"target_modules": "q_proj, mlp.up_proj"}, ""),
+        ({"target_modules": "q_proj,nothing"}, "layer called nothing. Set it to all-linear, or to"),
+        ({"target_modules": "proj"}, "layer called proj."),
+        ({"target_modules": "norm"}, "layer called norm."),
+        ({"method": "oft", "target_modules": "lm_head"}, "to some of q_proj, up_proj."),
+        ({"method": "full", "target_modules": "nothing"}, ""),
+        ({"method": "freeze", "trained_parts": "layers"}, ""),
+        ({"method": "freeze", "trained_parts": "norm, self_attn"}, ""),
+        ({"method": "freeze", "trained_parts": "norm, nothing"}, "part called nothing."),
+        ({"method": "freeze", "trained_parts": "lm_head"}, "part called lm_head."),
+        ({"trained_parts": "nothing"}, ""),
+    ],
+)
+def test_names_of_layers_and_parts_are_looked_for_before_the_start(values, unknown):
+    conflicts = find_conflicts(build_config(values), NAMED)
+    assert [unknown in conflict for conflict in conflicts] == ([True] if unknown else [])
+    assert find_conflicts(build_config(values), ModelFacts()) == []  # nothing is known of it yet
 
 
 @pytest.mark.parametrize(
@@ -42,6 +86,7 @@ def test_a_model_that_is_squeezed_already_takes_an_adapter_only():
         ({"method": "freeze", "trained_layers": 5}, "the model has 4 layers"),
         ({"max_length": 1000}, "reads at most 512 tokens"),
         ({"method": "oft", "oft_block_size": 48}, "must divide the model's width, 64"),
+        ({"method": "prefix", "activation_checkpointing": "on"}, "cannot compute its layers twice"),
         ({"report_to": "trackio"}, "trackio is not installed"),
     ],
 )

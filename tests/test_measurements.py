@@ -19,6 +19,8 @@ def test_a_measurement_is_found_again_where_nothing_that_counts_has_changed(tmp_
     store.keep(config, 500, MEASURED)
     assert store.find(config, 500) == MEASURED
     assert store.find(config.model_copy(update={"epochs": 9, "learning_rate": 1e-5}), 500)
+    for changes in ({"evaluate_after": 0}, {"best_by": "accuracy"}, {"report_to": "trackio"}):
+        assert store.find(config.model_copy(update=changes), 500) == MEASURED
     for changes in ({"lora_rank": 64}, {"method": "full"}, {"keep_general": False}):
         assert store.find(config.model_copy(update=changes), 500) is None
     assert store.find(config, 600) is None

@@ -52,6 +52,23 @@ def test_what_saves_memory_saves_memory():
     assert estimate(device="cuda", precision="bf16").peak_bytes < 0.7 * plain
 
 
+def test_a_model_whose_files_are_squeezed_is_as_small_in_memory():
+    sizes = catalogue()["qwen2.5-7b-instruct"].architecture
+
+    def weights(method, **squeezed):
+        facts = ModelFacts(7_600_000_000, sizes | squeezed)
+        on_gpu = {"device": "cuda", "precision": "bf16", "checkpointing": False}
+        options = {"micro_batch_tokens": 2000, "supervised_tokens": 1000} | on_gpu
+        config = build_config({"method": method})
+        return estimate_memory(config, facts, methods()[method], **options).weights
+
+    in_4_bits = weights("lora", quantization_config={"load_in_4bit": True})
+    assert in_4_bits == weights("qlora") < 0.4 * weights("lora")
+    in_8_bits = weights("lora", quantization_config={"load_in_8bit": True})
+    assert in_8_bits == weights("lora-8bit")
+    assert weights("lora", quantization_config=None) == weights("lora")
+
+
 @pytest.mark.parametrize("method", methods())
 def test_every_method_has_an_estimate(method):
     config = build_config({"method": method, "trained_layers": 4, "virtual_tokens": 20})

@@ -3,6 +3,8 @@ import pytest
 
 from workbench.config import build_config, is_automatic_allowed, setting_fields
 from workbench.facts import DataFacts, Machine
+from workbench.measurements import Measurement
+from workbench.models.catalogue import catalogue
 from workbench.models.facts import ModelFacts
 from workbench.plan import make_plan
 from workbench.presets import methods
@@ -33,6 +35,11 @@ def test_what_the_person_set_stays_and_needs_no_reason():
 
 def test_reasons_name_the_rows():
     assert "228 rows" in plan(rows=240).reasons["epochs"]
+
+
+def test_how_long_a_mixture_of_experts_takes_is_not_made_up():
+    made = plan(model=ModelFacts(30_000_000_000, {"num_experts": 128}))
+    assert (made.seconds, made.peak_memory_bytes, made.disk_bytes) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +90,26 @@ def test_counted_tokens_replace_the_estimate_and_long_rows_are_told():
     assert (cut.work.train_rows, cut.work.total_tokens, cut.too_long_rows) == (100, 14500, 10)
     assert counted(max_length=5000).too_long_rows == 0
     assert plan().too_long_rows is None
+
+
+def test_tokens_that_the_loss_counts_are_those_of_the_answers_and_of_no_general_example():
+    def counted(rows, tokens, supervised):
+        return DataFacts(
+            rows,
+            200.0,
+            token_lengths=np.full(rows, tokens),
+            supervised_lengths=np.full(rows, supervised),
+        )
+
+    data = [counted(30, 100, 90), counted(15, 20, 2)]
+    for general in (True, False):
+        config = build_config(
+            {"epochs": 2, "batch_size": 10, "validation_share": 0.0, "keep_general": general}
+        )
+        work = make_plan(config, data, STARTER, methods()["lora"], TWO_CORES).work
+        assert work.supervised_tokens == 2 * (30 * 90 + 15 * 2)
+        general_rows = 10 * round(0.25 * 10) if general else 0
+        assert work.total_tokens == 2 * (30 * 100 + 15 * 20) + general_rows * 102
 
 
 def test_what_all_rows_begin_with_is_computed_once_a_step_except_where_rows_are_padded():
@@ -178,6 +205,28 @@ def test_the_maximum_length_follows_the_rows_and_what_the_model_can_read(
     assert made.config.max_length == limit
     assert words in made.reasons["max_length"]
     assert plan(model=model).config.max_length == min(1024, context)
+
+
+@pytest.mark.parametrize("quickest", ["fp32", "bf16"])
+def test_memory_is_that_of_the_number_format_it_will_compute_in(quickest):
+    machine = Machine(2, precision=quickest, precision_reason="so it is")
+    sizes = catalogue()["smollm2-135m-instruct"]
+    model = ModelFacts(sizes.parameters, sizes.architecture)
+
+    def made(precision):
+        return plan({"precision": precision}, model=model, machine=machine)
+
+    half, full, chosen = made("bf16"), made("fp32"), made("auto")
+    assert half.peak_memory_bytes < 0.9 * full.peak_memory_bytes
+    assert chosen.peak_memory_bytes == made(quickest).peak_memory_bytes
+    assert (half.precision, chosen.precision) == (("bf16", "you chose it"), (quickest, "so it is"))
+
+
+def test_a_test_drive_knows_the_number_format():
+    config = build_config({})
+    measured = Measurement(100.0, 10**9, 5.0, "cpu", "bf16")
+    arguments = [config, [DataFacts(240, 200.0)], STARTER, methods()["lora"], TWO_CORES]
+    assert make_plan(*arguments, measurement=measured).precision[0] == "bf16"
 
 
 def test_short_runs_warm_up_longer():

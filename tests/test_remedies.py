@@ -46,6 +46,16 @@ def test_pieces_shrink_and_layers_are_computed_twice_before_it_gives_up():
     assert plan_on(1.5, build_config({})).config.activation_checkpointing == "on"
 
 
+def test_a_method_that_cannot_compute_its_layers_twice_is_not_made_to():
+    short = plan_on(1, build_config({"method": "prefix"}))
+    assert short.config.micro_batch_tokens == 512
+    assert short.config.activation_checkpointing == "off"
+    assert "cannot compute" in short.reasons["activation_checkpointing"]
+    again = safer_copy(short.config, "memory")
+    assert again.changes["micro_batch_tokens"] == 128
+    assert "activation_checkpointing" not in again.changes
+
+
 def test_a_run_that_does_not_fit_is_refused_with_what_would_help():
     config = build_config({"method": "full", "model": "qwen2.5-7b-instruct"})
     shortage = find_shortage(plan_on(16, config))

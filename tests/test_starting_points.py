@@ -1,5 +1,6 @@
 import pytest
 
+from workbench.config import STARTER_MODEL
 from workbench.errors import WorkbenchError
 from workbench.starting_points import StartingPoints
 
@@ -16,6 +17,11 @@ def test_a_preset_of_ones_own_comes_back_with_what_differs_from_the_defaults(poi
     assert saved in points.all()
     points.delete(saved.id)
     assert saved not in points.all()
+
+
+def test_a_preset_made_on_the_page_names_its_model_and_method(points):
+    saved = points.save("Usual", {"model": STARTER_MODEL, "method": "lora", "epochs": ""})
+    assert points.settings(saved.id) == {"model": STARTER_MODEL, "method": "lora"}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +64,7 @@ def test_a_past_run_gives_its_settings_and_automatic_ones_stay_automatic(service
     run = services.create_run(services.plan(config, data), data, "old")
     settings = services.starting_points.settings(f"run:{run.id}")
     assert settings["lora_rank"] == 8
+    assert (settings["model"], settings["method"]) == (STARTER_MODEL, "lora")
     assert settings["epochs"] == 4
     assert "learning_rate" not in settings
     again = services.plan(services.configure(f"run:{run.id}", {}), data)

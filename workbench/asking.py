@@ -30,6 +30,14 @@ def standard_attention(model_class: Any) -> str:
     return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
 
 
+def squeezing(quantization: BitsAndBytesConfig | None) -> dict[str, Any]:
+    """Return the argument that squeezes a model while it is loaded.
+
+    Without one a model is loaded as its files hold it; ``None`` would undo what its config.json says of that.
+    """
+    return {"quantization_config": quantization} if quantization else {}
+
+
 def load_to_ask(
     directory: Path,
     compute: Compute,
@@ -51,7 +59,7 @@ def load_to_ask(
         # A checkpoint remembers the attention it was trained with.
         attn_implementation=standard_attention(model_class),
         dtype=dtype,
-        quantization_config=quantization,
+        **squeezing(quantization),
         device_map={"": compute.device},
         trust_remote_code=False,
         use_safetensors=True,

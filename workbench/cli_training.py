@@ -49,13 +49,13 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="FILE[:WEIGHT]",
-        help=f"a data file, or a sample: {', '.join(SAMPLES)}; may be given several times. A weight of 2 "
-        "shows its rows twice an epoch, 0.5 half of them",
+        help=f"a data file, a sample ({', '.join(SAMPLES)}), or the id of a dataset in the workspace; may be given "
+        "several times. A weight of 2 shows its rows twice an epoch, 0.5 half of them",
     )
     verb.add_argument(
         "--validation",
         metavar="FILE",
-        help="check with the rows of this file; else some rows of the data are held back",
+        help="check with the rows of this file, sample or dataset; else some rows of the data are held back",
     )
     verb.add_argument(
         "--preset",
@@ -122,7 +122,7 @@ def plan_document(plan: Plan, data: DataChoice) -> dict[str, Any]:
         "examples": plan.work.train_rows,
         "validation_examples": plan.work.validation_rows,
         "tokens": plan.work.total_tokens,
-        "supervised_tokens": round(plan.work.total_tokens * plan.work.supervised_share),
+        "supervised_tokens": plan.work.supervised_tokens,
         "seconds": plan.seconds,
         "seconds_per_step": plan.step_seconds,
         "seconds_source": plan.seconds_source,
@@ -134,6 +134,8 @@ def plan_document(plan: Plan, data: DataChoice) -> dict[str, Any]:
         "disk_bytes": plan.disk_bytes,
         "free_disk_bytes": plan.machine.free_disk_bytes,
         "device": plan.machine.device,
+        "precision": plan.precision[0],
+        "precision_reason": plan.precision[1],
         "measured": asdict(plan.measurement) if plan.measurement else None,
         "warnings": list(plan.warnings),
         "config": plan.config.model_dump(),
@@ -239,7 +241,10 @@ def _name_and_weight(text: str) -> tuple[str, float]:
 
 
 def _dataset_id(services: Services, text: str) -> str:
-    return text if text in SAMPLES else services.datasets.add(Path(text), Path(text).name).id
+    """Return the id of a sample, of a file that is added, or of what the workspace has; a file wins."""
+    if text in SAMPLES or (not Path(text).exists() and services.datasets.has(text)):
+        return text
+    return services.datasets.add(Path(text), Path(text).name).id
 
 
 def _settings_from(options: argparse.Namespace) -> dict[str, str]:

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 
-from workbench.config import TrainingConfig
+from workbench.config import ALL_LINEAR, TrainingConfig, split_names
 from workbench.models.facts import ModelFacts
+from workbench.models.headers import linear_layers
 from workbench.presets import MethodPreset, methods
 
+# PiSSA takes the adapter's beginning out of the base weights, which squeezed ones do not allow.
+CHANGES_THE_BASE = ("pissa",)
+SQUEEZED_AS_WE_DO = "bitsandbytes"
 FOUR_BIT_BLOCK = 32  # bitsandbytes 0.50 packs 4-bit weights on CPU in blocks of 32 outputs
 
 
@@ -23,12 +27,12 @@ def unavailable_methods(model: ModelFacts) -> dict[str, str]:
     """
     kind = str(model.architecture.get("model_type", ""))
     found = {name: _reason(method, kind) for name, method in methods().items()}
-    if "quantization_config" in model.architecture:
+    if model.squeezed_with:
         squeezed = {
             name for name, m in methods().items() if m.base != "plain" or m.saves == "model"
         }
         reason = "This model's weights are already squeezed, so it needs a method that adds to them, such as LoRA."
-        found |= dict.fromkeys(squeezed, reason)
+        found |= dict.fromkeys([*squeezed, *CHANGES_THE_BASE], reason)
     return {name: reason for name, reason in found.items() if reason}
 
 
@@ -43,6 +47,17 @@ def find_conflicts(config: TrainingConfig, model: ModelFacts) -> list[str]:
     found: list[str] = []
     if reason := unavailable_methods(model).get(config.method):
         found.append(f"{methods()[config.method].label} cannot train {_name(config)}. {reason}")
+    if config.activation_checkpointing == "on" and not methods()[config.method].recomputes:
+        found.append(
+            f"{methods()[config.method].label} cannot compute its layers twice. Set activation_checkpointing to "
+            "off or auto; a smaller micro_batch_tokens saves memory, too."
+        )
+    if model.squeezed_with not in ("", SQUEEZED_AS_WE_DO):
+        found.append(
+            f"The weights of {_name(config)} are squeezed with {model.squeezed_with}, which cannot be trained here. "
+            "Take the model it was made from; QLoRA squeezes it to 4 bits."
+        )
+    found += _unknown_layers(config, model) + _unknown_parts(config, model)
     layers = model.architecture.get("num_hidden_layers")
     if config.method == "freeze" and layers and (config.trained_layers or 0) > layers:
         found.append(f"trained_layers is {config.trained_layers}; the model has {layers} layers.")
@@ -89,6 +104,41 @@ def _width_conflicts(config: TrainingConfig, architecture: Mapping[str, object])
             f"4 bits need a model whose width is a multiple of {FOUR_BIT_BLOCK}; it is {width:,}."
         ]
     return []
+
+
+def _unknown_layers(config: TrainingConfig, model: ModelFacts) -> list[str]:
+    """Find target modules that no linear layer is called by, as PEFT would: its name, or the end of it."""
+    layers = {f".{layer}" for layer in linear_layers(model.shapes)}
+    if not config.uses("target_modules") or config.target_modules == ALL_LINEAR or not layers:
+        return []
+    unknown = [
+        name
+        for name in split_names(config.target_modules)
+        if not any(layer.endswith(f".{name}") for layer in layers)
+    ]
+    if not unknown:
+        return []
+    offered = sorted({layer.rpartition(".")[2] for layer in layers})
+    return [
+        f"target_modules: the model has no linear layer called {' or '.join(unknown)}. Set it to all-linear, or "
+        f"to some of {', '.join(offered)}."
+    ]
+
+
+def _unknown_parts(config: TrainingConfig, model: ModelFacts) -> list[str]:
+    """Find trained parts that no weight has in its name."""
+    parts = {part for name in model.shapes for part in name.split(".")}
+    if model.architecture.get("tie_word_embeddings"):
+        parts.discard("lm_head")  # it is the embeddings, and goes by their name
+    if not config.uses("trained_parts") or not parts:
+        return []
+    unknown = [name for name in split_names(config.trained_parts) if name not in parts]
+    if not unknown:
+        return []
+    return [
+        f"trained_parts: the model has no part called {' or '.join(unknown)}. Set it to layers, or to names such "
+        "as mlp, self_attn or norm."
+    ]
 
 
 def _name(config: TrainingConfig) -> str:

@@ -47,6 +47,7 @@ Method = Literal[
     "apollo",
 ]
 NAMES_PATTERN = r"^[A-Za-z0-9_.\-]+(\s*,\s*[A-Za-z0-9_.\-]+)*$"
+ALL_LINEAR = "all-linear"
 LORA = ("lora", "qlora", "lora-8bit", "dora", "rslora", "loraplus", "pissa", "adalora")
 
 
@@ -207,7 +208,7 @@ class TrainingConfig(BaseModel):
         lt=1,
     )
     target_modules: str = option(
-        "all-linear",
+        ALL_LINEAR,
         label="Target modules",
         help="Which layers get an adapter: all-linear, or names such as q_proj,v_proj.",
         group="advanced",
@@ -478,8 +479,8 @@ class TrainingConfig(BaseModel):
     @property
     def target_module_names(self) -> str | list[str]:
         """``"all-linear"``, or the module names as a list, as PEFT wants them."""
-        if self.target_modules == "all-linear":
-            return "all-linear"
+        if self.target_modules == ALL_LINEAR:
+            return ALL_LINEAR
         return split_names(self.target_modules)
 
 

@@ -23,15 +23,14 @@ def as_command(plan: Plan, data: Any) -> str:
 
     Args:
         plan: What to do.
-        data: The ``DataChoice``; datasets go by their names.
+        data: The ``DataChoice``; datasets go by their ids, under which this workspace keeps them as they were read.
     """
     chosen = chosen_settings(plan.config, plan.reasons)
     words = ["workbench", "train"]
     for info, weight in data.parts:
-        name = info.id if info.id.startswith("sample-") else info.name
-        words += ["--data", name if weight == 1 else f"{name}:{weight:g}"]
+        words += ["--data", info.id if weight == 1 else f"{info.id}:{weight:g}"]
     if data.validation:
-        words += ["--validation", data.validation.name]
+        words += ["--validation", data.validation.id]
     for option in ("model", "method"):
         if option in chosen:
             words += [f"--{option}", str(chosen.pop(option))]

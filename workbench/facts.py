@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 # the starter model), other scripts fewer; the chat template adds about 31 tokens to a conversation.
 CHARACTERS_PER_TOKEN = 4.2
 TEMPLATE_TOKENS = 31
+Precision = Literal["fp32", "bf16"]
 SUPERVISED_SHARE = 0.75  # of all tokens, where not counted; Alpaca data has 0.6 to 0.8
 
 # Of the general examples at most so many are used: the base model is asked about each before training starts.
@@ -66,6 +67,8 @@ class Machine:
         device_name: What the page calls it.
         free_memory_bytes: Of the computer or the graphics card; ``None`` when not known.
         free_disk_bytes: Where the workspace is; ``None`` when not known.
+        precision: What ``auto`` will become here.
+        precision_reason: Why, in words.
         measured_tokens_per_second: From the last run here with the same model and method.
     """
 
@@ -74,6 +77,8 @@ class Machine:
     device_name: str = "CPU"
     free_memory_bytes: int | None = None
     free_disk_bytes: int | None = None
+    precision: Precision = "fp32"
+    precision_reason: str = "it is always right"
     measured_tokens_per_second: float | None = None
 
 
@@ -88,9 +93,10 @@ class Workload:
         shared_start: Tokens that all rows begin with, which a step computes once; 0 where rows are padded.
         hardest_tokens: Tokens of the hardest step: the longest rows together, with padding.
         longest_row_tokens: Tokens of the longest row.
-        supervised_share: The share of tokens that the loss counts.
+        supervised_share: The share of your rows' tokens that the loss counts.
         total_steps: Optimizer steps.
-        tokens_per_step: Tokens a step reads, general examples among them.
+        tokens_per_step: Tokens a step reads on average, general examples among them.
+        own_per_step: Of these, those of your rows.
         computed_per_step: Of these, those that are computed.
     """
 
@@ -103,6 +109,7 @@ class Workload:
     supervised_share: float
     total_steps: int
     tokens_per_step: float
+    own_per_step: float
     computed_per_step: float
 
     @property
@@ -114,6 +121,11 @@ class Workload:
     def total_tokens(self) -> int:
         """Tokens the model reads while training."""
         return round(self.total_steps * self.tokens_per_step)
+
+    @property
+    def supervised_tokens(self) -> int:
+        """Tokens the loss counts while training; nothing of the general examples is among them."""
+        return round(self.total_steps * self.own_per_step * self.supervised_share)
 
 
 def base_answers_name(model_dir: Path, digest: str) -> str:

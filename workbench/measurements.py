@@ -33,6 +33,9 @@ WITHOUT_WEIGHT = (
     "early_stopping_gain",
     "watched_rows",
     "watched_questions",
+    "evaluate_after",
+    "best_by",
+    "report_to",
 )
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from workbench.config import TrainingConfig
 from workbench.models.facts import ModelFacts, Shape
-from workbench.presets import MethodPreset
+from workbench.presets import Base, MethodPreset
 
 # Bytes of a weight that does not learn. NF4 with double quantization has 4.127 bits (arXiv 2305.14314);
 # embeddings and head are never squeezed.
@@ -78,6 +78,7 @@ def estimate_memory(
     shape = Shape.of(model.architecture)
     if shape is None:
         return None
+    base = model.base_of(method)
     number = 4 if precision == "fp32" else 2
     per_token = _activation_bytes(shape, config, method, number)
     layer_activations = micro_batch_tokens * per_token
@@ -88,11 +89,11 @@ def estimate_memory(
         else shape.layers * layer_activations
     )
     return Memory(
-        weights=round(_weight_bytes(shape, method, device, number)),
+        weights=round(_weight_bytes(shape, method, base, device, number)),
         learning=round(_learning_bytes(shape, config, method)),
         activations=round(activations),
         head=_head_bytes(shape, method, device, precision, supervised_tokens),
-        workspace=round(_workspace_bytes(shape, method, device, micro_batch_tokens, number)),
+        workspace=round(_workspace_bytes(shape, base, micro_batch_tokens, number)),
     )
 
 
@@ -120,10 +121,12 @@ def trained_weights(shape: Shape, config: TrainingConfig) -> float:
     return special.get(config.method, lora)
 
 
-def _weight_bytes(shape: Shape, method: MethodPreset, device: str, number: int) -> float:
+def _weight_bytes(
+    shape: Shape, method: MethodPreset, base: Base, device: str, number: int
+) -> float:
     frozen = number if device == "cuda" and method.saves == "adapter" else 4
     linear = shape.layers * shape.layer_weights
-    per_linear = {"plain": frozen, "nf4": NF4_BYTES, "int8": INT8_BYTES}[method.base]
+    per_linear = {"plain": frozen, "nf4": NF4_BYTES, "int8": INT8_BYTES}[base]
     return per_linear * linear + frozen * shape.embedding_weights
 
 
@@ -164,10 +167,8 @@ def _head_bytes(
     return tokens * shape.vocabulary * HEAD_BYTES[precision] + gradient
 
 
-def _workspace_bytes(
-    shape: Shape, method: MethodPreset, device: str, tokens: int, number: int
-) -> float:
+def _workspace_bytes(shape: Shape, base: Base, tokens: int, number: int) -> float:
     """Return temporary copies: gradients on their way through a layer, and weights unpacked for it."""
     backward = number * tokens * (6 * shape.inner + 6 * shape.width)
-    unpacked = 0 if method.base == "plain" else number * 2 * shape.width * shape.inner
+    unpacked = 0 if base == "plain" else number * 2 * shape.width * shape.inner
     return backward + unpacked

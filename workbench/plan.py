@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from workbench.compatibility import find_warnings
 from workbench.config import WATCHED_ANSWER_TOKENS, TrainingConfig
 from workbench.defaults import EVALUATIONS_PER_RUN
 from workbench.evaluation.request import longest_answer_tokens
-from workbench.facts import DataFacts, Machine, Workload
+from workbench.facts import DataFacts, Machine, Precision, Workload
 from workbench.measurements import Measurement
 from workbench.memory import Memory, estimate_memory, trained_weights
 from workbench.models.facts import ModelFacts, Shape
@@ -63,6 +63,7 @@ class Plan:
         fit: Whether that fits into what is free.
         disk_bytes: What the run will write, and the download; ``None`` when not known.
         machine: The computer it is made for.
+        precision: The number format it will compute in, and why.
         measurement: The test drive it rests on, or ``None``.
         warnings: What the person should know before the start, as sentences.
     """
@@ -80,6 +81,7 @@ class Plan:
     fit: Fit
     disk_bytes: int | None
     machine: Machine
+    precision: tuple[Precision, str]
     measurement: Measurement | None
     warnings: tuple[str, ...]
 
@@ -123,6 +125,7 @@ def make_plan(
     separate_validation_rows: int | None = None,
     download_bytes: int = 0,
     asked_rows: int = 0,
+    remark: str = "",
     measurement: Measurement | None = None,
 ) -> Plan:
     """Resolve the automatic settings and work out what follows from them.
@@ -137,10 +140,14 @@ def make_plan(
             held back from the others.
         download_bytes: What has to be downloaded first.
         asked_rows: General examples that the base model has to be asked about first.
+        remark: What the person should know of the model; empty for nothing.
         measurement: A test drive with these settings, if there was one.
     """
     padded = method.padded or machine.device == "cuda"
     choices, work = settle(config, data, model, method, separate_validation_rows, padded=padded)
+    if measurement and config.precision == "auto":
+        reason = "the test drive found it quicker here"
+        machine = replace(machine, precision=measurement.precision, precision_reason=reason)
     memory = _fit_into_memory(choices, work, model, method, machine)
     estimated = memory.peak_bytes if memory else None
     peak = measurement.peak_memory_bytes if measurement else estimated
@@ -164,8 +171,9 @@ def make_plan(
         fit=_fit(peak, machine),
         disk_bytes=_disk_bytes(choices.config, model, method, download_bytes),
         machine=machine,
+        precision=_precision(choices.config, machine),
         measurement=measurement,
-        warnings=tuple(find_warnings(choices.config, model)),
+        warnings=(*([remark] if remark else []), *find_warnings(choices.config, model)),
     )
 
 
@@ -183,7 +191,7 @@ def _fit_into_memory(
             micro_batch_tokens=tokens,
             supervised_tokens=round(tokens * work.supervised_share),
             device=machine.device,
-            precision="bf16" if machine.device == "cuda" else "fp32",
+            precision=_precision(choices.config, machine)[0],
             checkpointing=checkpointing,
         )
 
@@ -196,7 +204,7 @@ def _fit_into_memory(
         (DEFAULT_MICRO_BATCH_TOKENS // 4, True),
     ):
         budget = choices.config.micro_batch_tokens or budget
-        checkpointing = checkpointing if given is None else given == "on"
+        checkpointing = given == "on" if given else checkpointing and method.recomputes
         memory = needed(budget, checkpointing)
         if _fit(memory.peak_bytes if memory else None, machine) in ("fits", "unknown"):
             break
@@ -205,9 +213,22 @@ def _fit_into_memory(
     choices.propose(
         "activation_checkpointing",
         "on" if checkpointing else "off",
-        "it would not fit into memory without" if checkpointing else "it fits without",
+        _checkpointing_reason(checkpointing, method),
     )
     return memory
+
+
+def _precision(config: TrainingConfig, machine: Machine) -> tuple[Precision, str]:
+    """Return the number format it will compute in, and why."""
+    if config.precision != "auto":
+        return config.precision, "you chose it"
+    return machine.precision, machine.precision_reason
+
+
+def _checkpointing_reason(checkpointing: bool, method: MethodPreset) -> str:
+    if not method.recomputes:
+        return f"{method.label} cannot compute its layers twice"
+    return "it would not fit into memory without" if checkpointing else "it fits without"
 
 
 def _fit(peak_bytes: int | None, machine: Machine) -> Fit:
@@ -296,10 +317,10 @@ def _tokens_per_second(
         return measurement.tokens_per_second, "measured in a test drive"
     if machine.measured_tokens_per_second:
         return machine.measured_tokens_per_second, "from your last run with this model and method"
-    if machine.device == "cuda" or model.parameters is None:
+    if machine.device == "cuda" or model.parameters is None or model.has_experts:
         return None, "not known before a test drive or the first run with this model"
     per_token: float = OPERATIONS_PER_WEIGHT[method.saves] * model.parameters
-    if method.base != "plain":
+    if model.base_of(method) != "plain":
         per_token *= UNPACKING_CPU_SLOWDOWN
     speed = CPU_OPERATIONS_PER_SECOND * machine.cpu_cores / per_token
     return speed, f"estimated for {machine.cpu_cores} CPU cores"

@@ -17,6 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.settings import PRESETS_DIR
 
 Preset = TypeVar("Preset", bound=BaseModel)
+Base = Literal["plain", "nf4", "int8"]  # how linear layers that do not learn are held in memory
 
 
 class Override(BaseModel):
@@ -61,6 +62,7 @@ class MethodPreset(BaseModel):
         saves: An ``adapter`` that needs the base model, or a whole ``model``.
         base: How the base model is held in memory: ``plain``, ``nf4`` (4 bits) or ``int8``.
         padded: It cannot take padding-free batches.
+        recomputes: Its layers can be computed a second time instead of keeping their activations.
         model_types: The architectures (``model_type`` in config.json) it works with; empty means all.
         learning_rate: A rate of its own; else ``learning_rate_scale`` multiplies LoRA's.
         config: Values of automatic settings that only this method has.
@@ -74,8 +76,9 @@ class MethodPreset(BaseModel):
     when: str
     cost: str
     saves: Literal["adapter", "model"] = "adapter"
-    base: Literal["plain", "nf4", "int8"] = "plain"
+    base: Base = "plain"
     padded: bool = False
+    recomputes: bool = True
     model_types: tuple[str, ...] = ()
     learning_rate: float | None = None
     learning_rate_scale: float = 1.0

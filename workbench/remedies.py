@@ -81,7 +81,9 @@ def safer_copy(config: TrainingConfig, cause: str) -> Remedy | None:
     """
     if cause == "memory":
         tokens = max(SMALLEST_PIECE_TOKENS, config.token_budget // 4)
-        changes: dict[str, Any] = {"micro_batch_tokens": tokens, "activation_checkpointing": "on"}
+        changes: dict[str, Any] = {"micro_batch_tokens": tokens}
+        if methods()[config.method].recomputes:
+            changes["activation_checkpointing"] = "on"
         label = (
             f"Start a safer copy: {tokens:,} tokens at a time instead of {config.token_budget:,}"
         )

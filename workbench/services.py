@@ -25,8 +25,9 @@ from workbench.errors import WorkbenchError
 from workbench.evaluation import process as evaluating
 from workbench.export.history import check_none_runs
 from workbench.facts import GENERAL_ROWS, DataFacts, Machine, base_answers_name
-from workbench.hardware import describe_machine, look
+from workbench.hardware import Hardware, describe_machine, look
 from workbench.measurements import Measurement, MeasurementStore
+from workbench.models.manner import completes_only
 from workbench.models.sources import ModelSource, find_model
 from workbench.models.store import ModelStore
 from workbench.models.tokens import (
@@ -186,8 +187,9 @@ class Services:
             methods()[config.method],
             self._machine(config),
             separate_validation_rows=data.validation.row_count if data.validation else None,
-            download_bytes=0 if self.models.is_here(source) else 2 * (facts.parameters or 0),
+            download_bytes=facts.missing_bytes or 0,
             asked_rows=self._rows_to_ask(config, source),
+            remark=completes_only(source, self.models.directory(source)),
         )
         plan = make()
         measurement = self.measurements.find(plan.config, plan.work.hardest_tokens)
@@ -417,7 +419,7 @@ class Services:
         self.models.cancel(source)
 
     def delete_model(self, source: ModelSource) -> None:
-        """Remove a model from this disk, unless a run or a download needs it.
+        """Remove a model from this disk, unless a run, an evaluation, an export or a download needs it.
 
         Raises:
             WorkbenchError: It is in use, or not here.
@@ -427,6 +429,14 @@ class Services:
             raise WorkbenchError(
                 f'"{active.name}" is training it.', "Delete it when that has ended."
             )
+        for run in self.runs.all():
+            if run.config.model == source.id:
+                check_none_runs(run)
+                if evaluating.running([run]):
+                    raise WorkbenchError(
+                        f'"{run.name}" is being evaluated, which needs it.',
+                        "Delete it when that has ended.",
+                    )
         self.make_room()
         self.models.delete(source)
 
@@ -516,8 +526,22 @@ class Services:
             device_name=gpu.name if gpu else f"this computer ({hardware.cpu_cores} CPU cores)",
             free_memory_bytes=gpu.free_bytes if gpu else (None if free is None else free + held),
             free_disk_bytes=hardware.free_disk_bytes,
+            **self._precision(hardware),
             measured_tokens_per_second=self._measured_speed(config),
         )
+
+    def _precision(self, hardware: Hardware) -> dict[str, Any]:
+        """Return what ``auto`` will become: what the last run here found, else what the hardware is made for."""
+        gpu = hardware.gpus[0] if hardware.gpus else None
+        for run in self.runs.all():
+            start = self.supervisor.summary(run).start
+            if start and run.config.precision == "auto" and (start.device == "cuda") == bool(gpu):
+                reason = "your last run here found it quicker"
+                return {"precision": start.precision, "precision_reason": reason}
+        name = gpu.name if gpu else "this processor"
+        if gpu.has_bf16 if gpu else hardware.cpu_has_bf16:
+            return {"precision": "bf16", "precision_reason": f"{name} is made for it"}
+        return {"precision": "fp32", "precision_reason": f"{name} is not made for bf16"}
 
     def _measured_speed(self, config: TrainingConfig) -> float | None:
         """Return tokens per second of the newest finished run with this model and method here."""

@@ -14,6 +14,7 @@ SAMPLES_DIR = PROJECT_DIR / "data"
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 DEFAULT_PORT = 7860
+FIRST_CARD = "0"
 DEFAULT_UPLOAD_LIMIT_MB = 200
 MOST_PROCESSES = 64
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -166,6 +167,12 @@ def cards_of_team(processes: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", cards)}
 
 
+def visible_cards() -> list[str]:
+    """Return the graphics cards that child processes see, by index or UUID, as CUDA is told of them."""
+    text = os.environ.get("CUDA_VISIBLE_DEVICES", FIRST_CARD)
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def child_environment() -> dict[str, str]:
     """Return the environment for a training or chat process: ours, without what is not for it."""
     ours = ("WORKBENCH_PASSWORD", "WORKBENCH_API_KEY", "WORKBENCH_JUDGE_KEY", *TORCHRUN)
@@ -175,7 +182,8 @@ def child_environment() -> dict[str, str]:
     # each, against less than 35 with the default of 300,000; alone, 264 against 272.
     environment.setdefault("GOMP_SPINCOUNT", "3000")
     # One run uses one card; Trainer would spread a batch over all cards it sees.
-    environment.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    environment.setdefault("CUDA_VISIBLE_DEVICES", FIRST_CARD)
+    environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the numbers that nvidia-smi has
     environment.update(
         # Model and adapter files are checked by us; the libraries need not ask the network again.
         TOKENIZERS_PARALLELISM="true",

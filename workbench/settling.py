@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,12 +66,17 @@ def settle(
     means = [float(part.mean()) if len(part) else 0.0 for part in kept]
     tokens = sum(count * mean for count, mean in zip(train_rows_of, means, strict=True))
     row_tokens = tokens / max(1, train_rows)
+    supervised = sum(
+        count * mean * part.supervised_share
+        for count, mean, part in zip(train_rows_of, means, data, strict=True)
+    )
     batch_size = min(choices.config.batch_size or 1, train_rows)
+    rows_per_step = train_rows / max(1, math.ceil(train_rows / max(1, batch_size)))
     general_rows = choices.config.general_rows_per_step(train_rows)
     longest = np.sort(np.concatenate(kept))[::-1][: max(1, batch_size)]
     shared = 0 if padded else min(part.shared_start for part in data)
     saved = shared * max(0, batch_size - 1)
-    tokens_per_step = batch_size * row_tokens + general_rows * GENERAL_TOKENS
+    tokens_per_step = rows_per_step * row_tokens + general_rows * GENERAL_TOKENS
     return choices, Workload(
         train_rows=train_rows,
         validation_rows=validation_rows,
@@ -80,10 +86,11 @@ def settle(
         if len(longest)
         else 0,
         longest_row_tokens=int(longest[0]) if len(longest) else 0,
-        supervised_share=float(np.mean([part.supervised_share for part in data])),
+        supervised_share=supervised / max(1.0, tokens),
         total_steps=choices.config.total_steps(train_rows),
         tokens_per_step=tokens_per_step,
-        computed_per_step=tokens_per_step - saved,
+        own_per_step=rows_per_step * row_tokens,
+        computed_per_step=tokens_per_step - shared * max(0.0, rows_per_step - 1),
     )
 
 

@@ -18,6 +18,7 @@ from workbench.runs.store import Run, RunStore
 from workbench.settings import ensure_dir
 
 OWN, RUN = "mine:", "run:"
+NAMED = ("model", "method")  # a starting point without them leaves them as they are
 NEWEST_RUNS = 10
 LABEL_CHARACTERS = 60
 
@@ -53,7 +54,9 @@ class StartingPoints:
         return shipped + own + past
 
     def settings(self, point_id: str) -> dict[str, Any]:
-        """Return the settings of a starting point; automatic ones are left out.
+        """Return the settings of a starting point; automatic ones, and the default ones, are left out.
+
+        A run, and a preset made on the page, always name their model and method; a recipe seldom does.
 
         Raises:
             WorkbenchError: There is none of that name.
@@ -62,7 +65,8 @@ class StartingPoints:
             return dict(self._read(self._path(point_id.removeprefix(OWN)))["settings"])
         if point_id.startswith(RUN):
             run = self._runs.get(point_id.removeprefix(RUN))
-            return chosen_settings(run.config, run.reasons)
+            named = {name: getattr(run.config, name) for name in NAMED}
+            return chosen_settings(run.config, run.reasons) | named
         return find_recipe(point_id).settings
 
     def run(self, point_id: str) -> Run | None:
@@ -89,7 +93,9 @@ class StartingPoints:
             raise WorkbenchError(
                 f"You have a preset called {shown} already.", "Choose another name."
             )
-        settings = chosen_settings(build_config(values), ())
+        config = build_config(values)
+        named = {name: getattr(config, name) for name in NAMED if name in values}
+        settings = chosen_settings(config, ()) | named
         ensure_dir(self._directory)
         text = yaml.safe_dump({"label": shown, "settings": settings}, allow_unicode=True)
         write_text_atomically(path, text)

@@ -25,6 +25,13 @@ def describe_bytes(count: float) -> str:
     return f"{count / 1e9:,.1f} GB"
 
 
+def describe_count(count: int) -> str:
+    """Return a large number in millions or billions, for example ``596 million``."""
+    if count >= 10**9:
+        return f"{count / 10**9:.1f} billion"
+    return f"{count / 10**6:.0f} million"
+
+
 def describe_clock(seconds: float) -> str:
     """Say a running time as ``m:ss`` or ``h:mm:ss``."""
     minutes, rest = divmod(round(seconds), 60)

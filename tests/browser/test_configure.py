@@ -50,10 +50,21 @@ def test_what_does_not_fit_says_so_and_a_button_mends_it(configure, screenshot):
     expect(remedy).to_be_hidden()
 
 
-def test_a_method_that_cannot_train_the_model_says_why(configure):
+def test_a_method_that_cannot_train_the_model_is_grey_and_says_why(configure, screenshot):
+    choose(configure, "#configure-method", "Adaption prompt")
     choose(configure, "#configure-model", "Qwen2.5 1.5B")
-    choose(configure, "#configure-method", "Adaption prompt: not for this model. It works with")
     expect(configure.locator("#configure-plan")).to_contain_text("llama, mistral models only")
+    choose(configure, "#configure-method", "QLoRA")
+    method = configure.locator("#configure-method input")
+    expect(method).to_have_value(re.compile("^QLoRA"))
+    method.click()
+    grey = configure.get_by_role("option").filter(has_text="Adaption prompt: not for this model.")
+    expect(grey).to_have_css("opacity", "0.5")
+    screenshot(configure, "2-configure-method")
+    grey.click(force=True)
+    configure.wait_for_timeout(500)
+    method.press("Tab")
+    expect(method).to_have_value(re.compile("^QLoRA"))
 
 
 def test_automatic_values_are_shown_and_come_back(configure):
@@ -98,11 +109,12 @@ def test_a_model_is_looked_up_downloaded_cancelled_and_deleted(
         name = page.locator("#configure-model input")
         name.fill("someone/tiny-chat")
         name.press("Enter")
-        page.get_by_text("Models on this computer", exact=True).click()
         note, bar = page.locator("#models-note"), page.locator("#models-progress")
         expect(note).to_contain_text("not on this computer yet", timeout=30_000)
         page.locator("#models-check").click()
-        expect(note).to_contain_text("licence: mit. It is gated", timeout=30_000)
+        expect(note).to_contain_text(
+            "licence: mit. It is gated: open huggingface.co/someone/tiny-chat", timeout=30_000
+        )
         download = page.locator("#models-download")
         download.click()
         expect(bar).to_contain_text("Type it in under Models on this computer", timeout=60_000)

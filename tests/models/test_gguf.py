@@ -10,6 +10,7 @@ import torch
 from tests.fake_hub import Hub
 from tests.tiny_model import build_tiny_gguf
 from workbench.errors import WorkbenchError
+from workbench.models.facts import Shape
 from workbench.models.rendering import load_tokenizer
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
@@ -47,7 +48,14 @@ def test_a_file_of_ones_own_is_offered_and_converted(
     [source] = store.own_models()
     assert source.id == "local:tiny.gguf"
     store.check(source)
+    before = store.facts(source)
     assert_same_model(store.ensure(source, lambda progress: None), tiny_model_dir)
+    after = store.facts(source)
+    assert before.missing_bytes == 2 * before.parameters
+    assert Shape.of(before.architecture) == Shape.of(after.architecture)
+    assert before.parameters == pytest.approx(after.parameters, rel=0.01)  # norms are not counted
+    assert before.context_tokens == after.context_tokens == 512
+    assert before.architecture["model_type"] == "llama"
     assert (own_models / "tiny.gguf").exists()
     store.delete(source)
     assert (own_models / "tiny.gguf").exists()
@@ -72,6 +80,7 @@ def test_what_is_not_there_or_no_model_is_a_sentence(settings, own_models):
         store.check(find_model("local:gone"))
     (own_models / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
     source = find_model("local:broken.gguf")
+    assert store.facts(source).parameters is None
     with pytest.raises(WorkbenchError, match=r"broken\.gguf cannot be converted"):
         store.ensure(source, lambda progress: None)
     assert not store.is_here(source)

@@ -6,7 +6,7 @@ import pytest
 from workbench.downloads import FetchProgress, write_progress
 from workbench.errors import WorkbenchError
 from workbench.models import store as store_module
-from workbench.models.facts import model_facts
+from workbench.models.facts import Shape, model_facts
 from workbench.models.sources import find_model, source_of_slug
 from workbench.models.store import ModelStore
 
@@ -95,6 +95,41 @@ def test_sizes_come_from_the_files_or_the_name(tiny_model_dir, tmp_path):
     assert model_facts(find_model("owner/Great-7B-Chat"), tmp_path).parameters == 7_000_000_000
     assert model_facts(find_model("owner/great-1.5b"), tmp_path).parameters == 1_500_000_000
     assert model_facts(find_model("owner/model"), tmp_path).parameters is None
+    assert model_facts(find_model("owner/Great-8x7B"), tmp_path).parameters is None
+
+
+MIXTURE = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "vocab_size": 151936,
+    "num_experts": 128,
+}
+
+
+def test_a_mixture_of_experts_is_not_taken_for_the_small_model_its_sizes_look_like(tmp_path):
+    facts = model_facts(find_model("owner/Big-30B-A3B"), tmp_path, MIXTURE, 61_000_000_000)
+    assert facts.has_experts
+    assert (facts.parameters, facts.missing_bytes) == (30_000_000_000, 61_000_000_000)
+    assert Shape.of(MIXTURE) is None
+    assert Shape.of(MIXTURE | {"num_experts": 0}) is not None
+
+
+def test_what_has_to_be_downloaded_is_what_the_hub_said_or_follows_from_the_weights(
+    tiny_model_dir, tmp_path
+):
+    def missing(name, **known):
+        return model_facts(find_model(name), tmp_path, **known).missing_bytes
+
+    assert missing("owner/great-7b") == 14_000_000_000
+    assert missing("owner/great-7b", download_bytes=5_000) == 5_000
+    assert missing("owner/great-7b/x.gguf", download_bytes=5_000) == 14_000_005_000  # and converted
+    assert missing("owner/great", download_bytes=None) is None
+    assert missing("qwen3-0.6b") > 1_190_000_000
+    here = model_facts(find_model(str(tiny_model_dir), allow_folder=True), tiny_model_dir)
+    assert here.missing_bytes == 0
 
 
 @pytest.fixture

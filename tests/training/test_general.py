@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -10,7 +11,7 @@ import torch
 
 from workbench.compute import Compute
 from workbench.config import build_config
-from workbench.models.rendering import IGNORED, TokenizedExample
+from workbench.models.rendering import IGNORED, TokenizedExample, load_tokenizer
 from workbench.training.base_answers import (
     LIKELIEST,
     answers_path,
@@ -19,6 +20,7 @@ from workbench.training.base_answers import (
     likeliest,
 )
 from workbench.training.batches import micro_batches
+from workbench.training.data import prepare_data
 from workbench.training.general import GeneralSkills
 from workbench.training.loading import load_model
 from workbench.training.loss import AnswerLoss
@@ -118,6 +120,22 @@ def test_the_model_learns_and_keeps_what_it_was(tiny_model_dir, model):
     assert held < 1
     kept, lost = (divergence(skills, trained, GENERAL).item() for trained in (model, other))
     assert kept < lost / 5
+
+
+def test_a_run_is_held_by_the_questions_that_were_picked(services, tiny_model_dir, tmp_path):
+    path = tmp_path / "mine.json"
+    rows = [{"instruction": f"Is {n} a number?", "output": "It is."} for n in range(12)]
+    path.write_text(json.dumps(rows))
+    mine = services.datasets.add(path, path.name)
+    values = {"model": str(tiny_model_dir), "general_data": mine.id, "max_length": 256}
+    data = services.choose_data({"sample-identity": 1.0})
+    plan = services.plan(build_config(values), data, allow_folder=True)
+    run = services.create_run(plan, data, "mine")
+    tokenizer = load_tokenizer(tiny_model_dir)
+    found = prepare_data(run, tokenizer, tiny_model_dir, lambda event: None).general
+    texts = [tokenizer.decode(example.input_ids) for example in found]
+    assert len(texts) == 12
+    assert all("a number?" in text for text in texts)
 
 
 def test_the_base_model_is_asked_once(model, tmp_path):

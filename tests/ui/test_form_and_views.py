@@ -14,13 +14,14 @@ from workbench.runs.events import (
 )
 from workbench.runs.record import Record
 from workbench.runs.status import Signs, derive_status
-from workbench.ui.form import SEPARATE, build_field, field_names, form_values, read_form
+from workbench.ui.form import SEPARATE, build_field, field_names, preset_values, read_form
 from workbench.ui.playground_tab import _text
 from workbench.ui.views import (
     chat_text,
     conversation_messages,
     fetch_banner,
     plain,
+    plan_choices,
     plan_details,
     run_status,
 )
@@ -43,7 +44,15 @@ def test_every_field_has_label_help_and_an_id(name):
 def test_a_form_comes_back_as_the_same_config():
     config = build_config({"epochs": 2.5, "lora_rank": 8, "method": "qlora"})
     names = list(setting_fields())
-    assert build_config(read_form(names, form_values(config, names))) == config
+    settings = config.model_dump(exclude={"schema_version"})
+    assert build_config(read_form(names, preset_values(settings, names))) == config
+
+
+def test_a_starting_point_leaves_model_and_method_as_they_are_unless_it_names_them():
+    names = ["model", "method", "epochs", "lora_rank"]
+    kept = {"__type__": "update"}  # gr.skip()
+    assert preset_values({"lora_rank": 8}, names) == [kept, kept, None, 8]
+    assert preset_values({"method": "lora", "epochs": 2}, names) == [kept, "lora", "2", 16]
 
 
 def test_numbers_from_the_browser_are_whole_where_they_are():
@@ -143,6 +152,27 @@ def test_the_plan_says_why(services):
     text = plan_details(made)
     assert "because" in text
     assert "examples" in text
+    assert f"**{made.work.supervised_tokens:,}** of them to learn to write" in text
+    for seconds, words in ((0.023, "0.023"), (3.14, "3.1"), (1234.0, "1,234")):
+        timed = replace(made, step_seconds=seconds)
+        assert f"**{words} seconds** a step" in plan_details(timed)
+    assert "a step" not in plan_details(replace(made, step_seconds=None))
+    assert made.work.supervised_tokens < made.work.total_tokens
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt", "freeze", "galore"])
+def test_everything_that_was_chosen_is_told_with_its_reason(services, method):
+    data = services.choose_data({"sample-identity": 1})
+    made = services.plan(services.configure(None, {"method": method}), data)
+    told = plan_details(made) + plan_choices(made)
+    assert {"warmup_ratio", "max_length", "micro_batch_tokens"} < made.reasons.keys()
+    for reason in [*made.reasons.values(), made.precision[1]]:
+        assert plain(reason) in told
+    given = services.plan(
+        services.configure(None, {"warmup_ratio": 0.2, "precision": "fp32"}), data
+    )
+    assert "Warm-up" not in plan_choices(given)
+    assert "Precision" not in plan_choices(given)
 
 
 @pytest.mark.parametrize("text", [NASTY, "a < b && c > d", "&lt;b&gt; is how one writes <b>", "ü"])

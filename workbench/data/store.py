@@ -97,7 +97,7 @@ class DatasetStore:
         reading = digest + json.dumps(asdict(mapping) if mapping else None)
         dataset_id = f"{_slug(name)}-{hashlib.sha256(reading.encode()).hexdigest()[:10]}"
         with self._lock():
-            if not (self._directory(dataset_id) / "info.json").exists():
+            if not self._info_path(dataset_id).exists():
                 self._import(path, name, dataset_id, mapping)
         return self.info(dataset_id)
 
@@ -109,13 +109,17 @@ class DatasetStore:
         """
         if dataset_id in SHIPPED:
             self._refresh_sample(dataset_id)
-        path = self._directory(dataset_id) / "info.json"
+        path = self._info_path(dataset_id)
         if not path.exists():
             raise WorkbenchError(
                 f"There is no dataset {dataset_id!r} here any more.",
                 "Upload the file again in the Data tab.",
             )
         return _read_info(path)
+
+    def has(self, dataset_id: str) -> bool:
+        """Say whether a text is the id of a dataset that was added; samples are there always."""
+        return bool(_ID.fullmatch(dataset_id)) and self._info_path(dataset_id).exists()
 
     def usable(self, dataset_id: str) -> DatasetInfo:
         """Return what is known of a dataset that can be trained on.
@@ -206,7 +210,7 @@ class DatasetStore:
     def _refresh_sample(self, dataset_id: str) -> None:
         """Import a sample when it is not here, or was changed in the project since."""
         source = SAMPLES_DIR / SHIPPED[dataset_id]
-        info_path = self._directory(dataset_id) / "info.json"
+        info_path = self._info_path(dataset_id)
 
         def is_current() -> bool:
             return info_path.exists() and _read_info(info_path).file_sha256 == _sha256(source)
@@ -246,6 +250,9 @@ class DatasetStore:
     def _lock(self) -> FileLock:
         """Return the lock under which datasets come to be; other processes may share the workspace."""
         return FileLock(ensure_dir(self._settings.datasets_dir) / ".lock")
+
+    def _info_path(self, dataset_id: str) -> Path:
+        return self._directory(dataset_id) / "info.json"
 
     def _directory(self, dataset_id: str) -> Path:
         if not _ID.fullmatch(dataset_id):

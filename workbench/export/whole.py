@@ -100,7 +100,9 @@ class WholeExport:
     @cached_property
     def vocabulary(self) -> GgufVocabulary:
         """What a GGUF file says of the tokenizer; raises where the model cannot be written as one."""
-        return check_architecture(AutoConfig.from_pretrained(self._base_dir), self.tokenizer)
+        return check_architecture(
+            AutoConfig.from_pretrained(self._base_dir, trust_remote_code=False), self.tokenizer
+        )
 
     def write_model(self, folder: Path) -> dict[str, Any]:
         """Write safetensors, configuration and tokenizer; return what was verified.
@@ -189,6 +191,7 @@ class WholeExport:
             **known,
             quantization_config=GgufConfig(dequantize=True),
             dtype=self._compute.dtype,
+            trust_remote_code=False,
         ).to(self._compute.device)
         return say(model, tokenizer, self._prompts, self._compute)
 
@@ -199,7 +202,11 @@ class WholeExport:
         """
         stored = read_gguf(path)
         where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
-        tokenizer = self.tokenizer if stored else AutoTokenizer.from_pretrained(**where)
+        tokenizer = (
+            self.tokenizer
+            if stored
+            else AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
+        )
         for prompt in self._prompts:
             asked = prompt.messages[:-1]
             ids = read_prompt(*stored, tokenizer, asked) if stored else prompt_ids(tokenizer, asked)

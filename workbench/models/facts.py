@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench.models.headers import Shapes, typical_shapes, weight_shapes
 from workbench.models.sources import ModelSource
+from workbench.presets import Base, MethodPreset
+
+# Under one of these names a config.json says how many experts its layers have, each with weights of its own.
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,10 @@ class Shape:
 
     @classmethod
     def of(cls, architecture: Mapping[str, Any]) -> Shape | None:
-        """Read them from a ``config.json``; ``None`` where it does not say."""
+        """Read them from a ``config.json``; ``None`` where it does not say, and for a mixture of experts."""
         text = architecture.get("text_config", architecture)
+        if _has_experts(text):
+            return None
         try:
             heads = text["num_attention_heads"]
             head = text.get("head_dim") or text["hidden_size"] // heads
@@ -79,10 +87,31 @@ class ModelFacts:
     Attributes:
         parameters: Number of weights, or ``None`` when not known before the download.
         architecture: The model's ``config.json``, or the sizes in it; empty when not known.
+        shapes: The shape of every weight, by name; of a model that is not here those it may have, or none.
+        missing_bytes: What the disk takes before it can be loaded; 0 when it is here, ``None`` when not known.
     """
 
     parameters: int | None = None
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Shapes = field(default_factory=dict)
+    missing_bytes: int | None = None
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether a token goes through a few of many parts, so that size says little of speed."""
+        return _has_experts(self.architecture.get("text_config", self.architecture))
+
+    @property
+    def squeezed_with(self) -> str:
+        """What the weights in its files were squeezed with, such as ``bitsandbytes``; empty where they are not."""
+        squeezed = self.architecture.get("quantization_config")
+        return str(squeezed.get("quant_method", "bitsandbytes")) if squeezed is not None else ""
+
+    def base_of(self, method: MethodPreset) -> Base:
+        """Return how its linear layers are held in memory: as the method wants, or as its files squeezed them."""
+        if not self.squeezed_with:
+            return method.base
+        return "int8" if self.architecture["quantization_config"].get("load_in_8bit") else "nf4"
 
     @property
     def hidden_size(self) -> int | None:
@@ -100,7 +129,10 @@ class ModelFacts:
 
 
 def model_facts(
-    source: ModelSource, model_dir: Path, looked_up: Mapping[str, Any] | None = None
+    source: ModelSource,
+    model_dir: Path,
+    looked_up: Mapping[str, Any] | None = None,
+    download_bytes: int | None = None,
 ) -> ModelFacts:
     """Return what is known of a model's size: from the catalogue, its files, its header, or its name.
 
@@ -108,24 +140,55 @@ def model_facts(
         source: The model.
         model_dir: Its folder, where it is here.
         looked_up: Its ``config.json`` or the sizes in it, known without its folder; may be empty.
+        download_bytes: What a hub said there is to download, where it was asked.
     """
+    config_path = model_dir / "config.json"
+    is_here = config_path.exists()
     if source.entry:
         entry = source.entry
-        context = {"max_position_embeddings": entry.context_tokens}
-        return ModelFacts(entry.parameters, entry.architecture | context)
-    config_path = model_dir / "config.json"
-    if config_path.exists():
+        architecture = entry.architecture | {"max_position_embeddings": entry.context_tokens}
+        shapes = weight_shapes(model_dir) if is_here else {}
+        return ModelFacts(
+            entry.parameters,
+            architecture,
+            shapes or typical_shapes(entry.architecture["model_type"]),
+            0 if is_here else max(entry.download_bytes, 2 * entry.parameters),
+        )
+    if is_here:
         config = json.loads(config_path.read_text(encoding="utf-8"))
-        weights_bytes = sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
-        bytes_per_weight = 4 if config.get("dtype", config.get("torch_dtype")) == "float32" else 2
-        return ModelFacts(weights_bytes // bytes_per_weight, config)
-    shape = Shape.of(looked_up or {})
-    return ModelFacts(shape.weights if shape else _parameters_in_name(source.id), looked_up or {})
+        shapes = weight_shapes(model_dir)
+        return ModelFacts(_count(shapes, config), config, shapes, 0)
+    known = looked_up or {}
+    shape = Shape.of(known)
+    parameters = shape.weights if shape else _parameters_in_name(source.id)
+    shapes = typical_shapes(str(known.get("model_type", "")))
+    return ModelFacts(parameters, known, shapes, _missing_bytes(source, parameters, download_bytes))
+
+
+def _missing_bytes(
+    source: ModelSource, parameters: int | None, download_bytes: int | None
+) -> int | None:
+    """Return what a model takes that is not here; a GGUF file is there beside what it is converted to."""
+    if download_bytes is not None and not source.file:
+        return download_bytes
+    return None if parameters is None else (download_bytes or 0) + 2 * parameters
+
+
+def _count(shapes: Shapes, config: Mapping[str, Any]) -> int | None:
+    """Return how many weights a model has; of a squeezed one its files do not tell."""
+    if "quantization_config" not in config and shapes:
+        return sum(math.prod(shape) for shape in shapes.values())
+    shape = Shape.of(config)
+    return shape.weights if shape else None
+
+
+def _has_experts(sizes: Mapping[str, Any]) -> bool:
+    return any(sizes.get(name) not in (None, 0, 1) for name in EXPERTS)
 
 
 def _parameters_in_name(name: str) -> int | None:
-    """Read ``135M`` or ``7B`` out of a model's name, as most names carry it."""
-    match = re.search(r"(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", name.lower())
+    """Read ``135M`` or ``7B`` out of a model's name, as most names carry it; not the ``8x7B`` of experts."""
+    match = re.search(r"(?<![\dx.])(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", name.lower())
     if not match:
         return None
     return int(float(match[1]) * (1e9 if match[2] == "b" else 1e6))

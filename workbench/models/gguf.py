@@ -20,9 +20,12 @@ def convert_gguf(gguf_path: Path, directory: Path) -> None:
 
     where = {"pretrained_model_name_or_path": gguf_path.parent, "gguf_file": gguf_path.name}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**where)
+        tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+            **where,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+            trust_remote_code=False,
         )
     except (ValueError, KeyError, NotImplementedError) as error:
         raise WorkbenchError(

@@ -41,6 +41,12 @@ def manner_words(source: ModelSource, model_dir: Path) -> str:
     return {"base": BASE, "thinking": THINKING, "chat": ""}[kind]
 
 
+def completes_only(source: ModelSource, model_dir: Path) -> str:
+    """Say what to know before training a model that was not taught to chat; empty for any other."""
+    words = manner_words(source, model_dir)
+    return words if words in (BASE, NO_TEMPLATE) else ""
+
+
 def chat_template(model_dir: Path) -> str:
     """Return a model's chat template as its files have it, the default one of several; empty where there is none."""
     path = model_dir / "chat_template.jinja"

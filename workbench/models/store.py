@@ -28,6 +28,7 @@ from workbench.errors import WorkbenchError
 from workbench.files import write_text_atomically
 from workbench.models.facts import ModelFacts, model_facts
 from workbench.models.gguf import convert_gguf
+from workbench.models.headers import gguf_sizes
 from workbench.models.hub import HubModel, fetch_from_hub, look_up_on_hub
 from workbench.models.modelscope import fetch_from_modelscope, look_up_on_modelscope
 from workbench.models.sources import LOCAL, ModelSource, find_model, source_of_slug
@@ -35,7 +36,7 @@ from workbench.models.starter import fetch_starter
 from workbench.processes import start_child
 from workbench.settings import Settings, ensure_dir
 
-UNFINISHED = ".partial"
+UNFINISHED, LOOKED_UP = ".partial", ".looked-up.json"
 SILENT_SECONDS = 30  # a fetch writes its progress every second, once Python has started
 
 
@@ -73,10 +74,12 @@ class ModelStore:
         return (self.directory(source) / "config.json").exists()
 
     def facts(self, source: ModelSource) -> ModelFacts:
-        """Return what is known of the model's size: from its files, or from what a hub said of it."""
-        looked_up = self._path(source, ".config.json")
+        """Return what is known of the model's size: from its files, also a GGUF, or from what a hub said of it."""
+        looked_up = self._path(source, LOOKED_UP)
         known = json.loads(looked_up.read_text(encoding="utf-8")) if looked_up.exists() else {}
-        return model_facts(source, self.directory(source), known)
+        if source.kind == "local" and source.file and not self.is_here(source):
+            known = {"looked_up": gguf_sizes(self._original(source))}
+        return model_facts(source, self.directory(source), **known)
 
     def check(self, source: ModelSource) -> None:
         """Refuse a model that should be on this computer already and is not.
@@ -104,7 +107,8 @@ class ModelStore:
         ask = look_up_on_modelscope if source.kind == "modelscope" else look_up_on_hub
         found = ask(source.location, source.file, token)
         ensure_dir(self._settings.models_dir)
-        write_text_atomically(self._path(source, ".config.json"), json.dumps(found.architecture))
+        known = {"looked_up": found.architecture, "download_bytes": found.download_bytes}
+        write_text_atomically(self._path(source, LOOKED_UP), json.dumps(known))
         return found
 
     def own_models(self) -> list[ModelSource]:

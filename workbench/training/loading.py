@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from workbench.asking import standard_attention
+from workbench.asking import squeezing, standard_attention
 from workbench.compute import Compute
 from workbench.config import TrainingConfig
 from workbench.presets import MethodPreset, methods
@@ -43,14 +43,13 @@ def load_model(model_dir: Path, config: TrainingConfig, compute: Compute) -> tup
         model_dir,
         attn_implementation=standard_attention(model_class) if padded else NAME,
         dtype=_weight_dtype(method, compute),
-        quantization_config=compute.quantization(method.base),
+        **squeezing(compute.quantization(method.base)),
         device_map={"": compute.device},
         trust_remote_code=False,
         use_safetensors=True,
     )
     model.config.use_cache = False
-    if method.base == "nf4":
-        keep_gradients_after_evaluation(model)
+    keep_gradients_after_evaluation(model)
     return model, padded
 
 

@@ -30,7 +30,7 @@ class Reporter(TrainerCallback):
     Args:
         emit: Where events go.
         stop_requested: Asked after every step.
-        planned_step_seconds: What the plan said of a step; told when it is much more in reality.
+        planned_step_seconds: What the plan said of a step; told when it is much more or less in reality.
         planned_memory_bytes: What it said of the peak, counted from now on; told in the same way.
         team: The processes that train together; all end after the same step.
 
@@ -54,6 +54,7 @@ class Reporter(TrainerCallback):
         self._memory = MemoryWatch().start() if planned_memory_bytes else None
         self._first_seconds: list[float] = []
         self._figures = StepFigures(0, 0.0, 0.0)
+        self._was_compared = False
         self.was_stopped = False
 
     def on_step_computed(self, figures: StepFigures) -> None:
@@ -86,7 +87,9 @@ class Reporter(TrainerCallback):
                     memory_bytes=peak_memory_bytes(),
                 )
             )
-            if state.global_step == COMPARED_STEPS:
+            is_last = state.global_step == state.max_steps
+            if not self._was_compared and (is_last or len(self._first_seconds) == COMPARED_STEPS):
+                self._was_compared = True
                 self._compare_with_plan(state.max_steps)
                 self._compare_memory_with_plan()
         elif "eval_loss" in logs:
@@ -101,30 +104,46 @@ class Reporter(TrainerCallback):
             )
 
     def _compare_with_plan(self, total_steps: int) -> None:
-        """Say it when steps take much longer than the plan promised."""
+        """Say it when steps take much more, or much less, time than the plan promised."""
         seconds, planned = statistics.median(self._first_seconds), self._planned_step_seconds
-        if not planned or (seconds - planned) * total_steps < NOTICED_SECONDS:
+        if not planned or abs(seconds - planned) * total_steps < NOTICED_SECONDS:
             return
+        words = (
+            f"A step takes {seconds:.1f} s where {planned:.1f} s were planned, so all {total_steps:,} "
+            f"steps take about {describe_duration(seconds * total_steps)}"
+        )
         if seconds > MUCH_MORE * planned:
-            message = (
-                f"A step takes {seconds:.1f} s where {planned:.1f} s were planned, so all {total_steps:,} "
-                f"steps take about {describe_duration(seconds * total_steps)}. Other programs may be using "
-                "the computer."
-            )
-            self._emit(WarningEvent(message=message))
+            self._warn(f"{words}. Other programs may be using the computer.")
+        elif planned > MUCH_MORE * seconds:
+            self._warn(f"{words}: sooner than the plan said.")
 
     def _compare_memory_with_plan(self) -> None:
         """Say it when much more memory is needed than the plan promised."""
         if self._memory is None or self._planned_memory_bytes is None:
             return
-        self._memory.stop()
         peak, planned = self._memory.peak_bytes, self._planned_memory_bytes
         if peak > MUCH_MORE * planned:
-            message = (
+            self._warn(
                 f"Training needs {describe_bytes(peak)} of memory where {describe_bytes(planned)} were planned. "
                 "If the computer becomes slow, stop, and lower the tokens at a time or the maximum length."
             )
-            self._emit(WarningEvent(message=message))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Say it when much less memory was needed; earlier, the longest examples may be still to come."""
+        if self._memory is None or self._planned_memory_bytes is None:
+            return
+        self._memory.stop()
+        peak, planned = self._memory.peak_bytes, self._planned_memory_bytes
+        if planned > MUCH_MORE * peak and state.global_step == state.max_steps:
+            self._warn(
+                f"Training needed {describe_bytes(peak)} of memory at most where {describe_bytes(planned)} were "
+                "planned: there is room for a larger model, or for more tokens at a time."
+            )
+
+    def _warn(self, message: str) -> None:
+        self._emit(WarningEvent(message=message))
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -10,19 +10,16 @@ from workbench.compatibility import unavailable_methods
 from workbench.config import STARTER_MODEL
 from workbench.data.store import GENERAL
 from workbench.errors import WorkbenchError
-from workbench.models.catalogue import catalogue
+from workbench.hardware import free_disk_bytes
+from workbench.models.catalogue import CatalogueEntry, catalogue
 from workbench.models.sources import find_model
 from workbench.presets import methods
 from workbench.services import Services
-from workbench.ui.models_view import build_models_view
+from workbench.ui.models_view import build_models_view, gated_words
 from workbench.ui.views import plain
-from workbench.words import describe_bytes
+from workbench.words import describe_bytes, describe_count
 
 NO_PRESET = "defaults"
-GATED_WORDS = (
-    " **It is gated:** open huggingface.co/{}, accept the licence, make an access token in your "
-    "account's settings there, and type it in below, under *Models on this computer*."
-)
 GROUPS = ("Recommended", "Relatives of LoRA", "Whole model", "Small additions")
 
 
@@ -56,7 +53,10 @@ def build_choices(services: Services, page: gr.Blocks) -> Choices:
         allow_custom_value=True,
         elem_id="configure-model",
     )
-    model_help = gr.Markdown(model_words(STARTER_MODEL), elem_classes="wb-help")
+    model_help = gr.Markdown(
+        model_words(STARTER_MODEL, free_disk_bytes(services.settings.home_dir)),
+        elem_classes="wb-help",
+    )
     known = build_models_view(services, page, model)
     method = gr.Dropdown(
         method_choices(None, STARTER_MODEL),
@@ -107,22 +107,28 @@ def preset_choices(services: Services) -> list[tuple[str, str]]:
 def model_choices(services: Services) -> list[tuple[str, str]]:
     """Return the offered models, and before them the person's own."""
     own = [(f"{source.label} (yours)", source.id) for source in services.models.own_models()]
-    return own + [
-        (f"{entry.label} ({describe_bytes(entry.download_bytes)})", model_id)
-        for model_id, entry in catalogue().items()
-    ]
+    return own + [(_searchable(entry), model_id) for model_id, entry in catalogue().items()]
 
 
-def model_words(model_id: str) -> str:
-    """Say what a model is good for, and what it costs to have."""
+def _searchable(entry: CatalogueEntry) -> str:
+    """Return the line of a model in the list: what is typed there is looked for in all of it."""
+    size = describe_bytes(entry.download_bytes)
+    hardware = entry.hardware.removesuffix(".")
+    return f"{entry.label} ({size}) · {entry.licence} · {entry.languages} · {hardware}"
+
+
+def model_words(model_id: str, free_bytes: int | None = None) -> str:
+    """Say what a model is good for, what it costs to have, and how much room there is for it."""
     entry = catalogue().get(model_id)
     if entry is None:
         return _words_of_another(model_id)
+    free = f" (this disk has {describe_bytes(free_bytes)} free)" if free_bytes is not None else ""
     words = (
-        f"{plain(entry.summary)} {plain(entry.hardware)} {describe_bytes(entry.download_bytes)} to download; "
+        f"{plain(entry.summary)} {plain(entry.hardware)} {describe_count(entry.parameters)} weights; reads up to "
+        f"{entry.context_tokens:,} tokens; {describe_bytes(entry.download_bytes)} to download{free}; "
         f"licence {plain(entry.licence)}; speaks {plain(entry.languages)}."
     )
-    return words + (GATED_WORDS.format(plain(entry.repository)) if entry.gated else "")
+    return words + (gated_words(entry.repository) if entry.gated else "")
 
 
 def _words_of_another(model_id: str) -> str:

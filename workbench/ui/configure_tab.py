@@ -11,6 +11,7 @@ import gradio as gr
 
 from workbench.config import TrainingConfig, build_config
 from workbench.errors import WorkbenchError
+from workbench.hardware import free_disk_bytes
 from workbench.models.sources import find_model
 from workbench.plan import Plan
 from workbench.services import DataChoice, Services
@@ -20,6 +21,7 @@ from workbench.ui.configure_choices import (
     general_choices,
     method_choices,
     method_words,
+    model_choices,
     model_words,
     preset_choices,
 )
@@ -29,8 +31,8 @@ from workbench.ui.form import (
     automatic_update,
     build_field,
     field_names,
-    form_values,
     is_switch,
+    preset_values,
     read_form,
 )
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
@@ -171,12 +173,12 @@ def build_configure_tab(
 
     @user_errors
     def apply_preset(name: str) -> list[Any]:
-        config = build_config({} if name == NO_PRESET else services.starting_points.settings(name))
-        return form_values(config, names)
+        settings = {} if name == NO_PRESET else services.starting_points.settings(name)
+        return preset_values(settings, names)
 
     def describe_model(model_id: str | None) -> list[Any]:
         return [
-            model_words(model_id or ""),
+            model_words(model_id or "", free_disk_bytes(services.settings.home_dir)),
             gr.update(choices=method_choices(services, model_id)),
         ]
 
@@ -217,6 +219,8 @@ def build_configure_tab(
         filled.append(button.click(apply, panel.remedies, settings, **PRIVATE))
     save.click(save_preset, [label, *tab.components], [preset, label], **PRIVATE)
     delete.click(delete_preset, preset, preset, **PRIVATE)
+    # The person may have put a model of their own into the workspace since.
+    page.load(lambda: gr.update(choices=model_choices(services)), None, model, **QUIET)
     opened.select(lambda: gr.update(choices=preset_choices(services)), None, preset, **QUIET)
     opened.select(lambda: gr.update(choices=general_choices(services)), None, general, **QUIET)
     # The plan writes into the fields what it chose. So it listens to what a person enters and to what

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from workbench.config import (
     TrainingConfig,
+    build_config,
     choices,
     field_extra,
     is_automatic_allowed,
@@ -89,9 +90,18 @@ def read_form(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def form_values(config: TrainingConfig, names: Sequence[str]) -> list[Any]:
-    """Return what the fields show for a configuration."""
-    return [_shown(name, getattr(config, name)) for name in names]
+def preset_values(settings: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    """Return what the fields show for a starting point: its settings, else the defaults.
+
+    Model and method stay as they were chosen where it does not name them.
+    """
+    config = build_config(settings)
+    return [
+        gr.skip()
+        if name in SEPARATE and name not in settings
+        else _shown(name, getattr(config, name))
+        for name in names
+    ]
 
 
 def _shown(name: str, value: Any) -> Any:

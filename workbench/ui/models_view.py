@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from workbench.errors import WorkbenchError
+from workbench.hardware import free_disk_bytes
+from workbench.models.facts import ModelFacts
 from workbench.models.sources import ModelSource, find_model
 from workbench.services import Services
 from workbench.ui.guard import FOLLOW, PRIVATE, user_errors
 from workbench.ui.views import fetch_banner, plain
-from workbench.words import describe_bytes
+from workbench.words import describe_bytes, describe_count
 
 TICK_SECONDS = 1.0
 ACTIVE = ("downloading", "converting")
@@ -25,11 +26,11 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
     Returns:
         What is known of the chosen model: ``unknown``, ``looked up`` at its hub, or ``here``.
     """
-    with gr.Accordion("Models on this computer", open=False, elem_id="models"):
+    with gr.Accordion("Models on this computer", open=False, elem_id="models") as accordion:
         note = gr.Markdown(elem_id="models-note")
         gr.Markdown(
             "You have a model already? Put its folder, or its `.gguf` file, into "
-            f"`{services.settings.local_models_dir}`; it is in the list above when the workbench starts again.",
+            f"`{services.settings.local_models_dir}`; it is in the list above when this page is loaded again.",
             elem_classes="wb-help",
         )
         bar = gr.HTML(visible=False, elem_id="models-progress")
@@ -77,6 +78,18 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
             return f"{plain(source.label)} is converted once, when training starts; or do it here."
         return f"{plain(source.label)} is not on this computer yet. Training downloads it; or do it here."
 
+    def open_for_another(model_id: str | None) -> Any:
+        """Show the size and licence to ask for, where a model was typed that is not here."""
+        source = _source(model_id)
+        if (
+            source is None
+            or source.entry
+            or not source.is_downloaded
+            or services.models.is_here(source)
+        ):
+            return gr.skip()
+        return gr.Accordion(open=True)
+
     @user_errors
     def check_model(model_id: str, typed: str) -> Iterator[list[Any]]:
         source = find_model(model_id)
@@ -90,13 +103,12 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         except WorkbenchError as error:
             yield [plain(str(error)), gr.skip()]
             return
-        free_bytes = shutil.disk_usage(services.settings.home_dir).free
         words = (
             f"{plain(source.label)}: {describe_bytes(found.download_bytes)} to download, "
-            f"{describe_bytes(free_bytes)} free on this disk; licence: "
-            f"{plain(found.licence) if found.licence else 'not given, ask its owner before you use it'}."
+            f"{describe_bytes(free_disk_bytes(services.settings.home_dir))} free on this disk; {_size_words(services.models.facts(source))}"
+            f"licence: {plain(found.licence) if found.licence else 'not given, ask its owner before you use it'}."
         )
-        words += " It is gated: it needs an access token." if found.gated else ""
+        words += gated_words(source.location) if found.gated else ""
         yield [words, gr.skip() if services.models.is_here(source) else "looked up"]
 
     @user_errors
@@ -116,6 +128,7 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
 
     shown = [known, note, bar, download, cancel, stored, timer]
     gr.on([page.load, model.change, timer.tick], show, model, shown, **FOLLOW)
+    model.change(open_for_another, model, accordion, **FOLLOW)
     check.click(check_model, [model, token], [note, known], **PRIVATE)
     started = download.click(start_download, [model, token], None, **PRIVATE)
     started.then(show, model, shown, **FOLLOW)
@@ -123,6 +136,22 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
     deleted = delete.click(delete_model, stored, stored, **PRIVATE)
     deleted.then(show, model, shown, **FOLLOW)
     return known
+
+
+def gated_words(repository: str) -> str:
+    """Say what to do before a gated model of the Hugging Face Hub can be downloaded, as Markdown."""
+    return (
+        f" **It is gated:** open [huggingface.co/{plain(repository)}](https://huggingface.co/{repository}), accept the "
+        "licence, make an access token in your account's settings there, and type it in below, under *Access token* "
+        "in *Models on this computer*."
+    )
+
+
+def _size_words(facts: ModelFacts) -> str:
+    words = f"{describe_count(facts.parameters)} weights; " if facts.parameters else ""
+    return words + (
+        f"reads up to {facts.context_tokens:,} tokens; " if facts.context_tokens else ""
+    )
 
 
 def _source(model_id: str | None) -> ModelSource | None:

@@ -14,7 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.plan import Plan
 from workbench.remedies import Remedy
 from workbench.services import DataChoice, Services
-from workbench.ui.views import plain, plan_details, plan_needs
+from workbench.ui.views import plain, plan_choices, plan_details, plan_needs
 
 MOST_REMEDIES = 4
 DRIVING = (
@@ -28,6 +28,7 @@ class PlanPanel:
 
     Attributes:
         details: Steps, time and reasons.
+        choices: Why everything else has the value that was chosen.
         needs: Memory and disk.
         buttons: One for each change that would make it fit.
         remedies: The changes behind the buttons, as ``gr.State``.
@@ -38,6 +39,7 @@ class PlanPanel:
     """
 
     details: gr.Markdown
+    choices: gr.Markdown
     needs: gr.HTML
     buttons: list[gr.Button]
     remedies: gr.State
@@ -51,6 +53,7 @@ class PlanPanel:
         """What ``show`` returns values for."""
         return [
             self.details,
+            self.choices,
             self.needs,
             self.remedies,
             *self.buttons,
@@ -65,6 +68,7 @@ class PlanPanel:
         missing = MOST_REMEDIES - len(labels)
         return [
             plan_details(plan),
+            plan_choices(plan),
             plan_needs(plan),
             [dict(remedy.changes) for remedy in remedies],
             *(gr.Button(label, visible=True) for label in labels),
@@ -78,6 +82,7 @@ class PlanPanel:
         """Return what the components show when there is no plan."""
         return [
             f"### This needs a change\n\n{plain(str(error))}",
+            "",
             "",
             [],
             *[gr.Button(visible=False)] * MOST_REMEDIES,
@@ -97,10 +102,12 @@ def build_plan_panel() -> PlanPanel:
     ]
     drive = gr.Button("Test drive: measure it", size="sm", elem_id="configure-drive")
     driven = gr.Markdown(elem_id="configure-driven", elem_classes="wb-help")
+    with gr.Accordion("Everything else that was chosen, and why", open=False):
+        choices = gr.Markdown(elem_id="configure-chosen")
     with gr.Accordion("The same run from the command line", open=False):
         command = gr.Code(language="shell", label="Command", interactive=False, wrap_lines=True)
         yaml = gr.Code(language="yaml", label="Settings, for --config FILE", interactive=False)
-    return PlanPanel(details, needs, buttons, gr.State([]), drive, driven, command, yaml)
+    return PlanPanel(details, choices, needs, buttons, gr.State([]), drive, driven, command, yaml)
 
 
 def drive(services: Services, config: TrainingConfig, data: DataChoice) -> Iterator[list[Any]]:

@@ -39,6 +39,8 @@ PHASE_WORDS = {
     "saving": "Saving the tuned model",
     "leaving": "Giving the memory back",
 }
+# These are told in the plan itself; the last one where it is on, for it costs time.
+FIRST_REASONS = ("epochs", "learning_rate", "batch_size", "activation_checkpointing")
 SAMPLES_SHOWN = 12  # of each question; the first, the last, and some between
 
 
@@ -84,12 +86,18 @@ def plan_details(plan: Plan) -> str:
     lines = [
         f"### The plan\n\n{plan_sentence(plan)}",
         f"- **{work.train_rows:,} examples** to learn from, **{work.validation_rows:,}** held back to check",
-        f"- **{work.total_tokens:,} tokens** to read{_length_words(plan)}",
+        f"- **{work.total_tokens:,} tokens** to read, **{work.supervised_tokens:,}** of them to learn to write"
+        f"{_length_words(plan)}",
     ]
+    if plan.step_seconds is not None:
+        shown = (
+            f"{plan.step_seconds:.2g}" if plan.step_seconds < 10 else f"{plan.step_seconds:,.0f}"
+        )
+        lines.append(f"- about **{shown} seconds** a step")
     lines += [
         f"- {_setting_words(config, name)}, because {plain(reason)}"
         for name, reason in plan.reasons.items()
-        if name in ("epochs", "learning_rate", "batch_size", "activation_checkpointing")
+        if name in FIRST_REASONS
         and not (name == "epochs" and config.max_steps)  # the steps decide then
         and not (name == "activation_checkpointing" and config.activation_checkpointing == "off")
     ]
@@ -97,6 +105,19 @@ def plan_details(plan: Plan) -> str:
         lines.append(f"- then, in the background, {_evaluation_words(plan)}")
     lines += [f"- **Note:** {plain(warning)}" for warning in plan.warnings]
     return "\n".join([lines[0], "", *lines[1:]])
+
+
+def plan_choices(plan: Plan) -> str:
+    """Say why everything else has its value that was chosen automatically, as Markdown."""
+    lines = [
+        f"- {_setting_words(plan.config, name)}: {plain(reason)}"
+        for name, reason in plan.reasons.items()
+        if name not in FIRST_REASONS[:3] and plan.config.uses(name)
+    ]
+    if plan.config.precision == "auto":
+        precision, reason = plan.precision
+        lines.append(f"- Precision **{precision}**: {plain(reason)}")
+    return "\n".join(lines)
 
 
 def _evaluation_words(plan: Plan) -> str:

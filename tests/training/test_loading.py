@@ -1,0 +1,62 @@
+"""Models are loaded as the method wants them, or as their files hold them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from transformers import AutoModelForCausalLM
+
+from workbench.asking import load_to_ask
+from workbench.compute import Compute
+from workbench.config import build_config
+from workbench.models.facts import model_facts
+from workbench.models.headers import linear_layers
+from workbench.models.sources import find_model
+from workbench.training.loading import load_model
+from workbench.training.methods import make_trainable
+
+CPU = Compute("cpu", "fp32")
+
+
+@pytest.fixture(scope="module")
+def squeezed_dir(tiny_model_dir, tmp_path_factory):
+    """The tiny model in 4 bits, as others offer theirs."""
+    directory = tmp_path_factory.mktemp("squeezed")
+    model = AutoModelForCausalLM.from_pretrained(
+        tiny_model_dir, quantization_config=CPU.quantization("nf4")
+    )
+    model.save_pretrained(directory)
+    return directory
+
+
+def layers_in_4_bits(model):
+    return [module for module in model.modules() if isinstance(module, Linear4bit)]
+
+
+def test_a_model_that_is_squeezed_already_is_loaded_as_it_is_and_takes_an_adapter(squeezed_dir):
+    config = build_config({"target_modules": "q_proj"})
+    model, _ = load_model(squeezed_dir, config, CPU)
+    assert len(layers_in_4_bits(model)) == 14
+    # Else adapters would get no gradient after an evaluation.
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers_in_4_bits(model))
+    model.set_attn_implementation("sdpa")  # that of training wants to know where each row ends
+    ids = torch.tensor([[5, 6, 7]])
+    asked = load_to_ask(squeezed_dir, CPU, torch.float32)
+    assert len(layers_in_4_bits(asked)) == 14
+    torch.testing.assert_close(model.eval()(ids).logits, asked(ids).logits, rtol=1e-2, atol=1e-2)
+    tuned = make_trainable(model, config, total_steps=2)
+    tuned(ids).logits.sum().backward()
+    gradients = [w.grad for name, w in tuned.named_parameters() if "lora_B" in name]
+    assert len(gradients) == 2
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_its_size_and_layers_are_those_of_the_model_it_was_made_from(squeezed_dir, tiny_model_dir):
+    squeezed, plain = (
+        model_facts(find_model(str(path), allow_folder=True), path)
+        for path in (squeezed_dir, tiny_model_dir)
+    )
+    assert squeezed.squeezed_with == "bitsandbytes"
+    assert squeezed.parameters == pytest.approx(plain.parameters, rel=0.01)
+    assert set(linear_layers(squeezed.shapes)) == set(linear_layers(plain.shapes))

@@ -1,0 +1,37 @@
+"""What is said of the models to choose from, and what of it is looked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.models.catalogue import catalogue
+from workbench.ui.configure_choices import model_choices, model_words
+from workbench.ui.models_view import gated_words
+
+
+@pytest.mark.parametrize("typed", ["chinese", "apache", "mit", "laptop", "8 gb", "qwen"])
+def test_models_are_found_by_language_licence_hardware_and_name(services, typed):
+    labels = [label.lower() for label, _ in model_choices(services)]
+    assert 0 < sum(typed in label for label in labels) < len(labels)
+
+
+def test_a_model_of_ones_own_is_offered_as_soon_as_it_is_there(services, tiny_model_dir):
+    assert not any(value.startswith("local:") for _, value in model_choices(services))
+    services.settings.local_models_dir.mkdir(parents=True)
+    (services.settings.local_models_dir / "mine").symlink_to(tiny_model_dir)
+    assert model_choices(services)[0] == ("mine (yours)", "local:mine")
+
+
+@pytest.mark.parametrize("model_id", catalogue())
+def test_words_have_size_context_room_and_licence(model_id):
+    entry, words = catalogue()[model_id], model_words(model_id, 35_000_000_000)
+    assert f"reads up to {entry.context_tokens:,} tokens" in words
+    assert "illion weights" in words
+    assert "(this disk has 35.0 GB free)" in words
+    assert ("huggingface.co/" + entry.repository in words) == entry.gated
+
+
+def test_a_gated_model_says_where_to_accept_and_where_to_type():
+    words = gated_words("meta/llama_3_x")
+    assert "](https://huggingface.co/meta/llama_3_x)" in words
+    assert "*Access token*" in words
