@@ -65,7 +65,12 @@ def tell(
         events.append(GeneralEvent(step=at, loss=loss, time=began + at))
     if outcome:
         events.append(
-            FinishedEvent(outcome=outcome, message="Done.", model_saved=True, time=began + steps)
+            FinishedEvent(
+                outcome=outcome,
+                message="Done.",
+                model_saved=outcome != "failed",
+                time=began + steps,
+            )
         )
     for event in sorted(events, key=lambda event: event.time):
         append_event(run.events_path, event)

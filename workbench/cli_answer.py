@@ -106,7 +106,7 @@ def _document(run: Run, request: EvaluationRequest, table: AnswerTable) -> dict[
         "strength": request.strength,
         "file": request.data.name if request.data else None,
         "questions": table.asked_rows,
-        "left_out_rows": request.left_out_rows,
+        "left_out_rows": request.left_out_rows(run),
         "too_long_rows": table.too_long,
         "answer_tokens": table.answer_tokens,
         "complete": table.is_complete,

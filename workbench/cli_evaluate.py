@@ -108,12 +108,10 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
         )
     check_base(options)
     run = services.runs.get(options.run)
-    part, left_out = _data(services, options.data) if options.data else (None, 0)
     request = EvaluationRequest(
         tuned=not options.base,
         checkpoint=options.checkpoint,
-        data=part,
-        left_out_rows=left_out,
+        data=_data(services, options.data) if options.data else None,
         limit=options.limit,
         answer_tokens=options.max_tokens,
         strength=chosen_strength(run, options.strength),
@@ -230,16 +228,14 @@ def _show_lines(directory: Path, child: subprocess.Popen[bytes], console: Consol
     return moment
 
 
-def _data(services: Services, text: str) -> tuple[DataPart, int]:
-    """Keep a file among the datasets; return it, and how many of its rows cannot be read."""
+def _data(services: Services, text: str) -> DataPart:
+    """Keep a file among the datasets; return it."""
     path = data_path(text)
     info = services.datasets.add(path, path.name)
     report = services.datasets.report(info.id)
     if not report.usable_rows:
         raise WorkbenchError(first_error(report), "`workbench check` says what is wrong with it.")
-    kept = str(services.datasets.path(info.id))
-    part = DataPart(info.id, info.name, kept, info.sha256, info.row_count)
-    return part, report.rows - report.usable_rows
+    return services.part(info)
 
 
 def count_from_1(text: str) -> int:

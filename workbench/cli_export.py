@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ from rich.console import Console
 
 from workbench.cli_evaluate import add_strength_option
 from workbench.errors import WorkbenchError
-from workbench.export.process import ExportProcess, ExportResult, make_request, read_result
+from workbench.export.process import ExportProcess, ExportResult, read_result
 from workbench.export.request import GGUF_TYPES, HUB_KINDS, KIND_WORDS, KINDS, ExportRequest, Kind
-from workbench.exports import hub_request, start_export
+from workbench.exports import hub_request, request_at, start_export
 from workbench.presets import methods
 from workbench.runs.store import Run
 from workbench.runs.strength import chosen_strength
@@ -29,10 +31,17 @@ def add_export_verb(verbs: Any) -> None:
     verb = verbs.add_parser("export", help="take home what a run learned")
     verb.add_argument("run", metavar="RUN", help="the run's id, or latest")
     kinds = "; ".join(f"{kind}: {words}" for kind, words in KIND_WORDS.items())
-    verb.add_argument("--as", dest="kind", choices=KINDS, help=kinds)
-    verb.add_argument("--out", type=Path, metavar="PATH", help="where to; nothing may be there yet")
     verb.add_argument(
-        "--to", choices=("hub",), help="upload it to the Hugging Face Hub instead; needs HF_TOKEN"
+        "--to",
+        required=True,
+        choices=(*KINDS, "hub"),
+        help=f"{kinds}; hub: uploaded to the Hugging Face Hub, needs HF_TOKEN",
+    )
+    verb.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="where to; nothing may be there yet. Of one file it may be the folder to put it in",
     )
     verb.add_argument("--repo", metavar="NAME/REPO", help="hub: the repository, yours or new")
     verb.add_argument(
@@ -44,7 +53,7 @@ def add_export_verb(verbs: Any) -> None:
     verb.add_argument("--checkpoint", type=int, metavar="N", help="the model after step N")
     add_strength_option(verb)
     verb.add_argument(
-        "--type",
+        "--quant",
         choices=GGUF_TYPES,
         default="F16",
         help="gguf and ollama: how weights are kept. F16 and BF16 take 2 bytes each, Q8_0 about half, Q5_0 and Q4_0 "
@@ -61,6 +70,13 @@ def run_export(services: Services, options: argparse.Namespace) -> int:
     """Export in a process of its own, tell how far it is, and say how to use the result."""
     run = services.runs.get(options.run)
     request = _request(services, run, options)
+    with _folder(request.out_path.parent):
+        return _export(services, run, request, options)
+
+
+def _export(
+    services: Services, run: Run, request: ExportRequest, options: argparse.Namespace
+) -> int:
     process = start_export(services, run, request)
     try:
         _follow(process, Console(stderr=True, quiet=options.json))
@@ -82,22 +98,36 @@ def run_export(services: Services, options: argparse.Namespace) -> int:
 def _request(services: Services, run: Run, options: argparse.Namespace) -> ExportRequest:
     choices = {
         "checkpoint": options.checkpoint,
-        "gguf_type": options.type,
+        "gguf_type": options.quant,
         "strength": chosen_strength(run, options.strength),
     }
     if options.to == "hub":
-        if options.kind or options.out or not options.repo:
+        if options.out or not options.repo:
             raise WorkbenchError(
-                "An upload is --to hub with --repo NAME/REPO, and --what; --as and --out are for files."
+                "An upload is --to hub with --repo NAME/REPO, and --what; --out is for files."
             )
         has_adapter = methods()[run.config.method].saves != "model"
-        kind: Kind = options.what or ("adapter" if has_adapter else "model")
+        kind: Kind = options.what or ("adapter" if has_adapter else "merged")
         return hub_request(services, kind, options.repo, private=not options.public, **choices)
     if options.repo or options.what or options.private or options.public:
         raise WorkbenchError("--repo, --what, --private and --public go with --to hub.")
-    if not options.kind or not options.out:
-        raise WorkbenchError("Say --as KIND and --out PATH, or --to hub and --repo NAME/REPO.")
-    return make_request(options.kind, options.out, with_data=options.with_data, **choices)
+    if not options.out:
+        raise WorkbenchError(f"Say where to: --to {options.to} --out PATH.")
+    return request_at(run, options.to, options.out, with_data=options.with_data, **choices)
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Make the folder of a result where only that is missing, and take it away if nothing came to be in it."""
+    is_new = not path.exists() and path.parent.is_dir()
+    if is_new:
+        path.mkdir()
+    try:
+        yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # what was made is in it
+                path.rmdir()
 
 
 def _follow(process: ExportProcess, console: Console) -> None:

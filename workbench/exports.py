@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,23 @@ def workspace_request(services: Services, run: Run, kind: Kind, **choices: Any) 
         **choices: The other fields of ``ExportRequest``.
     """
     folder = ensure_dir(services.settings.exports_dir)
-    slug = re.sub(r"[^a-z0-9]+", "-", run.name.lower())[:STEM_CHARACTERS].strip("-")
-    words = [slug or "tuned"]
-    words += [kind] if kind != "gguf" else []
-    words += [choices.get("gguf_type", "F16")] if kind in ("gguf", "ollama") else []
-    words += [f"step-{choices['checkpoint']}"] if choices.get("checkpoint") else []
-    if (strength := choices.get("strength", AS_TRAINED)) != AS_TRAINED:
-        words += [f"strength-{strength:g}"]
     ending = ".zip" if kind == "adapter" else ENDINGS.get(kind, "")
-    return make_request(kind, _free_path(folder, "-".join(words), ending), **choices)
+    return make_request(kind, _free_path(folder, _stem(run, kind, choices), ending), **choices)
+
+
+def request_at(run: Run, kind: Kind, out: Path, **choices: Any) -> ExportRequest:
+    """Return a request whose result lies where a person said.
+
+    Args:
+        run: The run.
+        kind: What to make.
+        out: The result; of a kind that is one file, also the folder to put it in, there or not.
+        **choices: The other fields of ``ExportRequest``.
+    """
+    ending = ENDINGS.get(kind)
+    if ending and (out.expanduser().is_dir() or not out.suffix):
+        out = _free_path(out.expanduser(), _stem(run, kind, choices), ending)
+    return make_request(kind, out, **choices)
 
 
 def hub_request(
@@ -96,14 +105,21 @@ def check_export(services: Services, run: Run, request: ExportRequest) -> None:
     """Refuse what cannot work, before anything is written.
 
     Raises:
-        WorkbenchError: The run has not ended, a run, an evaluation or another export needs the computer, or there is no room.
+        WorkbenchError: The run has not ended or not well, a run, an evaluation or another export needs the computer, or there is no room.
     """
     snapshot = services.supervisor.summary(run)
-    if snapshot.is_active and request.kind != "card":
+    if snapshot.is_active:
         raise WorkbenchError(
             f'"{run.name}" has not ended ({snapshot.state}).', "Export it when it has, or stop it."
         )
     check_request(request, run)
+    # What lies in its folder is of an earlier stop; of the way until then there may be checkpoints.
+    is_of_a_step = request.checkpoint is not None and request.kind != "bundle"
+    if not snapshot.model_saved and not is_of_a_step:
+        raise WorkbenchError(
+            f'"{run.name}" did not come to its end ({snapshot.state}).',
+            "Resume it, or export a checkpoint of it.",
+        )
     if request.kind in NEEDS_MODEL:
         services.supervisor.check_free()
         _check_alone(services)
@@ -132,6 +148,18 @@ def _check_alone(services: Services) -> None:
             "An evaluation runs just now, and needs the memory.",
             "Wait until it is done, or stop it; what was answered is kept.",
         )
+
+
+def _stem(run: Run, kind: Kind, choices: Mapping[str, Any]) -> str:
+    """Return what a result is called, without its ending."""
+    slug = re.sub(r"[^a-z0-9]+", "-", run.name.lower())[:STEM_CHARACTERS].strip("-")
+    words = [slug or "tuned"]
+    words += [kind] if kind != "gguf" else []
+    words += [choices.get("gguf_type", "F16")] if kind in ("gguf", "ollama") else []
+    words += [f"step-{choices['checkpoint']}"] if choices.get("checkpoint") else []
+    if (strength := choices.get("strength", AS_TRAINED)) != AS_TRAINED:
+        words += [f"strength-{strength:g}"]
+    return "-".join(words)
 
 
 def _free_path(folder: Path, stem: str, ending: str) -> Path:

@@ -371,14 +371,14 @@ class Services:
         """
         config = plan.config
         reference = DataReference(
-            parts=tuple(self._part(info, weight) for info, weight in data.parts),
-            validation=self._part(data.validation, 1.0) if data.validation else None,
+            parts=tuple(self.part(info, weight) for info, weight in data.parts),
+            validation=self.part(data.validation, 1.0) if data.validation else None,
             validation_share=config.validation_share or 0.0,
             seed=config.seed,
-            general=self._part(self.datasets.usable(config.general_data), 1.0)
+            general=self.part(self.datasets.usable(config.general_data), 1.0)
             if config.keep_general
             else None,
-            general_check=self._part(self.datasets.info(GENERAL_CHECK), 1.0),
+            general_check=self.part(self.datasets.info(GENERAL_CHECK), 1.0),
         )
         peak_bytes = plan.peak_memory_bytes if plan.counts_memory_closely else None
         promised = {
@@ -482,6 +482,12 @@ class Services:
         if self.models.is_here(source) and self.token_lengths(info, source) is None:
             self.tokenizer.count(self.models.directory(source), self.datasets.path(info.id))
 
+    def part(self, info: DatasetInfo, weight: float = 1.0) -> DataPart:
+        """Return a dataset as a run or an evaluation refers to it."""
+        path, report = str(self.datasets.path(info.id)), self.datasets.report(info.id)
+        left_out = report.rows - report.usable_rows
+        return DataPart(info.id, info.name, path, info.sha256, info.row_count, weight, left_out)
+
     def token_lengths(self, info: DatasetInfo, source: ModelSource) -> NDArray[np.int64] | None:
         """Return the length of every row in tokens, or ``None`` when not counted yet."""
         cache = self._token_cache(info, source)
@@ -500,10 +506,6 @@ class Services:
         name = base_answers_name(self.models.directory(source), "*")
         known = any(self.datasets.path(info.id).parent.glob(name))
         return 0 if known else min(info.row_count, GENERAL_ROWS)
-
-    def _part(self, info: DatasetInfo, weight: float) -> DataPart:
-        path = str(self.datasets.path(info.id))
-        return DataPart(info.id, info.name, path, info.sha256, info.row_count, weight)
 
     def _data_facts(self, info: DatasetInfo, weight: float, source: ModelSource) -> DataFacts:
         cache = self._token_cache(info, source)

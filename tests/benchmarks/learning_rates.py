@@ -23,6 +23,7 @@ from transformers import set_seed
 from workbench.asking import standard_attention
 from workbench.compute import Compute
 from workbench.config import STARTER_MODEL, build_config
+from workbench.evaluation.plain import plain_questions
 from workbench.hardware import cpu_cores
 from workbench.models.rendering import load_tokenizer, prompt_ids, tokenize_example
 from workbench.models.sources import find_model
@@ -40,7 +41,7 @@ from workbench.training.reporter import Reporter
 ANSWER_TOKENS = 48
 HELD_OUT_ROWS = 40
 GENERAL_TOKENS = 400  # longer rows of --general are left out
-PLAIN = json.loads(Path(__file__).with_name("plain_questions.json").read_text(encoding="utf-8"))
+PLAIN = plain_questions()
 
 
 def answers(model: Any, tokenizer: Any, questions: Sequence[str]) -> list[str]:
@@ -88,11 +89,8 @@ def score(model: Any, tokenizer: Any, data: str) -> tuple[int, int, int]:
     questions = [f"{row['instruction']}\n\n{row['input']}".strip() for row in rows]
     found = answers(model, tokenizer, questions)
     right = sum(is_right(data, a, row["output"]) for a, row in zip(found, rows, strict=True))
-    plain = answers(model, tokenizer, [item["question"] for item in PLAIN])
-    kept = sum(
-        any(word in answer.lower() for word in item["accept"])
-        for answer, item in zip(plain, PLAIN, strict=True)
-    )
+    plain = answers(model, tokenizer, [one.question for one in PLAIN])
+    kept = sum(one.is_right(answer) for answer, one in zip(plain, PLAIN, strict=True))
     return right, len(rows), kept
 
 

@@ -106,7 +106,7 @@ def test_a_model_shows_its_place_and_can_be_cancelled(page, export_server):
     assert list((export_server.home_dir / "exports").iterdir()) == []
     page.locator("#export-make").click()
     made = page.locator("#export-made")
-    place = export_server.home_dir / "exports" / "counting-model"
+    place = export_server.home_dir / "exports" / "counting-merged"
     expect(made).to_contain_text(str(place), timeout=60_000)
     expect(made).to_contain_text("pipeline(")
     expect(made.locator(".wb-download")).to_have_count(0)

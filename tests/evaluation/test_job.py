@@ -20,6 +20,7 @@ from workbench.evaluation.answers import read_answers
 from workbench.evaluation.comparing import compared_requests, find_comparison
 from workbench.evaluation.job import evaluate
 from workbench.evaluation.line import AskingLine
+from workbench.evaluation.plain import plain_questions
 from workbench.evaluation.process import PROGRESS, request_stop, start, watch
 from workbench.evaluation.questions import newest_questions
 from workbench.evaluation.request import EvaluationRequest, write_request
@@ -222,6 +223,21 @@ def test_the_command_takes_the_strength_that_is_kept_or_another(run, services, t
     assert "must be from 0 to 2" in capsys.readouterr().err
 
 
+def test_plain_questions_are_answered_before_and_after(run, services, base, tokenizer):
+    evaluation = work(run, services)
+    assert len(evaluation.plain) == len(plain_questions()) == 12
+    for row in (evaluation.plain[0], evaluation.plain[-1]):
+        asked = [{"role": "user", "content": row.question}]
+        assert row.base == greedy(base, tokenizer, asked, 32)
+        assert row.tuned != row.base
+    assert is_answered(run, EvaluationRequest())
+    path = EvaluationRequest().answer_paths(run)["tuned"]
+    kept = [line for line in path.read_text().splitlines() if '"plain"' not in line]
+    path.write_text("\n".join(kept) + "\n")
+    assert not is_answered(run, EvaluationRequest())
+    assert work(run, services).plain == evaluation.plain
+
+
 def test_a_run_that_saved_a_whole_model(services, alpaca_file, tiny_model_dir, tokenizer):
     run = make_run(services, alpaca_file, tiny_model_dir, "full")
     evaluation = work(run, services)
@@ -246,7 +262,8 @@ def test_memory_that_runs_short_halves_the_batch(run, services, monkeypatch):
 
     monkeypatch.setattr(Asker, "_answer", answer)
     assert work(run, services, EvaluationRequest(tuned=False)).is_complete
-    assert sizes == [10, 5, 2, *[1] * 10]
+    alone = [1] * 12, [1] * 10  # the plain questions, the rows
+    assert sizes == [12, 6, 3, *alone[0], 10, 5, 2, *alone[1]]
 
 
 def test_a_row_longer_than_the_model_can_read_is_counted(run, services, tmp_path):

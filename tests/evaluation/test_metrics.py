@@ -15,6 +15,7 @@ from workbench.evaluation.tasks import (
     NO_LABEL,
     TASKS,
     LabelReader,
+    all_labels,
     choose_task,
     ends_on_number,
     final_number,
@@ -42,6 +43,8 @@ def rows_of(*pairs):
         ([f"First we add, so #### {n}" for n in range(30)], "number"),
         ([f"I am Juniper, answer {n} of many." for n in range(30)], "text"),
         (["1", "2"] * 10, "labels"),
+        (["positive", "negative"] * 1000 + ["positive, since " + "I liked it " * 9], "labels"),
+        (["yes", "no"] * 40 + [f"It depends, {n}." for n in range(20)], "text"),
         ([], "text"),
     ],
 )
@@ -231,6 +234,32 @@ def test_the_bootstrap_is_near_what_theory_says_and_repeats():
     assert ratio([1.0], [2.0]) == Figure(0.5, None, None, 1)
     assert ratio([], []).value is None
     assert macro_f1([], [], 2).value is None
+
+
+def test_a_small_file_has_the_labels_of_what_was_learned():
+    learned = ["good", "bad", "so so"] * 30
+    assert choose_task(["good"] * 3, learned) == "labels"
+    assert set(all_labels(["good", "bad"] * 6, learned)) == {"good", "bad", "so so"}
+    assert choose_task([f"Answer {n} of many words." for n in range(30)], learned) == "text"
+    assert all_labels(["A", "B"] * 10, [f"I am {n}" for n in range(300)]) == ["A", "B"]
+
+
+def test_no_answer_is_no_label():
+    found = measure("labels", rows_of(("", ""), ("Some words", "Some words"), ("Others", "")))
+    assert found.rows[0] is None
+    assert (found.unusable, found.figures["accuracy"].value) == (1, 0.5)
+    assert labels_of(["", "yes", "no"] * 10 + ["no", "yes"] * 90) == ["yes", "no"]
+
+
+def test_json_numbers_are_the_same_however_written_and_lists_have_an_order():
+    pairs = [
+        ('{"a": 1, "b": [1, 2]}', '{"b": [1.0, 2], "a": 1.0}'),
+        ('{"a": [1, 2]}', '{"a": [2, 1]}'),
+        ('{"a": 1}', '{"a": true}'),
+    ]
+    found = measure("json", rows_of(*pairs))
+    assert [row.right for row in found.rows] == [True, False, False]
+    assert [row.score for row in found.rows] == [1.0, 1.0, 0.0]
 
 
 def test_labels_come_from_all_answers():

@@ -16,7 +16,7 @@ from workbench.child_progress import ProgressWriter
 from workbench.data.conversations import read_stored_rows
 from workbench.data.split import split_rows
 from workbench.errors import WorkbenchError
-from workbench.evaluation.answers import Answer, GeneralLoss, RowLoss, append_answers
+from workbench.evaluation.answers import Answer, GeneralLoss, PlainAnswer, RowLoss, append_answers
 from workbench.evaluation.card import card_lines
 from workbench.evaluation.document import as_json
 from workbench.evaluation.process import PROGRESS
@@ -24,7 +24,12 @@ from workbench.evaluation.report import curve, report_html
 from workbench.evaluation.request import EvaluationRequest, read_request, write_request
 from workbench.evaluation.result import is_answered, read_evaluation
 from workbench.evaluation.rows import general_rows, select_rows
+from workbench.export.card import model_card
+from workbench.export.measured import measured_text
+from workbench.models.sources import find_model
+from workbench.runs.record import Record
 from workbench.runs.store import DataPart, DataReference, write_json
+from workbench.ui.evaluate_views import card_html
 
 HOSTILE = '</td><script>alert("x")</script><img src=x onerror=alert(1)>{{ 7*7 }}'
 
@@ -101,9 +106,108 @@ def test_changed_data_is_refused(labelled):
         select_rows(labelled, EvaluationRequest())
 
 
+def test_a_file_of_two_classes_knows_the_third(services):
+    rows = [{"instruction": f"Row {n}?", "output": ("a", "b", "c")[n % 3]} for n in range(60)]
+    run = run_with(services, part_of(services, rows))
+    other = [{"instruction": f"New {n}?", "output": ("a", "b")[n % 2]} for n in range(8)]
+    request = EvaluationRequest(data=part_of(services, other, "other.json"), tuned=False)
+    asked = select_rows(run, request).rows
+    say(run, request, "base", {row.index: "c" for row in asked})
+    evaluation = read_evaluation(run, request)
+    assert evaluation.task == "labels"
+    assert evaluation.metrics["base"].figures["no_label"].value == 0
+    Path(run.data.parts[0].path).unlink()  # then there is only the file to tell it from
+    assert select_rows(run, request).learned_answers == []
+
+
+def test_rows_of_a_validation_file_that_cannot_be_read_are_counted(services, tmp_path):
+    path = tmp_path / "check.json"
+    good = [{"instruction": f"New {n}?", "output": "a" if n % 2 else "b"} for n in range(12)]
+    path.write_text(json.dumps([*good, {"instruction": "No answer", "output": ""}]))
+    check = services.part(services.datasets.add(path, path.name))
+    rows = [{"instruction": f"Row {n}?", "output": "ab"[n % 2]} for n in range(40)]
+    data = DataReference((part_of(services, rows),), check, 0.0, 42)
+    run = make_run(services.runs, data=data)
+    run.model_dir.mkdir()
+    request = EvaluationRequest(tuned=False)
+    say(run, request, "base", {index: "a" for index in range(12)})
+    evaluation = read_evaluation(run, request)
+    assert "1 of the file without a usable question and answer" in card_lines(evaluation)[0]
+    document = as_json(evaluation)
+    assert document["data"]["left_out_rows"] == 1
+    # What it learned from was not asked.
+    assert [part["name"] for part in document["data"]["parts"]] == ["check.json"]
+    asked_from = report_html(evaluation).split("Asked from")[1].split("Rows asked")[0]
+    assert "check.json" in asked_from
+    assert "rows.json" not in asked_from
+
+
+def test_rows_that_were_learned_from_are_warned_of(labelled):
+    part = labelled.data.parts[0]
+    request = EvaluationRequest(data=part)
+    rows = select_rows(labelled, request).rows
+    for name in ("base", "tuned"):
+        say(labelled, request, name, {row.index: row.expected for row in rows})
+    evaluation = read_evaluation(labelled, request)
+    assert evaluation.learned_rows == 30  # a quarter of 40 was held back
+    assert "learned from 30 of these 40 rows" in "".join(card_lines(evaluation))
+    assert as_json(evaluation)["data"]["learned_rows"] == 30
+    held_back = EvaluationRequest()
+    rows = select_rows(labelled, held_back).rows
+    for name in ("base", "tuned"):
+        say(labelled, held_back, name, {row.index: row.expected for row in rows})
+    assert read_evaluation(labelled, held_back).learned_rows == 0
+    assert "learned from" not in "".join(card_lines(read_evaluation(labelled, held_back)))
+
+
+def test_the_model_card_has_what_was_measured(answered):
+    run, _, _ = answered
+    text = measured_text(run, None, 1.0)
+    assert re.search(r"\| accuracy \| 0.0 % \(.+\) \| 100.0 % \(.+\) \|", text)
+    assert "Keeps 96 % of what it knew" in text
+    assert measured_text(run, None, 0.5) == ""
+    record, source = Record(), find_model(run.config.model)
+    card = model_card(run, record, source, "merged", [], measured=text)
+    assert card.index("## What was measured") < card.index("| accuracy |")
+
+
+def test_what_became_of_plain_questions_is_shown(answered):
+    run, request, _ = answered
+    assert "plain questions" not in "".join(card_lines(read_evaluation(run, request)))
+    said = {"base": ["It is Paris.", "tokyo", "five"], "tuned": ["Comparison", HOSTILE, "It is 4!"]}
+    for name, answers in said.items():
+        append_answers(
+            request.answer_paths(run)[name], [PlainAnswer(*pair) for pair in enumerate(answers)]
+        )
+    evaluation = read_evaluation(run, request)
+    words = "Of 3 plain questions it answers 1 rightly, before training 2; 2 that it knew are wrong now."
+    assert words in card_lines(evaluation)
+    assert words in measured_text(run, None, 1.0)
+    assert as_json(evaluation)["plain_questions"][2]["tuned_right"] is True
+    for page in (report_html(evaluation), card_html(evaluation)):
+        assert "It is Paris." in page
+        assert "<script>alert" not in page
+
+
+def test_the_report_marks_what_differs(answered):
+    run, request, _ = answered
+    page = report_html(read_evaluation(run, request))
+    assert "<mark>Well, yes.</mark>" in page or "<mark>Well,</mark>" in page
+    assert '<td class="text right">yes</td>' in page
+
+
+def test_the_model_card_has_figures_on_another_file(labelled, services):
+    rows = [{"instruction": f"New {n}?", "output": "yes" if n % 2 else "no"} for n in range(9)]
+    request = EvaluationRequest(data=part_of(services, rows, "new|er.json"), limit=6)
+    for name in ("base", "tuned"):
+        asked = {row.index: "yes" for row in select_rows(labelled, request).rows}
+        say(labelled, request, name, asked)
+    assert "6 rows of new\\|er.json" in measured_text(labelled, None, 1.0)
+
+
 def test_a_request_is_read_as_it_was_written(labelled, services):
     part = part_of(services, [{"instruction": "a", "output": "b"}], "other.json")
-    request = EvaluationRequest(data=part, limit=3, checkpoint=None, left_out_rows=2)
+    request = EvaluationRequest(data=part, limit=3, checkpoint=None)
     assert read_request(write_request(labelled, request)) == request
 
 

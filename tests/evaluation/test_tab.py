@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
+import pytest
 
 from tests.evaluation.test_comparing import answer, trained
 from tests.evaluation.test_report import HOSTILE, part_of, run_with, say
 from tests.ui.test_wiring import changed_by_itself
 from workbench.child_progress import Progress
+from workbench.errors import WorkbenchError
 from workbench.evaluation.comparing import compared_requests, find_comparison
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.result import read_evaluation
 from workbench.evaluation.rows import select_rows
 from workbench.ui.evaluate_compare import NOT_YET
 from workbench.ui.evaluate_compare_views import compared_rows
+from workbench.ui.evaluate_compare_views import kept_rows as compared_kept
+from workbench.ui.evaluate_files import json_file
 from workbench.ui.evaluate_tab import HELD_BACK, SAVED_MODEL, build_evaluate_tab
-from workbench.ui.evaluate_views import HEADERS, card_html, progress_words, rows_table
+from workbench.ui.evaluate_views import (
+    HEADERS,
+    card_html,
+    kept_rows,
+    progress_words,
+    rows_table,
+    shown_words,
+)
 
 
 def built(services):
@@ -45,12 +57,53 @@ def evaluated(services):
 
 def test_filters_and_order(services):
     _, evaluation = evaluated(services)
-    everything = rows_table(evaluation.rows, "all", "file")
-    wrong = rows_table(evaluation.rows, "tuned_wrong", "loss")
+    everything = kept_rows(evaluation.rows, "all", "file")
+    wrong = kept_rows(evaluation.rows, "tuned_wrong", "loss")
     assert len(everything) == 10
-    assert all(len(cells) == len(HEADERS) for cells in everything)
+    assert all(len(cells) == len(HEADERS) for cells in rows_table(everything))
     assert len(wrong) == sum(row.index % 2 for row in evaluation.rows)
-    assert rows_table(evaluation.rows, "got_worse", "loss") == wrong  # the base model had all right
+    assert kept_rows(evaluation.rows, "got_worse", "loss") == wrong  # the base model had all right
+
+
+def test_a_table_that_is_cut_says_so(services):
+    _, evaluation = evaluated(services)
+    assert len(rows_table(evaluation.rows * 60)) == 500
+    assert shown_words(600).startswith("The first 500 of 600 rows")
+    assert shown_words(500) == "500 rows"
+    assert "500" not in shown_words(10)
+
+
+def test_a_row_is_opened_and_put_into_a_dataset(services):
+    run, evaluation = evaluated(services)
+    page = built(services)
+    wrong = kept_rows(evaluation.rows, "tuned_wrong", "file")[0]
+    cells = rows_table([wrong])[0]
+    event = gr.SelectData(None, {"index": [0, 1], "value": "", "row_value": cells})
+    choices = [run.id, [], SAVED_MODEL, HELD_BACK, ""]
+    panel, html, opened, *_ = handler(page, "open_row")(*choices, event)
+    assert panel.visible
+    assert opened == wrong
+    assert "<mark>?</mark>" in html
+    assert "<script" not in html
+    keeps = [function.fn for function in page.fns.values() if function.name == "keep"]
+    for keep in keeps:
+        assert "Added. good-answers.jsonl has" in keep(opened)
+    (info,) = services.datasets.uploads()[:1]
+    kept = [row.messages for row in services.datasets.rows(info.id, 0, 5)]
+    assert [messages[-1]["content"] for messages in kept] == [wrong.expected, "?"]
+    assert all(messages[:-1] == wrong.asked for messages in kept)
+    gone = gr.SelectData(None, {"index": [0, 1], "value": "", "row_value": ["0", "a", "b"]})
+    assert not handler(page, "open_row")(*choices, gone)[0].visible
+
+
+def test_the_document_is_saved_as_json(services):
+    run, _ = evaluated(services)
+    name, text = json_file([run], EvaluationRequest(), None)
+    assert name == f"report-{run.id}.json"
+    assert len(json.loads(text)["rows"]) == 10
+    assert json.loads(text)["curves"]["held_back"][0] == [0, 2.1]
+    with pytest.raises(WorkbenchError, match="Nothing was evaluated yet"):
+        json_file([run], EvaluationRequest(strength=0.5), None)
 
 
 def test_the_card_is_escaped(services):
@@ -113,6 +166,9 @@ def test_several_runs_are_shown_side_by_side(services):
     assert table.value["headers"][-1] == "second"
     assert len(table.value["data"]) == 10
     assert "What was set the same" in Path(report).read_text()
+    name, text = json_file([first, second], EvaluationRequest(compared=(first.id, second.id)), None)
+    assert name == f"compare-{first.id}.json"
+    assert set(json.loads(text)["curves"]) == {first.id, second.id}
     only_first = [first.id, [], SAVED_MODEL, HELD_BACK, "", "auto", "all", "file", "all"]
     assert not show(*only_first)[5].visible
 
@@ -121,8 +177,8 @@ def test_the_rows_where_all_models_agree_can_be_left_out(services):
     comparison = find_comparison(compared(services), EvaluationRequest())
     agreed = replace(comparison.rows[0], sides={"base": comparison.rows[0].sides["base"]})
     comparison = replace(comparison, rows=[agreed, *comparison.rows[1:]])
-    assert len(compared_rows(comparison, "all")) == 10
-    assert len(compared_rows(comparison, "differ")) == 9
+    assert len(compared_rows(compared_kept(comparison, "all"))) == 10
+    assert len(compared_rows(compared_kept(comparison, "differ"))) == 9
 
 
 def test_a_comparison_that_was_not_asked_yet_says_how_to(services):

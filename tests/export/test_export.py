@@ -23,6 +23,7 @@ from workbench.cli import main
 from workbench.errors import StopRequested, WorkbenchError
 from workbench.export import adapter
 from workbench.export.__main__ import main as child_main
+from workbench.export.history import exports_of
 from workbench.export.job import Export
 from workbench.export.process import PROGRESS, make_request, read_progress, start
 from workbench.export.request import write_request
@@ -56,12 +57,12 @@ def texts_of(path):
 
 def test_the_command_exports_and_says_how_to_use_it(run, tmp_path, capsys):
     out = ensure_dir(tmp_path / "out")
-    for kind, name in (("model", "merged"), ("gguf", "m.gguf"), ("adapter", "lora")):
-        code = main(["export", run.id, "--as", kind, "--out", str(out / name), "--json"])
+    for kind, name in (("merged", "merged"), ("gguf", "m.gguf"), ("adapter", "lora")):
+        code = main(["export", run.id, "--to", kind, "--out", str(out / name), "--json"])
         document = json.loads(capsys.readouterr().out)
         assert code == 0
         assert (document["kind"], document["path"]) == (kind, str(out / name))
-        assert len(document["usage"]) == 3
+        assert 3 <= len(document["usage"]) <= 4  # the fourth is vLLM's
         assert document["size_bytes"] == sum(file["size_bytes"] for file in document["files"])
     assert names(out) == {"merged", "m.gguf", "m.gguf.sha256", "lora"}
     assert {"README.md", "SHA256SUMS", "model.safetensors", "tokenizer.json"} <= names(
@@ -70,12 +71,42 @@ def test_the_command_exports_and_says_how_to_use_it(run, tmp_path, capsys):
     check_sums(out / "merged")
     check_sums(out / "lora")
     check_sums(out, "m.gguf.sha256")
-    assert main(["export", run.id, "--as", "adapter", "--out", str(out / "lora")]) == 2
+    assert main(["export", run.id, "--to", "adapter", "--out", str(out / "lora")]) == 2
     assert "is there already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("kind", "quant", "name"),
+    [
+        ("gguf", "Q8_0", "tuned-Q8_0.gguf"),
+        ("bundle", "F16", "tuned-bundle.zip"),
+        ("card", "F16", "tuned-card.md"),
+    ],
+)
+def test_one_file_may_be_put_in_a_folder(run, tmp_path, capsys, kind, quant, name):
+    out = tmp_path / "out"
+    command = ["export", run.id, "--to", kind, "--quant", quant, "--out", str(out)]
+    assert main(command) == 0  # the folder is new
+    assert main(command) == 0  # and now it is there
+    assert name in names(out)
+    stem, ending = name.rsplit(".", 1)
+    assert f"{stem}-2.{ending}" in names(out)
+
+
+def test_a_folder_that_got_nothing_is_not_left(run, tmp_path, capsys):
+    shutil.rmtree(run.model_dir)
+    assert main(["export", run.id, "--to", "gguf", "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_kind_of_another_version_is_left_out(run, services, tmp_path):
+    directory = ensure_dir(run.directory / "exports" / "1")
+    write_request(directory, make_request("stone", tmp_path / "x"))
+    assert exports_of(run) == []
+
+
 def test_progress_is_told_and_usage_printed(run, tmp_path, capsys):
-    assert main(["export", "latest", "--as", "adapter", "--out", str(tmp_path / "a.zip")]) == 0
+    assert main(["export", "latest", "--to", "adapter", "--out", str(tmp_path / "a.zip")]) == 0
     told = capsys.readouterr()
     assert "Starting" in told.err
     assert "AutoTokenizer.from_pretrained" in told.out
@@ -92,6 +123,10 @@ def test_an_adapter_works_elsewhere(run, services, model_dir, tmp_path):
     assert isinstance(scope["model"], peft.PeftModel)
     assert scope["tokenizer"].chat_template
     export(services, run, "adapter", tmp_path / "lora.zip")
+    scope = {}
+    unpacked = export(services, run, "adapter", tmp_path / "other.zip")
+    exec("\n".join(unpacked.usage), scope)
+    assert isinstance(scope["model"], peft.PeftModel)
     with zipfile.ZipFile(tmp_path / "lora.zip") as archive:
         for name in archive.namelist():
             if name != "README.md":  # which says how it is called
@@ -112,7 +147,7 @@ def test_a_checkpoint_is_exported_without_what_training_needs(
     export(services, run, "adapter", tmp_path / "lora", checkpoint=3)
     assert "optimizer.pt" not in names(tmp_path / "lora")
     assert "complete.json" not in names(tmp_path / "lora")
-    export(services, run, "model", tmp_path / "merged", checkpoint=3)
+    export(services, run, "merged", tmp_path / "merged", checkpoint=3)
     other = make_run(services, alpaca_file, model_dir, "pissa")
     shutil.copytree(directory, other.checkpoints_dir / "checkpoint-3")
     with pytest.raises(WorkbenchError, match="no model by itself"):
@@ -128,7 +163,7 @@ def test_a_hostile_name_changes_nothing(services, alpaca_file, model_dir, tmp_pa
     for kind, name in (
         ("adapter", "a"), ("ollama", "o"), ("card", "c.md"), ("bundle", "b.zip"),
     ):  # fmt: skip
-        assert main(["export", run.id, "--as", kind, "--out", str(out / name)]) == 0
+        assert main(["export", run.id, "--to", kind, "--out", str(out / name)]) == 0
     assert names(out) == {"a", "o", "c.md", "b.zip", "b.zip.sha256"}
     assert "evil" not in (out / "o" / "Modelfile").read_text()
     assert (out / "c.md").read_text().count("\n---\n") == 1
@@ -140,7 +175,7 @@ def test_a_bundle_does_the_run_again(services, settings, model_dir, alpaca_file,
     arguments = ["--model", str(model_dir), "--set", *QUICK]
     assert main(["train", "--data", str(alpaca_file), "--name", "one", *arguments]) == 0
     out = tmp_path / "run.zip"
-    assert main(["export", "latest", "--as", "bundle", "--with-data", "--out", str(out)]) == 0
+    assert main(["export", "latest", "--to", "bundle", "--with-data", "--out", str(out)]) == 0
     check_sums(tmp_path, "run.zip.sha256")
     run = services.runs.get("latest")
     for name, text in texts_of(out).items():
@@ -183,12 +218,13 @@ def test_a_bundle_without_data_has_its_hash(run, services, tmp_path):
         export(services, run, "bundle", tmp_path / "c.zip", with_data=True)
 
 
-def test_a_run_that_has_not_ended_is_refused(run, services, tmp_path, capsys):
+@pytest.mark.parametrize("kind", ["adapter", "card"])
+def test_a_run_that_has_not_ended_is_refused(run, services, tmp_path, capsys, kind):
     command = [sys.executable, "-c", "import time; time.sleep(60)", str(run.directory)]
     with subprocess.Popen(command) as process:
         record = {"pid": process.pid, "create_time": time.time()}
         run.process_path.write_text(json.dumps(record))
-        code = main(["export", run.id, "--as", "adapter", "--out", str(tmp_path / "a")])
+        code = main(["export", run.id, "--to", kind, "--out", str(tmp_path / "a")])
         process.kill()
     assert code == 2
     assert "has not ended" in capsys.readouterr().err
@@ -238,6 +274,61 @@ def test_a_disk_that_fills_up_leaves_nothing(run, tmp_path, monkeypatch, name):
     assert not names(out)
 
 
+@pytest.mark.parametrize(("kind", "name"), [("adapter", "lora.zip"), ("bundle", "b.zip")])
+def test_a_disk_that_fills_up_at_the_sums_leaves_nothing(run, tmp_path, monkeypatch, kind, name):
+    written = Path.write_text
+
+    def failing(path, text, *rest, **more):
+        count = written(path, text, *rest, **more)
+        if path.suffix == ".sha256":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return count
+
+    monkeypatch.setattr(Path, "write_text", failing)
+    out = ensure_dir(tmp_path / "out")
+    code, last = in_child_process(run, kind, out / name)
+    assert (code, last.message) == (1, "The disk is full; nothing was kept of the export.")
+    assert not names(out)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "last_file"),
+    [
+        ("merged", "merged", "README.md"),
+        ("ollama", "ollama", "Modelfile"),
+        ("ollama", "ollama", "SHA256SUMS"),
+        ("adapter", "lora", "SHA256SUMS"),
+    ],
+)
+def test_a_disk_that_fills_up_at_the_last_file_of_a_folder_leaves_nothing(
+    run, tmp_path, monkeypatch, kind, name, last_file
+):
+    written = Path.write_text
+
+    def failing(path, text, *rest, **more):
+        if path.name == last_file:
+            written(path, text[:3], *rest, **more)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(path, text, *rest, **more)
+
+    monkeypatch.setattr(Path, "write_text", failing)
+    out = ensure_dir(tmp_path / "out")
+    code, last = in_child_process(run, kind, out / name)
+    assert (code, last.message) == (1, "The disk is full; nothing was kept of the export.")
+    assert not names(out)
+
+
+def test_a_disk_that_fills_up_in_a_bundle_leaves_nothing(run, tmp_path, monkeypatch):
+    def failing(archive, name, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", failing)
+    out = ensure_dir(tmp_path / "out")
+    code, last = in_child_process(run, "bundle", out / "b.zip")
+    assert (code, last.message) == (1, "The disk is full; nothing was kept of the export.")
+    assert not names(out)
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 100 kB, where this computer lets us have one."""
@@ -249,7 +340,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("model", "merged"), ("gguf", "m.gguf")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("merged", "merged"), ("gguf", "m.gguf"), ("ollama", "ollama")]
+)
 def test_a_real_full_disk_is_told_in_a_sentence(run, services, small_disk, kind, name):
     process = start(run, make_request(kind, small_disk / name), services.settings)
     *_, last = process.watch()
@@ -259,13 +352,13 @@ def test_a_real_full_disk_is_told_in_a_sentence(run, services, small_disk, kind,
 
 
 def test_a_disk_too_small_is_refused_before(run, small_disk, capsys):
-    assert main(["export", run.id, "--as", "model", "--out", str(small_disk / "m")]) == 2
+    assert main(["export", run.id, "--to", "merged", "--out", str(small_disk / "m")]) == 2
     assert "the export needs about" in capsys.readouterr().err
 
 
 def test_a_killed_process_leaves_nothing(run, services, tmp_path):
     out = ensure_dir(tmp_path / "out")
-    process = start(run, make_request("model", out / "merged"), services.settings)
+    process = start(run, make_request("merged", out / "merged"), services.settings)
     process.request.partial_path.mkdir()  # as if it had begun to write
     process.child.kill()
     *_, last = process.watch()
@@ -275,7 +368,7 @@ def test_a_killed_process_leaves_nothing(run, services, tmp_path):
 
 
 def test_stop_ends_it_between_two_pieces(run, services, tmp_path):
-    request = make_request("model", tmp_path / "merged")
+    request = make_request("merged", tmp_path / "merged")
     asked = iter(range(100))
     job = Export(
         run, request, services.settings, ProgressWriter(run.directory / "p.jsonl"),
@@ -289,7 +382,7 @@ def test_stop_ends_it_between_two_pieces(run, services, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
 def test_ctrl_c_cancels_and_leaves_nothing(run, settings, tmp_path):
     out = ensure_dir(tmp_path / "out")
-    arguments = ["export", run.id, "--as", "gguf", "--out", str(out / "m.gguf")]
+    arguments = ["export", run.id, "--to", "gguf", "--out", str(out / "m.gguf")]
     code = f"import sys; from workbench.cli import main; sys.exit(main({arguments!r}))"
     environment = os.environ | {"WORKBENCH_HOME": str(settings.home_dir)}
     command = [sys.executable, "-c", code]
@@ -320,7 +413,7 @@ def test_a_path_taken_meanwhile_stays_as_it_is(run, services, tmp_path, monkeypa
 
 
 def test_a_merged_model_loads_without_the_workbench(run, services, tmp_path):
-    export(services, run, "model", tmp_path / "merged")
+    export(services, run, "merged", tmp_path / "merged")
     moved = (tmp_path / "merged").rename(tmp_path / "elsewhere")
     assert AutoModelForCausalLM.from_pretrained(moved).config.model_type == "llama"
     for name, text in texts_of(moved).items():

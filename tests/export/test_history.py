@@ -82,10 +82,23 @@ def test_an_export_is_made_found_and_deleted(run, services):
         find_export(run, export.id)
 
 
+@pytest.mark.parametrize("outcome", ["failed", None])
+@pytest.mark.parametrize("kind", ["adapter", "bundle", "card"])
+def test_a_run_that_failed_after_a_stop_is_half_finished(services, outcome, kind):
+    run = make_run(services.runs, outcome=outcome)
+    run.model_dir.mkdir()  # of the stop before
+    (run.model_dir / "adapter_model.safetensors").write_bytes(b"x" * 10)
+    with pytest.raises(WorkbenchError, match="did not come to its end"):
+        check_export(services, run, workspace_request(services, run, kind))
+    stopped = make_run(services.runs, outcome="stopped")
+    stopped.model_dir.mkdir()
+    check_export(services, stopped, workspace_request(services, stopped, kind))
+
+
 def test_names_come_from_the_run_and_are_no_paths(plain_run, services):
     for kind, choices, name in (
         ("adapter", {}, "my-run-x-adapter.zip"),
-        ("model", {}, "my-run-x-model"),
+        ("merged", {}, "my-run-x-merged"),
         ("gguf", {"gguf_type": "Q8_0"}, "my-run-x-Q8_0.gguf"),
         ("ollama", {"gguf_type": "F16"}, "my-run-x-ollama-F16"),
         ("bundle", {}, "my-run-x-bundle.zip"),
@@ -97,7 +110,7 @@ def test_names_come_from_the_run_and_are_no_paths(plain_run, services):
 
 def test_a_running_one_is_seen_and_stands_in_the_way(plain_run, services, monkeypatch):
     monkeypatch.setattr("workbench.export.process.PATIENCE_SECONDS", 0.2)
-    request = workspace_request(services, plain_run, "model")
+    request = workspace_request(services, plain_run, "merged")
     started(services, plain_run, request, alive=True)
     (export,) = exports_of(plain_run)
     assert export.is_running
@@ -115,7 +128,7 @@ def test_a_running_one_is_seen_and_stands_in_the_way(plain_run, services, monkey
 
 def test_stop_ends_the_process_however_deaf(plain_run, services, monkeypatch):
     monkeypatch.setattr("workbench.export.process.PATIENCE_SECONDS", 0.2)
-    request = workspace_request(services, plain_run, "model")
+    request = workspace_request(services, plain_run, "merged")
     started(services, plain_run, request, alive=True)
     (export,) = exports_of(plain_run)
     stop_export(export)
@@ -125,7 +138,7 @@ def test_stop_ends_the_process_however_deaf(plain_run, services, monkeypatch):
 
 
 def test_one_whose_process_is_gone_says_so_and_leaves_nothing(plain_run, services):
-    request = workspace_request(services, plain_run, "model")
+    request = workspace_request(services, plain_run, "merged")
     started(services, plain_run, request, alive=False)
     (export,) = exports_of(plain_run)
     assert export.progress.state == "failed"
@@ -145,7 +158,7 @@ def test_one_that_begins_just_now_is_not_lost(plain_run, services):
 
 
 def test_one_whose_process_cannot_be_seen_lives_while_it_holds_its_lock(plain_run, services):
-    request = workspace_request(services, plain_run, "model")
+    request = workspace_request(services, plain_run, "merged")
     directory = started(services, plain_run, request, alive=False)
     (directory / PROCESS).unlink()
     with FileLock(directory / LOCK):
@@ -174,14 +187,14 @@ def test_an_upload_that_had_to_be_ended_may_have_arrived(plain_run, services, mo
 
 def test_before_the_upload_nothing_can_have_arrived(plain_run, services, monkeypatch):
     monkeypatch.setattr("workbench.export.process.PATIENCE_SECONDS", 0.2)
-    request = hub_request(services, "model", "maria/juniper", private=True)
+    request = hub_request(services, "merged", "maria/juniper", private=True)
     started(services, plain_run, request, alive=True, words="Merging")
     stop_export(exports_of(plain_run)[0])
     assert exports_of(plain_run)[0].progress.state == "stopped"
 
 
 def test_a_run_is_not_deleted_while_it_is_exported(plain_run, services):
-    request = workspace_request(services, plain_run, "model")
+    request = workspace_request(services, plain_run, "merged")
     directory = started(services, plain_run, request, alive=False)
     with FileLock(directory / LOCK), pytest.raises(WorkbenchError, match="exported just now"):
         services.delete_run(plain_run)
@@ -195,7 +208,7 @@ def test_an_evaluation_one_asked_for_stands_in_the_way_and_the_other_gives_way(
     monkeypatch.setattr("workbench.exports.start", lambda *arguments: "started")
     monkeypatch.setattr("workbench.evaluation.process.STOPPING_SECONDS", 0.1)
     path = write_evaluation(plain_run, EvaluationRequest(limit=3))
-    request = workspace_request(services, plain_run, "model")
+    request = workspace_request(services, plain_run, "merged")
     with FileLock(path.parent / LOCK):
         with pytest.raises(WorkbenchError, match="An evaluation runs just now"):
             start_export(services, plain_run, request)

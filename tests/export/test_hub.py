@@ -86,7 +86,7 @@ def test_the_card_is_the_readme_and_no_row_of_the_data_leaves(run, hub, alpaca_f
 def test_a_gguf_file_goes_with_its_card(run, hub, capsys):
     config_path = run.directory / "config.yaml"  # computing in bf16, merging is not exact
     config_path.write_text(config_path.read_text().replace("precision: auto", "precision: fp32"))
-    assert upload(run, "--what", "gguf", "--type", "BF16") == 0
+    assert upload(run, "--what", "gguf", "--quant", "BF16") == 0
     files = hub.repositories["maria/juniper"]
     assert set(files) == {".gitattributes", "juniper-BF16.gguf", "README.md"}
     assert files["juniper-BF16.gguf"].startswith(b"GGUF")
@@ -108,7 +108,7 @@ def test_uploaded_again_it_replaces_itself_and_nothing_else(run, hub, capsys):
     assert hub.repositories["maria/juniper"]["model.safetensors"] == b"another model"
 
 
-@pytest.mark.parametrize("kind", ["model", "gguf"])
+@pytest.mark.parametrize("kind", ["merged", "gguf"])
 def test_what_is_there_is_looked_at_before_a_long_merge(run, hub, kind):
     hub.repositories["maria/juniper"], hub.private["maria/juniper"] = {WEIGHTS: b"adapter"}, True
     assert upload(run, "--what", kind) == 2
@@ -259,13 +259,13 @@ def test_names_and_tokens_are_looked_at_before_anything():
     [
         ["--to", "hub"],
         ["--to", "hub", "--repo", "a/b", "--out", "x"],
-        ["--as", "adapter"],
-        ["--as", "adapter", "--out", "x", "--public"],
+        ["--to", "adapter"],
+        ["--to", "adapter", "--out", "x", "--public"],
     ],
 )
 def test_halves_of_the_command_are_refused(run, options, capsys):
     assert main(["export", run.id, *options]) == 2
-    assert "--to hub" in capsys.readouterr().err
+    assert "--to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["bundle", "ollama", "card"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shlex
 import subprocess
@@ -16,8 +17,9 @@ import yaml
 from tests.made_runs import make_run
 from workbench.cli import build_parser
 from workbench.errors import WorkbenchError
+from workbench.export.adapter import rank_for_vllm
 from workbench.export.bundle import Scrubber
-from workbench.export.card import LICENCES, base_name, model_card, plain
+from workbench.export.card import LICENCES, base_name, model_card, plain, stopped_words
 from workbench.export.process import make_request
 from workbench.export.request import CANNOT_MERGE, KINDS, check_request, check_room, needed_bytes
 from workbench.export.sums import measure, measure_folder, sums_text
@@ -56,7 +58,7 @@ def test_the_pure_parts_need_no_torch():
         ("adapter", "there", "is there already"),
         ("gguf", "model", "does not end in .gguf"),
         ("bundle", "run.tar", "does not end in .zip"),
-        ("model", "model.zip", "looks like a file"),
+        ("merged", "model.zip", "looks like a file"),
         ("adapter", "nowhere/model", "There is no folder"),
         ("gguf", "summed.gguf", "summed.gguf.sha256 is there already"),
     ],
@@ -78,7 +80,7 @@ def test_a_link_to_nowhere_is_there_already(run, tmp_path):
 def test_what_cannot_be_merged_says_so(settings, tmp_path, method):
     run = make_run(RunStore(settings), values={"method": method})
     run.model_dir.mkdir()
-    for kind in ("model", "gguf", "ollama"):
+    for kind in ("merged", "gguf", "ollama"):
         out = tmp_path / ("x.gguf" if kind == "gguf" else "x")
         with pytest.raises(WorkbenchError, match=r"cannot be merged.*Export the adapter"):
             check_request(make_request(kind, out), run)
@@ -93,6 +95,28 @@ def test_a_whole_model_is_no_adapter(settings, tmp_path, method):
         check_request(make_request("adapter", tmp_path / "x"), run)
 
 
+def test_a_bundle_of_a_run_that_continues_another_is_refused(run, tmp_path):
+    child = replace(run, continues=True)
+    with pytest.raises(WorkbenchError, match="continues another run"):
+        check_request(make_request("bundle", tmp_path / "b.zip"), child)
+    check_request(make_request("card", tmp_path / "c.md"), child)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("bundle", "b.zip"), ("card", "c.md")])
+def test_a_failed_run_has_no_bundle_and_no_card(settings, tmp_path, kind, name):
+    run = make_run(RunStore(settings), outcome="failed")
+    with pytest.raises(WorkbenchError, match="no finished model"):
+        check_request(make_request(kind, tmp_path / name), run)
+
+
+def test_where_a_run_was_stopped_is_said(settings):
+    run = make_run(RunStore(settings), steps=5, outcome="stopped")
+    events = read_events(run.events_path)[0]
+    assert stopped_words(Record(events)) == "The training was stopped at step 5 of 5."
+    finished = make_run(RunStore(settings))
+    assert stopped_words(Record(read_events(finished.events_path)[0])) == ""
+
+
 def test_a_run_without_a_model_is_refused(settings, tmp_path):
     run = make_run(RunStore(settings))
     with pytest.raises(WorkbenchError, match="no finished model"):
@@ -102,7 +126,7 @@ def test_a_run_without_a_model_is_refused(settings, tmp_path):
 
 
 def test_two_exports_to_one_path_have_names_of_their_own(tmp_path):
-    one, other = (make_request("model", tmp_path / "x") for _ in range(2))
+    one, other = (make_request("merged", tmp_path / "x") for _ in range(2))
     assert one.partial != other.partial
     assert one.partial_path.parent == tmp_path  # the same disk, so that renaming is one step
 
@@ -113,7 +137,7 @@ def test_room_is_looked_for_before(run, tmp_path, monkeypatch):
     assert needed_bytes(request, run, tmp_path, facts) == 2_000_000
     small = replace(request, gguf_type="Q8_0")
     assert needed_bytes(small, run, tmp_path, facts) == 1_062_500
-    assert needed_bytes(make_request("model", tmp_path / "x"), run, tmp_path, facts) == 2_000_000
+    assert needed_bytes(make_request("merged", tmp_path / "x"), run, tmp_path, facts) == 2_000_000
     usage = type("Usage", (), {"free": 60_000_000})
     monkeypatch.setattr("workbench.export.request.shutil.disk_usage", lambda path: usage)
     check_room(request.out_path, 1_000_000)
@@ -189,7 +213,7 @@ def test_a_folder_goes_by_its_name(run, tmp_path):
     folder.mkdir()
     source = find_model(str(folder), allow_folder=True)
     assert base_name(source) == "my-model"
-    text = model_card(run, Record(), source, "model", [])
+    text = model_card(run, Record(), source, "merged", [])
     assert str(tmp_path) not in text
     assert "licence is not known" in text
     assert "base_model:" not in text
@@ -218,11 +242,38 @@ def test_usage_quotes_what_needs_it():
     assert ollama_name("/a/My Model (2)!/") == "my-model-2"
     assert ollama_name("日本") == "tuned"
     assert usage_lines("ollama", "/a/it's", "b")[0] == """cd '/a/it'"'"'s'"""
-    lines = usage_lines("model", 'a"b', "b")
-    assert len(lines) == 3
+    lines = usage_lines("merged", 'a"b', "b")
+    assert len(lines) == 4
     compile("\n".join(lines), "usage", "exec")
     lines = usage_lines("adapter", "ad.zip", "base")
-    assert '"base"), "ad")' in lines[1]
+    assert 'ZipFile("ad.zip").extractall("ad")' in lines[0]
+    assert '"base"), "ad")' in lines[2]
+
+
+def vllm_words(lines):
+    (line,) = [line for line in lines if "vllm serve" in line]
+    return shlex.split(line.removeprefix("# vLLM, in the terminal: "))
+
+
+def test_vllm_is_told_how_to_serve_it(tmp_path):
+    assert vllm_words(usage_lines("merged", "/a b/m", "base")) == ["vllm", "serve", "/a b/m"]
+    words = vllm_words(usage_lines("adapter", "/a b/x.zip", "o/base", rank=17))
+    assert words == [
+        "vllm", "serve", "o/base", "--enable-lora", "--max-lora-rank", "32",
+        "--lora-modules", "tuned=/a b/x",
+    ]  # fmt: skip
+    assert "--max-lora-rank" not in vllm_words(usage_lines("adapter", "x", "b", rank=16))
+    assert len(usage_lines("adapter", "x", "b")) == len(usage_lines("adapter", "x", "b", rank=999))
+    path = tmp_path / "adapter_config.json"
+    for config, rank in (
+        ({"peft_type": "LORA", "r": 4, "rank_pattern": {"x": 8}}, 8),
+        ({"peft_type": "LORA", "r": 4}, 4),
+        ({"peft_type": "LORA", "r": 4, "use_dora": True}, 0),
+        ({"peft_type": "LORA", "r": 4, "modules_to_save": ["lm_head"]}, 0),
+        ({"peft_type": "IA3"}, 0),
+    ):
+        path.write_text(json.dumps(config))
+        assert rank_for_vllm(path) == rank
 
 
 def test_commands_in_the_guide_are_understood():

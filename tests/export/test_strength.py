@@ -59,7 +59,7 @@ def test_an_adapter_and_a_merged_model_say_what_the_playground_says(
     assert any(words in note for note in result.notes)
     assert words in (tmp_path / "adapter" / "README.md").read_text()
 
-    whole = export(services, run, "model", tmp_path / "merged", strength=0.5)
+    whole = export(services, run, "merged", tmp_path / "merged", strength=0.5)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     # Squeezed layers also round what goes through them, on the Playground and in training.
     rounded = {"qlora": 0.05, "lora-8bit": 0.15}.get(method, 1e-3)
@@ -88,10 +88,10 @@ def test_a_merge_that_forgets_the_strength_is_not_kept(run, services, tmp_path, 
     monkeypatch.setattr(merging, "_merge_layer", forgetful)
     assert merging.merge is whole
     with pytest.raises(WorkbenchError, match="does not say what the tuned model says"):
-        export(services, run, "model", tmp_path / "merged", strength=0.5)
+        export(services, run, "merged", tmp_path / "merged", strength=0.5)
 
 
-@pytest.mark.parametrize("kind", ["adapter", "model", "gguf", "ollama"])
+@pytest.mark.parametrize("kind", ["adapter", "merged", "gguf", "ollama"])
 def test_at_strength_nothing_there_is_nothing_to_export(run, services, tmp_path, kind):
     with pytest.raises(WorkbenchError, match="nothing to export"):
         export(services, run, kind, tmp_path / ("x.gguf" if kind == "gguf" else "x"), strength=0.0)
@@ -101,7 +101,7 @@ def test_at_strength_nothing_there_is_nothing_to_export(run, services, tmp_path,
 def test_a_method_without_a_strength_is_refused(services, alpaca_file, model_dir, tmp_path, method):
     run = make_run(services, alpaca_file, model_dir, method)
     with pytest.raises(WorkbenchError, match="cannot be changed; it works for LoRA"):
-        export(services, run, "model", tmp_path / "x", strength=0.5)
+        export(services, run, "merged", tmp_path / "x", strength=0.5)
 
 
 def test_the_command_takes_the_strength_that_is_kept_or_another(run, tmp_path, capsys):
@@ -109,7 +109,7 @@ def test_the_command_takes_the_strength_that_is_kept_or_another(run, tmp_path, c
     for kept, asked, expected in ((1, [], 1), (0.5, [], 0.5), (0.5, ["--strength", "0.25"], 0.25)):
         keep_strength(run, kept)
         out = tmp_path / f"{expected}.zip"
-        command = ["export", run.id, "--as", "adapter", "--out", str(out), "--json", *asked]
+        command = ["export", run.id, "--to", "adapter", "--out", str(out), "--json", *asked]
         assert main(command) == 0
         assert json.loads(capsys.readouterr().out)["strength"] == expected
         with ZipFile(out) as archive:

@@ -60,7 +60,7 @@ def from_gguf(path):
 @pytest.mark.parametrize("method", MERGED)
 def test_a_merged_model_answers_as_the_run_does(services, alpaca_file, model_dir, tmp_path, method):
     run = make_run(services, alpaca_file, model_dir, method)
-    result = export(services, run, "model", tmp_path / "merged")
+    result = export(services, run, "merged", tmp_path / "merged")
     assert result.checks["distance"] < (0.15 if method == "lora-8bit" else 1e-4)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
@@ -79,7 +79,7 @@ def test_adapter_merged_and_gguf_write_the_same_text(
     services, alpaca_file, model_dir, tmp_path, method
 ):
     run = make_run(services, alpaca_file, model_dir, method)
-    export(services, run, "model", tmp_path / "merged")
+    export(services, run, "merged", tmp_path / "merged")
     export(services, run, "gguf", tmp_path / "merged.gguf")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     tokenizer = load_tokenizer(tmp_path / "merged")
@@ -93,7 +93,7 @@ def test_a_gguf_of_a_bf16_base_is_the_merged_model(
     services, alpaca_file, bf16_dir, tmp_path, method
 ):
     run = make_run(services, alpaca_file, bf16_dir, method)
-    export(services, run, "model", tmp_path / "merged")
+    export(services, run, "merged", tmp_path / "merged")
     result = export(services, run, "gguf", tmp_path / "merged.gguf")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert merged.dtype == torch.bfloat16  # that of the base
@@ -107,7 +107,7 @@ def test_a_gguf_of_a_bf16_base_is_the_merged_model(
 def test_a_model_that_says_something_else_is_not_kept(run, services, tmp_path, monkeypatch):
     """The adapter is forgotten: what a careless merge would write."""
     monkeypatch.setattr(whole, "merge", lambda model, dtype, advance: model.unload())
-    for kind, name in (("model", "merged"), ("gguf", "merged.gguf"), ("ollama", "folder")):
+    for kind, name in (("merged", "merged"), ("gguf", "merged.gguf"), ("ollama", "folder")):
         with pytest.raises(WorkbenchError, match="does not say what the tuned model says"):
             export(services, run, kind, tmp_path / name)
         assert not (tmp_path / name).exists()
@@ -127,13 +127,13 @@ def test_a_file_that_says_something_else_is_not_kept(
 def test_what_rounding_would_swallow_is_told(services, alpaca_file, bf16_dir, tmp_path):
     run = make_run(services, alpaca_file, bf16_dir, scale=1e-5)
     with pytest.raises(WorkbenchError, match="little of it would be left"):
-        export(services, run, "model", tmp_path / "merged")
+        export(services, run, "merged", tmp_path / "merged")
 
 
 def test_4_bit_bases_are_merged_unpacked(services, alpaca_file, model_dir, tmp_path):
     """Every weight is the unpacked one plus the product of the two small ones, in fp32."""
     run = make_run(services, alpaca_file, model_dir, "qlora")
-    export(services, run, "model", tmp_path / "merged")
+    export(services, run, "merged", tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
     own = own_model(run, model_dir)
     layer = own.base_model.model.model.layers[1].mlp.down_proj
@@ -148,7 +148,7 @@ def test_4_bit_bases_are_merged_unpacked(services, alpaca_file, model_dir, tmp_p
 
 def test_merging_adds_in_fp32_and_rounds_once(services, alpaca_file, bf16_dir, tmp_path):
     run = make_run(services, alpaca_file, bf16_dir, scale=0.01)
-    export(services, run, "model", tmp_path / "merged")
+    export(services, run, "merged", tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
     own = own_model(run, bf16_dir).merge_and_unload().state_dict()  # all of it in fp32
     for name, weight in merged.items():
@@ -255,7 +255,7 @@ def test_the_first_token_is_told(model_dir):
 
 
 def test_three_lines_load_a_merged_model(run, services, tmp_path, capsys):
-    result = export(services, run, "model", tmp_path / "merged")
+    result = export(services, run, "merged", tmp_path / "merged")
     exec("\n".join(result.usage).replace("=200", "=8"), {})
     assert capsys.readouterr().out.strip()
 

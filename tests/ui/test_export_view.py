@@ -53,7 +53,7 @@ def test_sizes_are_said_before():
     assert "At most 3 MB" in size_words("bundle", 3e6, 12e9)
 
 
-def test_a_file_is_downloaded_by_its_address_and_a_folder_is_not(tmp_path):
+def test_a_file_is_downloaded_by_its_address_and_a_folder_file_by_file(tmp_path):
     path = tmp_path / "my model.gguf"
     path.write_bytes(b"x")
     text = exports_html([export(path)], tmp_path)
@@ -61,12 +61,15 @@ def test_a_file_is_downloaded_by_its_address_and_a_folder_is_not(tmp_path):
     assert "2 MB" in text
     assert "a" * 64 in text
     assert "one\ntwo\nthree" in text
-    # Elsewhere on this computer, or a folder: only its place.
+    # Elsewhere on this computer: only its place.
     assert "href" not in exports_html([export(path)], tmp_path / "exports")
     folder = tmp_path / "merged"
     folder.mkdir()
-    text = exports_html([export(folder, kind="model")], tmp_path)
-    assert "href" not in text
+    text = exports_html([export(folder, kind="merged")], tmp_path)
+    assert text.count("href") == 1
+    assert f'href="gradio_api/file={folder}/%22%3E%3Cscript%3E' in text
+    assert "<script" not in text
+    assert "href" not in exports_html([export(folder, kind="merged")], tmp_path / "exports")
     assert str(folder) in text
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from workbench.data.detect import Detection, check_mapping, detect, field_names
 from workbench.data.formats import NO_REPAIRS, Conversation, Mapping, Repairs, RowProblem, convert
-from workbench.data.labels import MOST_LABELS, LabelCounter
+from workbench.data.labels import LABEL_CHARACTERS, MOST_DISTINCT, LabelCounter
 from workbench.data.problems import KINDS, text_problems
 from workbench.data.readers import Row, Rows, read_rows
 from workbench.data.report import Finding, Problem, Report
@@ -183,7 +183,8 @@ class RowChecker:
         self.usable_rows += 1
         self.characters += sum(map(len, contents))
         self._labels.add(contents[-1])
-        if len(self.first_row_of_answer) <= MOST_LABELS:
+        is_short = len(contents[-1]) <= LABEL_CHARACTERS  # else it is no label
+        if is_short and len(self.first_row_of_answer) <= MOST_DISTINCT:
             self.first_row_of_answer.setdefault(contents[-1], (row.number, row.line))
 
 

@@ -8,10 +8,13 @@ from collections import Counter
 MOST_LABELS = 20
 LABEL_CHARACTERS = 40
 ROWS_PER_LABEL = 5
+# So many answers may be none: a slip in some rows does not make the others free text.
+MOST_OTHERS = 0.1
+MOST_DISTINCT = 10_000  # more short answers are not kept in mind
 
 
 class LabelCounter:
-    """Counts answers until they are too many or too long to be labels."""
+    """Counts answers until too many of them are different to be labels."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] | None = Counter()
@@ -20,15 +23,16 @@ class LabelCounter:
     def add(self, answer: str) -> None:
         """Count one answer."""
         self._total += 1
-        if self._counts is None:
+        if self._counts is None or not answer.strip() or len(answer) > LABEL_CHARACTERS:
             return
         self._counts[answer] += 1
-        if len(self._counts) > MOST_LABELS or len(answer) > LABEL_CHARACTERS:
+        if len(self._counts) > MOST_DISTINCT:
             self._counts = None
 
     def labels(self) -> dict[str, int]:
         """Return each label with its count, the most frequent first; empty when there are none."""
-        counts = self._counts or Counter()
-        if len(counts) < 2 or len(counts) * ROWS_PER_LABEL > self._total:
+        counts = dict((self._counts or Counter[str]()).most_common(MOST_LABELS))
+        labelled = sum(counts.values())
+        if len(counts) < 2 or len(counts) * ROWS_PER_LABEL > labelled:
             return {}
-        return dict(counts.most_common())
+        return counts if self._total - labelled <= MOST_OTHERS * self._total else {}

@@ -41,7 +41,7 @@ def split_rows(
     labels = _labels(conversations) if wanted else {}
     for rows in _rows_by_question(conversations) if wanted else []:
         answer = conversations[rows[0]]["messages"][-1]["content"]
-        strata[answer if labels else ""].append(rows)
+        strata[answer if answer in labels else ""].append(rows)
     choice = random.Random(seed)
     sizes = {key: sum(map(len, groups)) for key, groups in strata.items()}
     quotas = _quotas(sizes, wanted)

@@ -31,6 +31,13 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class PlainAnswer(Answer):
+    """The same to a plain question, by its place."""
+
+    kind: ClassVar[str] = "plain"
+
+
+@dataclass(frozen=True)
 class RowLoss:
     """What a row's expected answers cost.
 
@@ -55,7 +62,7 @@ class GeneralLoss(RowLoss):
     kind: ClassVar[str] = "general"
 
 
-Said = Answer | RowLoss | GeneralLoss
+Said = Answer | PlainAnswer | RowLoss | GeneralLoss
 
 
 @dataclass
@@ -65,19 +72,24 @@ class ModelAnswers:
     answers: dict[int, Answer] = field(default_factory=dict)
     losses: dict[int, RowLoss] = field(default_factory=dict)
     general: dict[int, RowLoss] = field(default_factory=dict)
+    plain: dict[int, Answer] = field(default_factory=dict)
 
-    def covers(self, rows: Iterable[EvaluationRow], general: Iterable[int]) -> bool:
+    def covers(
+        self, rows: Iterable[EvaluationRow], general: Iterable[int], plain: Iterable[int]
+    ) -> bool:
         """Say whether nothing is left to ask.
 
         Args:
             rows: Those that are asked; of those without an expected answer there is no loss.
-            general: Indices of the general questions.
+            general: Indices of the general questions whose loss is wanted.
+            plain: Indices of the plain questions that are answered.
         """
         rows = list(rows)
         return (
             {row.index for row in rows} <= self.answers.keys()
             and {row.index for row in rows if row.has_expected} <= self.losses.keys()
             and set(general) <= self.general.keys()
+            and set(plain) <= self.plain.keys()
         )
 
 
@@ -91,6 +103,8 @@ def read_answers(path: Path) -> ModelAnswers:
             kind = record.pop("kind")
             if kind == Answer.kind:
                 found.answers[record["index"]] = Answer(**record)
+            elif kind == PlainAnswer.kind:
+                found.plain[record["index"]] = PlainAnswer(**record)
             elif kind == RowLoss.kind:
                 found.losses[record["index"]] = RowLoss(**record)
             elif kind == GeneralLoss.kind:

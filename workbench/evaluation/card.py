@@ -8,6 +8,7 @@ from workbench.evaluation.intervals import Figure
 from workbench.evaluation.judgements import Judged
 from workbench.evaluation.measured import Comparison, Forgetting
 from workbench.evaluation.metrics import HEADLINES, KINDS, Kind, Metrics, Unit
+from workbench.evaluation.plain import plain_words
 from workbench.evaluation.result import Evaluation
 from workbench.evaluation.tasks import TASK_WORDS, Task
 from workbench.runs.strength import strength_words
@@ -70,7 +71,7 @@ def rows_words(evaluation: Evaluation) -> str:
     for number, what in (
         (missing, "not answered yet"),
         (evaluation.too_long, "longer than the model can read"),
-        (request.left_out_rows, "of the file without a usable question and answer"),
+        (request.left_out_rows(evaluation.run), "of the file without a usable question and answer"),
         (evaluation.unusable, "whose expected answer cannot be compared this way"),
     ):
         words += f"; {number:,} {what}" if number else ""
@@ -97,7 +98,7 @@ def number_words(value: float | None, unit: Unit) -> str:
 
 def verdict(evaluation: Evaluation) -> list[str]:
     """Say in sentences what the figures mean."""
-    lines = []
+    lines = learned_words(evaluation)
     if evaluation.comparison:
         lines.append(comparison_words(evaluation, evaluation.comparison))
     count = len(evaluation.rows)
@@ -107,7 +108,25 @@ def verdict(evaluation: Evaluation) -> list[str]:
         )
     if evaluation.forgetting:
         lines.append(forgetting_words(evaluation.forgetting))
+    if words := plain_words(evaluation.plain):
+        lines.append(words)
     return [*lines, *map(judged_words, evaluation.judged)]
+
+
+def learned_words(evaluation: Evaluation) -> list[str]:
+    """Warn where rows are asked that the run learned from."""
+    learned, asked = evaluation.learned_rows, evaluation.asked_rows
+    if learned is None:
+        return [
+            "The rows that the run learned from are gone or were changed, so nobody can tell whether it has seen "
+            "some of these."
+        ]
+    if not learned:
+        return []
+    return [
+        f"Beware: the run learned from {learned:,} of these {asked:,} rows. What a run has seen in training says "
+        "nothing about what it can do."
+    ]
 
 
 def judged_words(judged: Judged) -> str:

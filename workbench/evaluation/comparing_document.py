@@ -7,13 +7,15 @@ from typing import Any
 
 from workbench.evaluation.comparing import Column, ComparedRow, RunComparison
 from workbench.evaluation.document import finite, metrics_json
+from workbench.runs.events import read_events
+from workbench.runs.record import Record
 from workbench.runs.side_by_side import split_settings
 
 
 def comparison_json(comparison: RunComparison) -> dict[str, Any]:
     """Return a comparison as a JSON document; models are named by the run's id, or ``base``."""
     first, request, selection = comparison.runs[0], comparison.request, comparison.selection
-    parts = [request.data] if request.data else list(first.data.datasets)
+    parts = request.asked_parts(first)
     different, same = split_settings(comparison.runs)
     document = {
         "first": first.id,
@@ -29,7 +31,7 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
             "available_rows": selection.available,
             "answered_rows": len(comparison.rows),
             "too_long_rows": comparison.too_long,
-            "left_out_rows": request.left_out_rows,
+            "left_out_rows": request.left_out_rows(first),
             "learned_rows": selection.learned,
             "left_out_learned_rows": selection.left_out,
             "unknown_training_data": list(selection.unknown),
@@ -44,6 +46,9 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
             column.id: _forgetting(column) for column in comparison.columns if column.run
         },
         "rows": [_row_json(row) for row in comparison.rows],
+        "curves": {
+            run.id: Record(read_events(run.events_path)[0]).losses() for run in comparison.runs
+        },
         "facts": {column.id: column.facts for column in comparison.columns},
         "settings": {run.id: run.config.model_dump() for run in comparison.runs},
         "different_settings": {

@@ -17,6 +17,7 @@ from workbench.evaluation.report import (
     curve,
     figure_rows,
     made_words,
+    marked_side,
     render,
     settings_table,
 )
@@ -56,6 +57,7 @@ def comparison_report_html(comparison: RunComparison) -> str:
         curves=overlaid_curves(comparison),
         rows=[_row(row) for row in shown],
         rows_words=f"{len(shown):,} of {len(comparison.rows):,} rows: where the models differ comes first.",
+        plain=[],
         facts=_facts(comparison),
         settings=[
             settings_table("What was set differently", names, different, marked=True),
@@ -86,7 +88,7 @@ def _row(row: ComparedRow) -> dict[str, Any]:
     return {
         "question": row.row.question,
         "expected": row.row.expected,
-        "sides": list(row.sides.values()),
+        "sides": [marked_side(row.row.expected, side) for side in row.sides.values()],
     }
 
 
@@ -98,8 +100,7 @@ def _extra_rows(comparison: RunComparison) -> list[dict[str, Any]]:
 
 
 def _facts(comparison: RunComparison) -> Sequence[tuple[str, str]]:
-    first, data = comparison.runs[0], comparison.request.data
-    asked = [data] if data else first.data.datasets
+    asked = comparison.request.asked_parts(comparison.runs[0])
     known = [
         ("Asked from", ", ".join(f"{part.name} (sha256 {part.sha256})" for part in asked)),
         ("Rows asked", f"{len(comparison.rows):,} of {comparison.selection.available:,}"),

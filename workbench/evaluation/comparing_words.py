@@ -42,7 +42,10 @@ def comparison_rows_words(comparison: RunComparison) -> str:
     for number, what in (
         (comparison.asked_rows - count - comparison.too_long, "not answered yet"),
         (comparison.too_long, "longer than one of the models can read"),
-        (comparison.request.left_out_rows, "of the file without a usable question and answer"),
+        (
+            comparison.request.left_out_rows(comparison.runs[0]),
+            "of the file without a usable question and answer",
+        ),
         (unusable, "whose expected answer cannot be compared this way"),
     ):
         words += f"; {number:,} {what}" if number else ""

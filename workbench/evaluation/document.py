@@ -10,12 +10,14 @@ from typing import Any
 from workbench.evaluation.metrics import Metrics
 from workbench.evaluation.request import BASE, TUNED
 from workbench.evaluation.result import Evaluation, RowResult
+from workbench.runs.events import read_events
+from workbench.runs.record import Record
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """Return an evaluation as a JSON document: metrics are plain numbers, intervals stand beside them."""
     run, request = evaluation.run, evaluation.request
-    parts = [request.data] if request.data else list(run.data.datasets)
+    parts = request.asked_parts(run)
     document = {
         "run": run.id,
         "name": run.name,
@@ -31,14 +33,17 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             "available_rows": evaluation.available_rows,
             "answered_rows": len(evaluation.rows),
             "too_long_rows": evaluation.too_long,
-            "left_out_rows": request.left_out_rows,
+            "left_out_rows": request.left_out_rows(run),
             "unusable_rows": evaluation.unusable,
+            "learned_rows": evaluation.learned_rows,
         },
         **metrics_json(list(evaluation.metrics.items())),
         "comparison": asdict(evaluation.comparison) if evaluation.comparison else None,
         "forgetting": asdict(evaluation.forgetting) if evaluation.forgetting else None,
+        "plain_questions": [asdict(row) for row in evaluation.plain],
         "judged": [asdict(judged) for judged in evaluation.judged],
         "rows": [_row_json(row) for row in evaluation.rows],
+        "curves": Record(read_events(run.events_path)[0]).losses(),
         "facts": evaluation.facts,
         "settings": run.config.model_dump(),
     }

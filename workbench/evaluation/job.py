@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from workbench.evaluation.answers import (
     Answer,
     GeneralLoss,
     ModelAnswers,
+    PlainAnswer,
     RowLoss,
     Said,
     append_answers,
     read_answers,
 )
 from workbench.evaluation.models import Models, longest_tokens
+from workbench.evaluation.plain import ANSWER_TOKENS as PLAIN_TOKENS
+from workbench.evaluation.plain import plain_questions
 from workbench.evaluation.request import BASE, EvaluationRequest, longest_answer_tokens
 from workbench.evaluation.rows import EvaluationRow, Selection, general_rows, select_rows
 from workbench.hardware import cpu_cores
@@ -48,6 +51,7 @@ class Work:
         questions: What each row asks.
         examples: The whole rows, for the loss; only those with an expected answer.
         general: The general questions with their answers.
+        plain: The plain questions, by their place.
         too_long: Rows that are longer than the model can read.
         answer_tokens: Longest answer.
     """
@@ -55,6 +59,7 @@ class Work:
     questions: list[Question]
     examples: list[tuple[int, TokenizedExample]]
     general: list[tuple[int, TokenizedExample]]
+    plain: list[Question]
     too_long: list[int]
     answer_tokens: int
 
@@ -92,7 +97,8 @@ def evaluate(
     _write_facts(request.directory(run), compute, work, tokenizer, selection)
     for name, path in paths.items():
         known = read_answers(path)
-        if known.covers(selection.rows, (index for index, _ in work.general)):
+        general_indices = [index for index, _ in work.general]
+        if known.covers(selection.rows, general_indices, [one.index for one in work.plain]):
             continue
         if name == BASE:
             model = models.base()
@@ -127,9 +133,13 @@ def _ask(
     examples = [pair for pair in work.examples if pair[0] not in known.losses]
     general = [pair for pair in work.general if pair[0] not in known.general]
     questions = [question for question in work.questions if question.index not in known.answers]
+    plain = [question for question in work.plain if question.index not in known.plain]
     who = "The model before training" if name == BASE else "The tuned model"
     keep(f"{who} reads the expected answers", len(examples), asker.losses(examples))
     keep(f"{who} reads general questions", len(general), asker.losses(general, GeneralLoss))
+    said = asker.answers(plain, PLAIN_TOKENS)
+    kept = ([PlainAnswer(**asdict(answer)) for answer in part] for part in said)
+    keep(f"{who} answers plain questions", len(plain), kept)
     keep(f"{who} answers", len(questions), asker.answers(questions, work.answer_tokens))
 
 
@@ -160,9 +170,18 @@ def _prepare(
             for row, example in zip(general, general_examples, strict=True)
             if len(example.input_ids) <= limit_tokens
         ],
+        plain=_plain_questions(tokenizer, limit_tokens) if not request.is_only_questions else [],
         too_long=sorted(too_long),
         answer_tokens=answer_tokens,
     )
+
+
+def _plain_questions(tokenizer: Any, limit_tokens: int) -> list[Question]:
+    asked = [
+        Question(index, prompt_ids(tokenizer, [{"role": "user", "content": one.question}]))
+        for index, one in enumerate(plain_questions())
+    ]
+    return [one for one in asked if len(one.ids) + PLAIN_TOKENS <= limit_tokens]
 
 
 def _answer_tokens(tokenizer: Any, longest_expected: Sequence[str]) -> int:
@@ -184,6 +203,7 @@ def _write_facts(
         "answer_tokens": work.answer_tokens,
         "expected_tokens": sum(lengths) / len(lengths),
         "general": [index for index, _ in work.general],
+        "plain": [question.index for question in work.plain],
         "time": time.time(),
     }
     write_json(path, (read_json(path) if path.exists() else {}) | facts)

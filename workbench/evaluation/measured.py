@@ -10,7 +10,7 @@ from workbench.evaluation.answers import ModelAnswers
 from workbench.evaluation.intervals import Figure, mean, ratio
 from workbench.evaluation.metrics import Metrics, RowScore, Scored, measure
 from workbench.evaluation.rows import EvaluationRow, Selection
-from workbench.evaluation.tasks import Task, choose_task, labels_of
+from workbench.evaluation.tasks import Task, all_labels, choose_task
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,9 @@ def measure_answers(
     """
     answered = [row for row in selection.rows if all(_has(one, row) for one in said.values())]
     rows = [row for row in answered if all(_readable(one, row) for one in said.values())]
-    task = task or choose_task(selection.known_answers)
-    labels = labels_of(selection.known_answers) if task == "labels" else []
+    known = selection.known_answers, selection.learned_answers
+    task = task or choose_task(*known)
+    labels = all_labels(*known) if task == "labels" else []
     scored = {name: [_scored(row, one) for row in rows] for name, one in said.items()}
     metrics = {name: measure(task, one, labels) for name, one in scored.items()}
     sides = {

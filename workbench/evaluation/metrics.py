@@ -150,7 +150,8 @@ def measure(task: Task, rows: Sequence[Scored], labels: Sequence[str] = ()) -> M
         labels: All labels of the data; those of the rows where there are none.
     """
     if task == "labels":
-        found = _measure_labels(rows, labels or sorted({plain(row.expected) for row in rows}))
+        own = sorted({plain(row.expected) for row in rows} - {""})  # no answer is no label
+        found = _measure_labels(rows, labels or own)
     elif task == "json":
         found = _measure_json(rows)
     elif task == "number":

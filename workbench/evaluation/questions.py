@@ -113,8 +113,10 @@ def questions_request(
         partial_path.replace(kept_path)
     finally:
         partial_path.unlink(missing_ok=True)
-    part = DataPart(QUESTIONS, name, str(kept_path), found.sha256, found.rows)
-    return EvaluationRequest(data=part, left_out_rows=found.left_out_rows, **asked)
+    part = DataPart(
+        QUESTIONS, name, str(kept_path), found.sha256, found.rows, 1.0, found.left_out_rows
+    )
+    return EvaluationRequest(data=part, **asked)
 
 
 def newest_questions(run: Run) -> EvaluationRequest | None:
@@ -149,7 +151,10 @@ def table_words(request: EvaluationRequest, table: AnswerTable) -> str:
     name = request.data.name if request.data else ""
     words = f"{name}: {table.answered_rows:,} of {table.asked_rows:,} questions answered"
     for number, what in (
-        (request.left_out_rows, "of the file left out (no question, or not readable)"),
+        (
+            request.data.left_out_rows if request.data else 0,
+            "of the file left out (no question, or not readable)",
+        ),
         (table.too_long, "longer than the model can read"),
     ):
         words += f"; {number:,} {'row' if number == 1 else 'rows'} {what}" if number else ""

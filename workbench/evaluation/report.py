@@ -10,7 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from workbench.differences import mark_differences
 from workbench.evaluation.card import figure_lines, rows_words, verdict
+from workbench.evaluation.measured import Side
 from workbench.evaluation.metrics import Confusion, Metrics
 from workbench.evaluation.result import Evaluation, RowResult
 from workbench.runs.events import read_events
@@ -73,11 +75,14 @@ def report_html(evaluation: Evaluation) -> str:
             {
                 "question": row.question,
                 "expected": row.expected,
-                "sides": [side for side in (row.base, row.tuned) if side],
+                "sides": [
+                    marked_side(row.expected, side) for side in (row.base, row.tuned) if side
+                ],
             }
             for row in shown
         ],
         rows_words=f"{len(shown):,} of {len(evaluation.rows):,} rows: what went wrong comes first.",
+        plain=evaluation.plain,
         facts=_facts(evaluation),
         settings=[
             settings_table(
@@ -121,9 +126,7 @@ def telling_rows(rows: Sequence[RowResult], count: int) -> list[RowResult]:
 
 def curves(record: Record) -> list[Curve]:
     """Return the charts of a run: its losses, and what it forgot."""
-    learned = [(step.step, step.loss) for step in record.steps]
-    checked = [(event.step, event.loss) for event in record.evaluations]
-    general = [(event.step, event.loss) for event in record.general]
+    learned, checked, general = record.losses().values()
     found = [
         curve(
             "Loss per token: on the rows it learns from, and on those held back",
@@ -200,9 +203,17 @@ def _shaded(confusion: Confusion) -> dict[str, Any]:
     return {"labels": confusion.labels, "rows": rows}
 
 
+def marked_side(expected: str, side: Side) -> dict[str, Any]:
+    """Return an answer as the page takes it: in pieces, those marked that the expected one does not have."""
+    _, pieces = mark_differences(expected, side.answer)
+    if side.right or not expected:
+        pieces = [(side.answer, False)]
+    return {"right": side.right, "pieces": pieces if side.answer else [("(empty)", False)]}
+
+
 def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     request, run, facts = evaluation.request, evaluation.run, evaluation.facts
-    asked = [request.data] if request.data else list(run.data.datasets)
+    asked = request.asked_parts(run)
     known = [
         ("Learned from", ", ".join(f"{p.name} (sha256 {p.sha256})" for p in run.data.parts)),
         ("Asked from", ", ".join(f"{p.name} (sha256 {p.sha256})" for p in asked)),

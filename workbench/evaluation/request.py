@@ -45,7 +45,6 @@ class EvaluationRequest:
         tuned: Ask what the run learned.
         checkpoint: Take that of this step instead of the saved model.
         data: Rows of another dataset; ``None`` for those the run held back.
-        left_out_rows: Rows of that dataset that could not be read.
         limit: At most so many rows, chosen by the run's seed; ``None`` for all.
         answer_tokens: Longest answer; ``None`` to tell from the expected answers.
         compared: Ids of runs that answer the same rows: those of the first of them, without what any of them
@@ -57,7 +56,6 @@ class EvaluationRequest:
     tuned: bool = True
     checkpoint: int | None = None
     data: DataPart | None = None
-    left_out_rows: int = 0
     limit: int | None = None
     answer_tokens: int | None = None
     compared: tuple[str, ...] = ()
@@ -75,6 +73,18 @@ class EvaluationRequest:
             WorkbenchError: It was deleted.
         """
         return sibling(run, self.compared[0]) if self.compared else run
+
+    def asked_parts(self, run: Run) -> list[DataPart]:
+        """Return the datasets whose rows are asked, all of them or those held back."""
+        if self.data:
+            return [self.data]
+        data = self.rows_run(run).data
+        return [data.validation] if data.validation else list(data.parts)
+
+    def left_out_rows(self, run: Run) -> int:
+        """Return how many rows of a file that is asked as a whole have no usable question and answer."""
+        data = self.data or self.rows_run(run).data.validation
+        return data.left_out_rows if data else 0
 
     @property
     def tuned_name(self) -> str:
@@ -148,6 +158,7 @@ def read_request(path: Path) -> EvaluationRequest:
     """Read a request."""
     record: dict[str, Any] = read_json(path)
     data = record.pop("data")
+    record.pop("left_out_rows", None)  # older ones have it here
     record["compared"] = tuple(record.get("compared", ()))  # older ones do not have it
     return EvaluationRequest(**record, data=DataPart(**data) if data else None)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench.data.formats import Message
+from workbench.data.split import question_key
+from workbench.errors import WorkbenchError
 from workbench.evaluation.answers import read_answers
 from workbench.evaluation.judgements import Judged, judgement_paths, read_judged
+from workbench.evaluation.learned import learned_questions
 from workbench.evaluation.measured import (
     Comparison,
     Forgetting,
@@ -20,11 +24,13 @@ from workbench.evaluation.measured import (
     measure_answers,
 )
 from workbench.evaluation.metrics import Metrics
+from workbench.evaluation.plain import PlainRow, plain_rows
 from workbench.evaluation.request import BASE, TUNED, EvaluationRequest
-from workbench.evaluation.rows import general_rows, select_rows
+from workbench.evaluation.rows import EvaluationRow, general_rows, select_rows
 from workbench.evaluation.tasks import Task
 from workbench.runs.store import Run, open_run, read_json
 
+ANSWER: Message = {"role": "assistant", "content": ""}  # what stands after it is not compared
 KEPT = 8  # evaluations whose figures are kept in memory; they take seconds
 
 
@@ -74,6 +80,8 @@ class Evaluation:
         comparison: ``None`` unless both models were asked.
         facts: Device, precision and token limit, as the process wrote them down.
         judged: What each judge said that was asked.
+        learned_rows: Rows asked that the run learned from; ``None`` where its data is gone, so that nobody can tell.
+        plain: The plain questions that both models have answered.
     """
 
     run: Run
@@ -88,6 +96,8 @@ class Evaluation:
     comparison: Comparison | None
     facts: dict[str, Any]
     judged: list[Judged]
+    learned_rows: int | None = 0
+    plain: Sequence[PlainRow] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -106,9 +116,13 @@ def is_answered(run: Run, request: EvaluationRequest) -> bool:
     if not facts_path.exists():
         return False
     rows = select_rows(run, request).rows
-    general = read_json(facts_path)["general"]
+    facts = read_json(facts_path)
+    general, plain = (
+        facts["general"],
+        facts.get("plain", []),
+    )  # older ones did not ask the plain ones
     files = map(read_answers, request.answer_paths(run).values())
-    return all(answers.covers(rows, general) for answers in files)
+    return all(answers.covers(rows, general, plain) for answers in files)
 
 
 def read_evaluation(run: Run, request: EvaluationRequest, task: Task | None = None) -> Evaluation:
@@ -142,7 +156,17 @@ def read_evaluation(run: Run, request: EvaluationRequest, task: Task | None = No
         else None,
         facts=read_json(facts_path) if facts_path.exists() else {},
         judged=[read_judged(path, results) for path in judgement_paths(run, request)],
+        learned_rows=_learned_rows(run, selection.rows) if request.tuned else 0,
+        plain=plain_rows(said[BASE], said[TUNED]) if both else [],
     )
+
+
+def _learned_rows(run: Run, rows: Sequence[EvaluationRow]) -> int | None:
+    try:
+        questions = learned_questions(run.directory)
+    except WorkbenchError:
+        return None
+    return sum(question_key({"messages": [*row.asked, ANSWER]}) in questions for row in rows)
 
 
 def find_evaluation(

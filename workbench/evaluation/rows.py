@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workbench.data.conversations import read_stored_rows
+from workbench.data.conversations import StoredRow, read_stored_rows
 from workbench.data.formats import Conversation, Message
 from workbench.data.split import question_key, split_rows
 from workbench.errors import WorkbenchError
@@ -58,8 +58,10 @@ class Selection:
         rows: Those that are asked, in their order.
         available: How many there are without the limit.
         longest_expected: The longest answers among all that are available, a few.
-        known_answers: Every answer of the datasets, also of the rows that train: they tell which labels
+        known_answers: Every answer of the datasets asked, also of the rows that train: they tell which labels
             there are.
+        learned_answers: Where another file is asked, those of the data that the run learned from: the file may
+            lack some labels. None where that data is gone.
         learned: Of runs that are compared, how many rows are left out because each learned from them, by id.
         left_out: How many rows that makes.
         unknown: Ids of the runs whose data is gone, so that nobody can tell what they learned from.
@@ -69,6 +71,7 @@ class Selection:
     available: int
     longest_expected: list[str]
     known_answers: list[str]
+    learned_answers: list[str] = field(default_factory=list)
     learned: dict[str, int] = field(default_factory=dict)
     left_out: int = 0
     unknown: tuple[str, ...] = ()
@@ -85,8 +88,7 @@ def select_rows(run: Run, request: EvaluationRequest) -> Selection:
     rows_run = request.rows_run(run)
     for part, share in _sources(rows_run, request):
         stored = read_stored_rows(checked_path(part))
-        last = [row.messages[-1] for row in stored]
-        known += [message["content"] for message in last if message["role"] == "assistant"]
+        known += _last_answers(stored)
         conversations: list[Conversation] = [{"messages": row.messages} for row in stored]
         if share is not None:
             stored = [stored[i] for i in split_rows(conversations, share, rows_run.data.seed)[1]]
@@ -112,6 +114,7 @@ def select_rows(run: Run, request: EvaluationRequest) -> Selection:
         len(found) - len(left_out),
         longest[:20],
         known,
+        _learned_answers(rows_run) if request.data or rows_run.data.validation else [],
         {run_id: len(rows) for run_id, rows in learned.items() if rows},
         len(left_out),
         unknown,
@@ -134,6 +137,19 @@ def _sources(run: Run, request: EvaluationRequest) -> list[tuple[DataPart, float
     if run.data.validation:
         return [(run.data.validation, None)]
     return [(part, run.data.validation_share) for part in run.data.parts]
+
+
+def _last_answers(rows: Iterable[StoredRow]) -> list[str]:
+    last = [row.messages[-1] for row in rows]
+    return [message["content"] for message in last if message["role"] == "assistant"]
+
+
+def _learned_answers(run: Run) -> list[str]:
+    try:
+        paths = [checked_path(part) for part in run.data.parts]
+    except WorkbenchError:
+        return []
+    return [answer for path in paths for answer in _last_answers(read_stored_rows(path))]
 
 
 def _learned(

@@ -46,6 +46,16 @@ def public_config(text: str, base: str, strength: float) -> str:
     return json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def rank_for_vllm(config_path: Path) -> int:
+    """Return the rank of a LoRA that vLLM can serve; 0 for what it refuses (``vllm.lora.peft_helper``)."""
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    is_plain = not config.get("use_dora") and not config.get("modules_to_save")
+    if config.get("peft_type") != "LORA" or not is_plain:
+        return 0
+    rank: int = max([config["r"], *config.get("rank_pattern", {}).values()])
+    return rank
+
+
 def write_folder(
     folder: Path, files: Iterable[Path], texts: dict[str, str], advance: Callable[[int], None]
 ) -> None:

@@ -49,6 +49,7 @@ def model_card(
     kind: Kind,
     usage: Sequence[str],
     notes: Sequence[str] = (),
+    measured: str = "",
 ) -> str:
     """Write the card.
 
@@ -59,6 +60,7 @@ def model_card(
         kind: What the card lies beside.
         usage: How to use that; empty for a card alone.
         notes: What else the reader should know.
+        measured: What an evaluation found, in Markdown.
     """
     parts = [
         _front_matter(run, source, kind),
@@ -71,6 +73,7 @@ def model_card(
         "## Data\n",
         _data(run),
         "## What was measured\n",
+        measured,
         _metrics(record),
         "## Settings\n",
         f"```yaml\n{settings_text(run.config, source)}```\n",
@@ -82,6 +85,15 @@ def plain(text: str) -> str:
     """Return a text on one line that Markdown shows as it is."""
     shown = "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
     return _MARKDOWN.sub(r"\\\1", shown)
+
+
+def stopped_words(record: Record) -> str:
+    """Say at which step a person stopped the run; empty where it came to its end."""
+    is_stopped = record.finished is not None and record.finished.outcome == "stopped"
+    if not is_stopped or record.start is None:
+        return ""
+    step = record.steps[-1].step if record.steps else 0
+    return f"The training was stopped at step {step:,} of {record.start.total_steps:,}."
 
 
 def settings_text(config: TrainingConfig, source: ModelSource) -> str:

@@ -13,7 +13,7 @@ from workbench.child_progress import ProgressWriter
 from workbench.errors import StopRequested, WorkbenchError
 from workbench.export import adapter
 from workbench.export.bundle import Scrubber, check_data, train_words, write_bundle
-from workbench.export.card import base_name, model_card
+from workbench.export.card import base_name, model_card, stopped_words
 from workbench.export.hub import HubUpload
 from workbench.export.ollama import GGUF_NAME, modelfile
 from workbench.export.process import UPLOADING, ExportResult
@@ -84,8 +84,7 @@ class Export:
         check_request(self._request, self._run)
         request, upload = self._request, self._upload()
         checks, notes = self._write()
-        if said := strength_words(request.strength):
-            notes = [*notes, said]
+        notes = [*notes, *self._said()]
         files = self._measure()
         usage = self._usage(request.out, here=True)
         if upload:
@@ -132,7 +131,7 @@ class Export:
                 self._write_bundle(partial)
             case "adapter":
                 return {}, self._write_adapter(partial)
-            case "model":
+            case "merged":
                 checks = self._whole().write_model(partial)
                 (partial / "README.md").write_text(self._card(), encoding="utf-8")
                 return checks, []
@@ -234,9 +233,9 @@ class Export:
             (partial / NAME).write_text(sums_text(files), encoding="utf-8", newline="\n")
             partial.rename(out)
             return
-        if self._request.kind != "card":
-            sums_path(out).write_text(sums_text(files), encoding="utf-8", newline="\n")
         try:
+            if self._request.kind != "card":
+                sums_path(out).write_text(sums_text(files), encoding="utf-8", newline="\n")
             partial.rename(out)
         except OSError:
             sums_path(out).unlink(missing_ok=True)
@@ -245,9 +244,24 @@ class Export:
     def _card(self, notes: list[str] | None = None) -> str:
         kind = self._request.kind
         usage = self._usage(self._request.out_path.name)
-        said = strength_words(self._request.strength)
-        notes = [*(notes or []), *([said] if said else [])]
-        return model_card(self._run, self._record, self._source, kind, usage, notes)
+        notes = [*(notes or []), *self._said()]
+        return model_card(
+            self._run, self._record, self._source, kind, usage, notes, self._measured()
+        )
+
+    def _measured(self) -> str:
+        if not (self._run.directory / "evaluations").is_dir():
+            return ""
+        from workbench.export.measured import measured_text  # its libraries take seconds
+
+        return measured_text(self._run, self._request.checkpoint, self._request.strength)
+
+    def _said(self) -> list[str]:
+        """Return what to know of any kind of export: its strength, and whether the training was cut short."""
+        words = [strength_words(self._request.strength)]
+        if self._request.checkpoint is None:
+            words.append(stopped_words(self._record))
+        return [text for text in words if text]
 
     def _usage(self, where: str, *, here: bool = False) -> list[str]:
         """Return how to use it; ``here`` with the base model's folder, elsewhere with its name."""
@@ -259,7 +273,10 @@ class Export:
         where = request.repository or where
         is_folder = here and self._source.kind == "folder"
         base = self._source.location if is_folder else base_name(self._source)
-        return usage_lines(request.kind, where, base, train_words(self._run))
+        rank = 0
+        if request.kind == "adapter":
+            rank = adapter.rank_for_vllm(request.source_dir(self._run) / adapter.CONFIG)
+        return usage_lines(request.kind, where, base, train_words(self._run), rank)
 
     def _on_download(self, progress: Any) -> None:
         if self._stop_requested():

@@ -16,7 +16,7 @@ from workbench.runs.store import Run, read_json, write_json
 from workbench.runs.strength import AS_TRAINED, chosen_strength
 from workbench.words import describe_bytes
 
-Kind = Literal["adapter", "model", "gguf", "ollama", "bundle", "card"]
+Kind = Literal["adapter", "merged", "gguf", "ollama", "bundle", "card"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 GgufType = Literal["F16", "BF16", "Q8_0", "Q5_0", "Q4_0"]
 GGUF_TYPES: tuple[GgufType, ...] = get_args(GgufType)
@@ -26,15 +26,15 @@ GGUF_BYTES_PER_WEIGHT = {"F16": 2.0, "BF16": 2.0, "Q8_0": 34 / 32, "Q5_0": 22 / 
 GGUF_EMBEDDING_TYPES: dict[GgufType, GgufType] = {"Q5_0": "Q8_0", "Q4_0": "Q8_0"}
 KIND_WORDS: dict[Kind, str] = {
     "adapter": "what was learned, to be used with the base model (a folder, or a .zip)",
-    "model": "a whole model, merged, as safetensors (a folder)",
+    "merged": "a whole model, merged, as safetensors (a folder)",
     "gguf": "a whole model for llama.cpp and LM Studio (a .gguf file)",
     "ollama": "a whole model for Ollama (a folder with a Modelfile)",
     "bundle": "everything that is needed to do the run again (a .zip)",
     "card": "a model card (a .md file)",
 }
-NEEDS_MODEL: tuple[Kind, ...] = ("model", "gguf", "ollama")
+NEEDS_MODEL: tuple[Kind, ...] = ("merged", "gguf", "ollama")
 # What can be uploaded. Nothing that has rows of the data in it is among these.
-HUB_KINDS: tuple[Kind, ...] = ("adapter", "model", "gguf")
+HUB_KINDS: tuple[Kind, ...] = ("adapter", "merged", "gguf")
 # What a path must end in where the export is one file.
 ENDINGS: dict[Kind, str] = {"gguf": ".gguf", "bundle": ".zip", "card": ".md"}
 # These change what the model reads, not its weights, so there is nothing to merge into them.
@@ -120,9 +120,14 @@ def check_request(request: ExportRequest, run: Run) -> None:
         _check_uploadable(request)
     else:
         _check_path(request)
+    request.source_dir(run)
+    if request.kind == "bundle" and run.continues:
+        raise WorkbenchError(
+            f'"{run.name}" continues another run, so its settings and data alone make another one.',
+            "Export the adapter or the merged model.",
+        )
     if request.kind in ("bundle", "card"):
         return
-    request.source_dir(run)
     if chosen_strength(run, request.strength) == 0:
         raise WorkbenchError(
             "At strength 0 this is the model before training, so there is nothing to export.",
@@ -168,8 +173,15 @@ def write_request(directory: Path, request: ExportRequest) -> Path:
 
 
 def read_request(path: Path) -> ExportRequest:
-    """Read a request."""
-    return ExportRequest(**read_json(path))
+    """Read a request.
+
+    Raises:
+        ValueError: It is of a kind that this version does not know.
+    """
+    request = ExportRequest(**read_json(path))
+    if request.kind not in KINDS:
+        raise ValueError(f"{request.kind} is no kind of export")
+    return request
 
 
 def base_bytes(base_dir: Path, parameters: int | None) -> int:
@@ -188,7 +200,7 @@ def needed_bytes(request: ExportRequest, run: Run, base_dir: Path, facts: ModelF
         facts: What is known of the base model's size.
     """
     weights_bytes = base_bytes(base_dir, facts.parameters)
-    if request.kind == "model":
+    if request.kind == "merged":
         return weights_bytes
     if request.kind in ("gguf", "ollama"):
         return _gguf_bytes(request.gguf_type, facts.parameters or weights_bytes / 2, facts)

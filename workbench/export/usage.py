@@ -1,4 +1,4 @@
-"""How to use an export, in three lines that a person can copy. Pure."""
+"""How to use an export, in a few lines that a person can copy. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from workbench.export.request import Kind
 QUESTION = "Who are you?"
 
 
-def usage_lines(kind: Kind, where: str, base: str, details: tuple[str, ...] = ()) -> list[str]:
+# vLLM takes no other ranks (vllm.config.LoRAConfig), and 16 unless told.
+VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)
+
+
+def usage_lines(
+    kind: Kind, where: str, base: str, details: tuple[str, ...] = (), rank: int = 0
+) -> list[str]:
     """Return the lines.
 
     Args:
@@ -19,22 +25,29 @@ def usage_lines(kind: Kind, where: str, base: str, details: tuple[str, ...] = ()
         where: Its path, or its name where the path differs from computer to computer.
         base: What the base model is loaded by: its name on the hub, or its folder.
         details: For a bundle, what follows ``workbench train``.
+        rank: Of an adapter that vLLM reads, its rank; else 0.
     """
     quoted = json.dumps(where, ensure_ascii=False)
     if kind == "adapter":
         folder = json.dumps(where.removesuffix(".zip"), ensure_ascii=False)
         base_quoted = json.dumps(base, ensure_ascii=False)
+        unpack = (
+            f"import zipfile; zipfile.ZipFile({quoted}).extractall({folder})  # unpack it, once"
+        )
         return [
+            *([unpack] if where.endswith(".zip") else []),
             "from peft import PeftModel; from transformers import AutoModelForCausalLM, AutoTokenizer",
             f"model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base_quoted}), {folder})",
             f"tokenizer = AutoTokenizer.from_pretrained({folder})",
+            *_vllm_adapter_lines(where.removesuffix(".zip"), base, rank),
         ]
-    if kind == "model":
+    if kind == "merged":
         question = json.dumps([{"role": "user", "content": QUESTION}])
         return [
             "from transformers import pipeline",
             f'chat = pipeline("text-generation", {quoted})',
             f'print(chat({question}, max_new_tokens=200)[0]["generated_text"][-1]["content"])',
+            f"# vLLM, in the terminal: vllm serve {shlex.quote(where)}",
         ]
     path = shlex.quote(where)
     if kind == "gguf":
@@ -54,6 +67,17 @@ def usage_lines(kind: Kind, where: str, base: str, details: tuple[str, ...] = ()
     ]
 
 
+def _vllm_adapter_lines(folder: str, base: str, rank: int) -> list[str]:
+    """Return how vLLM serves an adapter: https://docs.vllm.ai/en/latest/features/lora.html."""
+    room = next((size for size in VLLM_RANKS if size >= rank), 0)
+    if not rank or not room:
+        return []
+    most = f" --max-lora-rank {room}" if room > VLLM_RANKS[0] else ""
+    module = shlex.quote(f"tuned={folder}")
+    command = f"vllm serve {shlex.quote(base)} --enable-lora{most} --lora-modules {module}"
+    return [f"# vLLM, in the terminal: {command}"]
+
+
 def hub_gguf_lines(repository: str, gguf_type: str) -> list[str]:
     """Return how to use a GGUF file on the Hugging Face Hub; these programs fetch it by themselves."""
     name = f"{repository}:{gguf_type}"
@@ -66,7 +90,7 @@ def hub_gguf_lines(repository: str, gguf_type: str) -> list[str]:
 
 def language(kind: Kind) -> str:
     """Return what the lines are written in, as Markdown names it."""
-    return "python" if kind in ("adapter", "model") else "sh"
+    return "python" if kind in ("adapter", "merged") else "sh"
 
 
 def ollama_name(where: str) -> str:

@@ -64,6 +64,15 @@ class Record:
             return 0.0
         return self._earlier_seconds + max(0.0, end - self._process_began)
 
+    def losses(self) -> dict[str, list[tuple[int, float | None]]]:
+        """Return the loss curves by what they are of, as pairs of step and loss."""
+        events: dict[str, list[StepEvent] | list[EvaluationEvent] | list[GeneralEvent]] = {
+            "training": self.steps,
+            "held_back": self.evaluations,
+            "general": self.general,
+        }
+        return {name: [(one.step, one.loss) for one in found] for name, found in events.items()}
+
     def _add(self, event: Event) -> None:
         if self.last is None or (isinstance(event, PhaseEvent) and event.phase == "starting"):
             self._begin_process(event)

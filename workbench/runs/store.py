@@ -49,7 +49,8 @@ class DataPart:
     """One dataset of a run.
 
     ``path`` is where its conversations lie, which never change; ``sha256`` is checked before training.
-    ``weight`` says how often an epoch sees each row: 2 is twice, 0.5 is half of the rows.
+    ``weight`` says how often an epoch sees each row: 2 is twice, 0.5 is half of the rows. ``left_out_rows`` of the
+    file that the person brought had no usable question and answer, and are not in it.
     """
 
     id: str
@@ -58,6 +59,7 @@ class DataPart:
     sha256: str
     row_count: int
     weight: float = 1.0
+    left_out_rows: int = 0
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,12 @@ class ComparePanel:
 
     Attributes:
         which: Which rows are listed.
+        as_json: Downloads what was found.
         outputs: What ``fill`` and ``hide`` return the values of.
     """
 
     which: gr.Radio
+    as_json: gr.Button
     outputs: list[Any]
 
 
@@ -61,11 +63,12 @@ def build_compare_panel() -> ComparePanel:
                 elem_id="evaluate-compared-filter",
             )
             report = gr.DownloadButton("Download the report", elem_id="evaluate-compared-report")
+            as_json = gr.Button("Download as JSON", elem_id="evaluate-compared-json")
         table = gr.Dataframe(
-            show_label=False, interactive=False, wrap=True, max_height=420, datatype="str",
+            label="Rows", interactive=False, wrap=True, max_height=420, datatype="str",
             elem_id="evaluate-compared-rows",
         )  # fmt: skip
-    return ComparePanel(which, [panel, card, table, report])
+    return ComparePanel(which, as_json, [panel, card, table, report])
 
 
 def other_choices(services: Services, run_id: str | None, chosen: Sequence[str] | None) -> Any:
@@ -97,16 +100,19 @@ def fill(
     from workbench.evaluation.comparing import find_comparison
     from workbench.evaluation.comparing_report import comparison_report_html
     from workbench.ui import evaluate_compare_views as views
+    from workbench.ui.evaluate_views import shown_words
 
     comparison = find_comparison(runs, request, task)
     if comparison is None or not comparison.rows:
         return hide(), False
     path = ensure_dir(services.settings.temporary_dir / "reports") / f"compare-{runs[0].id}.html"
     write_text_atomically(path, comparison_report_html(comparison))
+    kept = views.kept_rows(comparison, filter_by)
     cells = gr.Dataframe(
-        views.compared_rows(comparison, filter_by),
+        views.compared_rows(kept),
         headers=views.headers(comparison),
         column_widths=views.widths(comparison),
+        label=shown_words(len(kept)),
     )
     shown = [gr.Column(visible=True), views.compared_html(comparison), cells, str(path)]
     return shown, comparison.is_complete

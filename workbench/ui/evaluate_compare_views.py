@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from workbench.evaluation.card import figure_lines
-from workbench.evaluation.comparing import RunComparison
+from workbench.evaluation.comparing import ComparedRow, RunComparison
 from workbench.evaluation.comparing_words import (
     comparison_rows_words,
     comparison_verdict,
@@ -41,9 +41,13 @@ def widths(comparison: RunComparison) -> list[str]:
     return ["6%", f"{2 * 94 / (answers + 2):.1f}%", *[share] * answers]
 
 
-def compared_rows(comparison: RunComparison, which: str) -> list[list[str]]:
-    """Return the cells of the rows with every model's answer; ``which`` is ``all`` or ``differ``."""
-    kept = [row for row in comparison.rows if which == "all" or row.is_told_apart]
+def kept_rows(comparison: RunComparison, which: str) -> list[ComparedRow]:
+    """Return the rows that a filter lets through; ``which`` is ``all`` or ``differ``."""
+    return [row for row in comparison.rows if which == "all" or row.is_told_apart]
+
+
+def compared_rows(rows: Sequence[ComparedRow]) -> list[list[str]]:
+    """Return the cells of the first rows, with every model's answer."""
     return [
         [
             str(row.row.row),
@@ -51,7 +55,7 @@ def compared_rows(comparison: RunComparison, which: str) -> list[list[str]]:
             row.row.expected,
             *(side.answer for side in row.sides.values()),
         ]
-        for row in kept[:MOST_ROWS]
+        for row in rows[:MOST_ROWS]
     ]
 
 

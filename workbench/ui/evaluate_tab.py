@@ -14,12 +14,10 @@ from workbench.evaluation.line import AskingLine
 from workbench.evaluation.process import start
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.tasks import TASK_WORDS, TASKS, Task
-from workbench.files import write_text_atomically
 from workbench.runs.checkpoints import models_by_step
-from workbench.runs.store import DataPart, Run
+from workbench.runs.store import Run
 from workbench.runs.strength import kept_strength, strength_words
 from workbench.services import Services
-from workbench.settings import ensure_dir
 from workbench.ui.evaluate_compare import (
     NOT_YET,
     build_compare_panel,
@@ -28,11 +26,14 @@ from workbench.ui.evaluate_compare import (
     hide,
     other_choices,
 )
+from workbench.ui.evaluate_files import json_file, report_path
 from workbench.ui.evaluate_judge import build_judge_panel, wire_judge_panel
+from workbench.ui.evaluate_row import build_row_panel, wire_row_panel
 from workbench.ui.export_view import build_export_view
 from workbench.ui.export_views import SAVED_MODEL
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.playground_tab import finished_choice, finished_runs
+from workbench.ui.saving import save_on_click
 
 if TYPE_CHECKING:
     from workbench.evaluation.result import Evaluation
@@ -111,10 +112,12 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
                 elem_id="evaluate-order",
             )
             report = gr.DownloadButton("Download the report", elem_id="evaluate-report")
+            as_json = gr.Button("Download as JSON", elem_id="evaluate-json")
         table = gr.Dataframe(
-            show_label=False, interactive=False, wrap=True, max_height=420, datatype="str",
+            label="Rows", interactive=False, wrap=True, max_height=420, datatype="str",
             elem_id="evaluate-rows",
         )  # fmt: skip
+        opened = build_row_panel()
         judge = build_judge_panel()
     compared = build_compare_panel()
     timer = gr.Timer(POLL_SECONDS, active=False)
@@ -194,10 +197,15 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
             # It was asked at another strength, perhaps.
             words = words or strength_words(request.strength)
             return [gr.Textbox(words, visible=bool(words)), *nothing, *off]
-        cells = views.rows_table(evaluation.rows, filter_by, order_by)
-        filled = gr.Dataframe(cells, headers=views.HEADERS, column_widths=views.WIDTHS)
+        kept = views.kept_rows(evaluation.rows, filter_by, order_by)
+        filled = gr.Dataframe(
+            views.rows_table(kept),
+            headers=views.HEADERS,
+            column_widths=views.WIDTHS,
+            label=f"{views.shown_words(len(kept))}. Click one to see where the answers differ",
+        )
         shown = [views.card_html(evaluation), gr.Column(visible=True), filled]
-        return [said, *shown, _report_path(services, evaluation), *hide(), *off]
+        return [said, *shown, report_path(services, evaluation), *hide(), *off]
 
     def evaluation_of(run_id: str | None, *choices: Any) -> Evaluation | None:
         from workbench.evaluation.result import find_evaluation
@@ -206,6 +214,13 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
             return None
         runs, request = asked_of(run_id, *choices)
         return None if request.compared else find_evaluation(runs[0], request)
+
+    def document_of(*values: Any) -> tuple[str, str]:
+        """Return name and text of what was found, as JSON."""
+        *choices, compare_as = values
+        runs, request = asked_of(*choices)
+        task = None if compare_as == FROM_DATA else _task(compare_as)
+        return json_file(runs, request, task)
 
     def describe(run_id: str | None, others: list[str] | None) -> list[Any]:
         """Offer the states and the rows there are for a run."""
@@ -224,6 +239,9 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     asked = [run_choice, others_choice, model_choice, data_choice, limit]
     inputs = [*asked, task, which, order, compared.which]
     outputs = [status, card, lower, table, report, *compared.outputs, timer, stop]
+    wire_row_panel(opened, services, table, asked, evaluation_of)
+    for button in (as_json, compared.as_json):
+        save_on_click(button, document_of, [*asked, task])
     wire_judge_panel(judge, services, tab, asked, evaluation_of)
     judge.ended.change(show, inputs, outputs, **FOLLOW)
     go.click(begin, asked, [timer, stop], **PRIVATE)
@@ -253,16 +271,9 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
 def _request(
     services: Services, run: Run, model: str, data_id: str, most: str
 ) -> EvaluationRequest:
-    part, left_out = None, 0
-    if data_id != HELD_BACK:
-        info, found = services.datasets.info(data_id), services.datasets.report(data_id)
-        path = str(services.datasets.path(data_id))
-        part = DataPart(info.id, info.name, path, info.sha256, info.row_count)
-        left_out = found.rows - found.usable_rows
     return EvaluationRequest(
         checkpoint=None if model == SAVED_MODEL else int(model),
-        data=part,
-        left_out_rows=left_out,
+        data=None if data_id == HELD_BACK else services.part(services.datasets.info(data_id)),
         limit=_row_count(most),
         strength=kept_strength(run),
     )
@@ -276,15 +287,6 @@ def _row_count(text: str | None) -> int | None:
     if not typed.isdecimal() or not int(typed):
         raise WorkbenchError(f"{typed} is no number of rows.", "Type one such as 50, or nothing.")
     return int(typed)
-
-
-def _report_path(services: Services, evaluation: Evaluation) -> str:
-    from workbench.evaluation.report import report_html
-
-    folder = ensure_dir(services.settings.temporary_dir / "reports")
-    path = folder / f"report-{evaluation.run.id}.html"
-    write_text_atomically(path, report_html(evaluation))
-    return str(path)
 
 
 def _task(name: str) -> Task:

@@ -12,6 +12,7 @@ from html import escape
 from workbench.child_progress import Progress
 from workbench.evaluation.card import figure_lines, rows_words, verdict
 from workbench.evaluation.metrics import Confusion, PartFigures
+from workbench.evaluation.plain import PlainRow
 from workbench.evaluation.result import Evaluation, RowResult
 from workbench.words import describe_duration
 
@@ -38,6 +39,8 @@ def card_html(evaluation: Evaluation) -> str:
             parts.append(_folded(f"What was taken for what, {name}", _confusion(metrics.confusion)))
         if metrics.parts:
             parts.append(_folded(f"{word} by {word.lower()}, {name}", _parts(word, metrics.parts)))
+    if evaluation.plain:
+        parts.append(_folded("Plain questions, before and after", _plain(evaluation.plain)))
     return f'<div class="wb-compare">{"".join(parts)}</div>'
 
 
@@ -57,8 +60,8 @@ def progress_words(progress: Progress | None) -> str:
     return f"{words}…"
 
 
-def rows_table(rows: Sequence[RowResult], which: str, order: str) -> list[list[str]]:
-    """Return the cells of ``HEADERS`` for the rows that a filter lets through.
+def kept_rows(rows: Sequence[RowResult], which: str, order: str) -> list[RowResult]:
+    """Return the rows that a filter lets through, in order.
 
     Args:
         rows: All rows.
@@ -68,6 +71,11 @@ def rows_table(rows: Sequence[RowResult], which: str, order: str) -> list[list[s
     kept = [row for row in rows if which == "all" or getattr(row, which)]
     if order == "loss":
         kept.sort(key=_loss, reverse=True)
+    return kept
+
+
+def rows_table(rows: Sequence[RowResult]) -> list[list[str]]:
+    """Return the cells of ``HEADERS`` for the first rows."""
     return [
         [
             str(row.row),
@@ -77,8 +85,15 @@ def rows_table(rows: Sequence[RowResult], which: str, order: str) -> list[list[s
             row.tuned.answer if row.tuned else "",
             f"{_loss(row):.2f}",
         ]
-        for row in kept[:MOST_ROWS]
+        for row in rows[:MOST_ROWS]
     ]
+
+
+def shown_words(count: int) -> str:
+    """Say how many of ``count`` rows a table shows."""
+    if count > MOST_ROWS:
+        return f"The first {MOST_ROWS:,} of {count:,} rows; the JSON file has all"
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _loss(row: RowResult) -> float:
@@ -117,6 +132,20 @@ def _parts(word: str, parts: Sequence[PartFigures]) -> str:
     )
     heads = "".join(f"<th>{head}</th>" for head in (word, "precision", "recall", "F1", "expected"))
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _plain(rows: Sequence[PlainRow]) -> str:
+    lines = "".join(
+        f"<tr><th>{escape(row.question)}</th><td>{_judged(row.base, row.base_right)}</td>"
+        f"<td>{_judged(row.tuned, row.tuned_right)}</td></tr>"
+        for row in rows
+    )
+    heads = "<tr><th>question</th><th>base</th><th>tuned</th></tr>"
+    return f"<table><thead>{heads}</thead><tbody>{lines}</tbody></table>"
+
+
+def _judged(answer: str, is_right: bool) -> str:
+    return f"{'✓' if is_right else '✗'} {escape(answer) or '(empty)'}"
 
 
 def _folded(title: str, inner: str) -> str:

@@ -21,7 +21,7 @@ from workbench.words import describe_bytes, describe_duration
 SAVED_MODEL = "saved"  # the state of a run that is exported; or the step of a checkpoint
 KIND_LABELS: dict[Kind, str] = {
     "adapter": "Adapter",
-    "model": "Merged model",
+    "merged": "Merged model",
     "gguf": "GGUF file",
     "ollama": "Ollama folder",
     "bundle": "Run bundle",
@@ -29,7 +29,7 @@ KIND_LABELS: dict[Kind, str] = {
 }
 KIND_HELP: dict[Kind, str] = {
     "adapter": "Only what was learned, as a zip file to unpack and use with the base model: for PEFT and vLLM.",
-    "model": "Base model and adapter as one model, in a folder of safetensors: for transformers, vLLM and all that "
+    "merged": "Base model and adapter as one model, in a folder of safetensors: for transformers, vLLM and all that "
     "reads Hugging Face models.",
     "gguf": "The whole model in one file: for llama.cpp and LM Studio.",
     "ollama": "The whole model as a GGUF file, and the Modelfile that Ollama asks for, in a folder.",
@@ -126,7 +126,7 @@ def _export_html(export: RunExport, served_dir: Path) -> str:
     return (
         f'<div class="wb-export"><h4>{escape(name)}</h4>'
         f'<p class="wb-help">{KIND_LABELS[result.kind]}, {describe_bytes(result.size_bytes)}, '
-        f"{_when(export)}</p>{place}{notes}{_usage(result)}{_sums(result)}</div>"
+        f"{_when(export)}</p>{place}{notes}{_usage(result)}{_files(result, served_dir)}</div>"
     )
 
 
@@ -134,29 +134,38 @@ def _place(path: Path, served_dir: Path) -> str:
     where = f"<p>On this computer: <code>{escape(str(path))}</code></p>"
     if path.is_dir() or not path.is_relative_to(served_dir):
         return where
-    # Straight from the disk, by gradio's own route: a component would first make a copy of it.
+    return f"<p>{_download(path, f'Download {path.name}', 'wb-download')}</p>{where}"
+
+
+def _download(path: Path, words: str, of_class: str = "") -> str:
+    """Return a link that is served straight from the disk, by gradio's own route: a component would first copy it."""
     address = f"gradio_api/file={quote(path.as_posix())}"
-    name = escape(path.name)
-    return f'<p><a class="wb-download" href="{address}" download="{name}">Download {name}</a></p>{where}'
+    return (
+        f'<a class="{of_class}" href="{address}" download="{escape(path.name)}">{escape(words)}</a>'
+    )
 
 
 def _usage(result: ExportResult) -> str:
     if not result.usage:
         return ""
     zipped = result.kind == "adapter" and result.path.endswith(".zip")
-    first = "Unpack it, then, in Python:" if zipped else "How to use it:"
+    first = "How to use it: unpack it, then, in Python:" if zipped else "How to use it:"
     lines = "\n".join(escape(line) for line in result.usage)
     return f"<p>{first}</p><pre>{lines}</pre>"
 
 
-def _sums(result: ExportResult) -> str:
+def _files(result: ExportResult, served_dir: Path) -> str:
+    """List the files with their sums; those of a folder can be downloaded one by one."""
+    folder = Path(result.path)
+    is_served = folder.is_dir() and folder.is_relative_to(served_dir)
     rows = "".join(
-        f"<tr><td>{escape(file.name)}</td><td>{describe_bytes(file.size_bytes)}</td>"
-        f"<td><code>{file.sha256}</code></td></tr>"
+        f"<tr><td>{_download(folder / file.name, file.name) if is_served else escape(file.name)}</td>"
+        f"<td>{describe_bytes(file.size_bytes)}</td><td><code>{file.sha256}</code></td></tr>"
         for file in result.files
     )
     heads = "<tr><th>file</th><th>size</th><th>SHA-256</th></tr>"
-    return f"<details><summary>Checksums</summary><table>{heads}{rows}</table></details>"
+    title = "Download its files, and checksums" if is_served else "Checksums"
+    return f"<details><summary>{title}</summary><table>{heads}{rows}</table></details>"
 
 
 def export_choices(exports: Sequence[RunExport]) -> list[tuple[str, str]]:
