@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from html import unescape
@@ -15,7 +16,7 @@ from workbench.runs.chats import Chat
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.store import DataPart, DataReference
 from workbench.ui.app import build_app
-from workbench.ui.playground_keep import keep_answer
+from workbench.ui.playground_keep import FILE_NAME, keep_answer
 from workbench.ui.playground_talk import (
     NO_ANSWER,
     Talk,
@@ -225,6 +226,30 @@ def test_good_answers_that_a_run_learned_from_stay(services):
     make_run(services.runs, data=DataReference((part,), None, 0.0, 1))
     second = keep_answer(services, conversation("b?", "B."))
     assert {info.id for info in services.datasets.uploads()} == {first.id, second.id}
+
+
+def test_every_good_answer_is_one_row_whatever_ends_lines_in_it(services):
+    answers = [f"one{end}two" for end in ("\u2028", "\u2029", "\x85", "\x0c", "\r\n")]
+    for answer in answers:
+        info = keep_answer(services, conversation("a?", answer))
+    kept = [row.messages[-1]["content"] for row in services.datasets.rows(info.id)]
+    assert (kept, info.is_usable) == (answers, True)
+
+
+def test_a_persons_own_file_of_that_name_stays(services, tmp_path):
+    own_path = tmp_path / FILE_NAME
+    own_path.write_text(json.dumps({"messages": conversation("mine?", "Mine.")}) + "\n")
+    own = services.datasets.add(own_path, FILE_NAME)
+    for question in ("a?", "b?"):
+        kept = keep_answer(services, conversation(question, "A."))
+    assert {info.id for info in services.datasets.uploads()} == {own.id, kept.id}
+    assert kept.row_count == 2
+
+
+def test_good_answers_that_were_deleted_do_not_come_back(services):
+    services.delete_dataset(keep_answer(services, conversation("a?", "A.")).id)
+    info = keep_answer(services, conversation("b?", "B."))
+    assert [row.messages[0]["content"] for row in services.datasets.rows(info.id)] == ["b?"]
 
 
 def test_a_question_may_come_before_the_choices_of_a_run(services):
