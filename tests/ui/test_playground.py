@@ -11,12 +11,15 @@ import pytest
 
 from tests.made_runs import make_run
 from workbench.chat import Reply
+from workbench.data.conversations import read_conversations
+from workbench.data.split import split_rows
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.store import DataPart, DataReference
 from workbench.ui.app import build_app
 from workbench.ui.playground_keep import FILE_NAME, keep_answer
+from workbench.ui.playground_tab import GENERAL, suggestion_rows
 from workbench.ui.playground_talk import (
     NO_ANSWER,
     Talk,
@@ -202,6 +205,23 @@ def test_a_run_offers_its_models_and_complete_checkpoints(services):
     pissa = make_run(services.runs, values={"method": "pissa"})
     (run.checkpoints_dir).rename(pissa.checkpoints_dir)
     assert [name for _, name in model_choices(pissa)] == ["base", "tuned"]
+
+
+def test_each_suggestion_says_truly_whether_it_was_learned(services, alpaca_file):
+    info = services.datasets.add(alpaca_file, alpaca_file.name)
+    path = services.datasets.path(info.id)
+    part = DataPart(info.id, info.name, str(path), info.sha256, info.row_count)
+    run = make_run(services.runs, data=DataReference((part,), None, 0.05, 1))
+    shown = suggestion_rows((*services.example_questions(run, 5), GENERAL))
+    _, validation = split_rows(read_conversations(path), 0.05, 1)
+    held_back = {
+        services.datasets.rows(info.id, row, 1)[0].messages[0]["content"] for row in validation
+    }
+    assert len(shown) == 6
+    assert 0 < len(held_back) < 5
+    assert shown[-1] == [GENERAL.question, "", "not from your data"]
+    for question, _, words in shown[:-1]:
+        assert words == ("held back: not learned" if question in held_back else "learned")
 
 
 def conversation(question, answer):
