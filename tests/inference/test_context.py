@@ -38,15 +38,30 @@ def test_what_fits_stays_as_it_is():
 
 
 def test_the_oldest_question_goes_with_its_answer_and_it_is_told():
-    kept, prompt = fit(conversation("a", "b", "c", "d", "e"), 7, 10)
+    kept, prompt = fit(conversation("a " * 3, "b " * 3, "c", "d", "e"), 2, 10)
     assert kept == ["c", "d", "e"]
     assert prompt.note == (
         "The oldest 2 messages were left out: the model reads 10 tokens at most."
     )
 
 
+@pytest.mark.parametrize(("limit_tokens", "room"), [(8192, 256), (512, 128)])
+def test_a_long_answer_that_is_allowed_pushes_no_turn_out(limit_tokens, room):
+    said = conversation("a " * 100, "b " * 100, "c " * 100)
+    kept, prompt = fit(said, limit_tokens - 192, limit_tokens)
+    assert (len(kept), prompt.max_tokens) == (3, limit_tokens - 300)
+    assert prompt.note == f"There is room for an answer of {limit_tokens - 300:,} tokens only."
+    long = conversation("a " * 100, "b", "c " * (limit_tokens - 101 - room))
+    kept, prompt = fit(long, limit_tokens, limit_tokens)
+    assert (len(kept), prompt.max_tokens) == (3, room)
+    long[-1]["content"] += "c "
+    kept, prompt = fit(long, limit_tokens, limit_tokens)
+    assert (len(kept), prompt.max_tokens) == (1, room + 100)
+    assert "The oldest 2 messages were left out" in prompt.note
+
+
 def test_the_system_prompt_stays():
-    kept, _ = fit(conversation("a", "b", "c", system=True), 6, 10)
+    kept, _ = fit(conversation("a " * 6, "b", "c", system=True), 6, 10)
     assert kept == ["be kind", "c"]
 
 

@@ -44,6 +44,14 @@ def test_a_chat_with_one_model(run):
     assert get_chat(run, kept.id) == kept
 
 
+def test_a_chat_with_another_run_goes_on_and_stays_one(services, run):
+    other = make_run(services.runs, "Other, 2nd")
+    first = keep_chat(run, chat_of(run, models=("tuned", f"run-{other.id}")))
+    second = keep_chat(run, replace(first, settings={"turn": 2}))
+    assert find_chats(run) == ([second], [])
+    assert second.id == first.id
+
+
 def test_a_chat_that_goes_on_stays_one(run):
     first = keep_chat(run, chat_of(run))
     longer = tuple(messages + turn("And?", "Yes.") for messages in first.conversations)
@@ -81,6 +89,7 @@ GOOD = {
         {"conversations": []},
         {"conversations": 3 * GOOD["conversations"]},
         {"conversations": [{"model": "../x", "messages": turn("a", "b")}]},
+        {"conversations": [{"model": "run-../x", "messages": turn("a", "b")}]},
         {"conversations": [{"model": "base", "messages": []}]},
         {"conversations": [{"model": "base", "messages": turn("a", "b")[:1]}]},
         {"conversations": [{"model": "base", "messages": turn("a", 1)}]},

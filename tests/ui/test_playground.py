@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from html import unescape
@@ -10,12 +11,15 @@ import pytest
 
 from tests.made_runs import make_run
 from workbench.chat import Reply
+from workbench.data.conversations import read_conversations
+from workbench.data.split import split_rows
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.store import DataPart, DataReference
 from workbench.ui.app import build_app
-from workbench.ui.playground_keep import keep_answer
+from workbench.ui.playground_keep import FILE_NAME, keep_answer
+from workbench.ui.playground_tab import GENERAL, suggestion_rows
 from workbench.ui.playground_talk import (
     NO_ANSWER,
     Talk,
@@ -203,6 +207,23 @@ def test_a_run_offers_its_models_and_complete_checkpoints(services):
     assert [name for _, name in model_choices(pissa)] == ["base", "tuned"]
 
 
+def test_each_suggestion_says_truly_whether_it_was_learned(services, alpaca_file):
+    info = services.datasets.add(alpaca_file, alpaca_file.name)
+    path = services.datasets.path(info.id)
+    part = DataPart(info.id, info.name, str(path), info.sha256, info.row_count)
+    run = make_run(services.runs, data=DataReference((part,), None, 0.05, 1))
+    shown = suggestion_rows((*services.example_questions(run, 5), GENERAL))
+    _, validation = split_rows(read_conversations(path), 0.05, 1)
+    held_back = {
+        services.datasets.rows(info.id, row, 1)[0].messages[0]["content"] for row in validation
+    }
+    assert len(shown) == 6
+    assert 0 < len(held_back) < 5
+    assert shown[-1] == [GENERAL.question, "", "not from your data"]
+    for question, _, words in shown[:-1]:
+        assert words == ("held back: not learned" if question in held_back else "learned")
+
+
 def conversation(question, answer):
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
@@ -225,6 +246,30 @@ def test_good_answers_that_a_run_learned_from_stay(services):
     make_run(services.runs, data=DataReference((part,), None, 0.0, 1))
     second = keep_answer(services, conversation("b?", "B."))
     assert {info.id for info in services.datasets.uploads()} == {first.id, second.id}
+
+
+def test_every_good_answer_is_one_row_whatever_ends_lines_in_it(services):
+    answers = [f"one{end}two" for end in ("\u2028", "\u2029", "\x85", "\x0c", "\r\n")]
+    for answer in answers:
+        info = keep_answer(services, conversation("a?", answer))
+    kept = [row.messages[-1]["content"] for row in services.datasets.rows(info.id)]
+    assert (kept, info.is_usable) == (answers, True)
+
+
+def test_a_persons_own_file_of_that_name_stays(services, tmp_path):
+    own_path = tmp_path / FILE_NAME
+    own_path.write_text(json.dumps({"messages": conversation("mine?", "Mine.")}) + "\n")
+    own = services.datasets.add(own_path, FILE_NAME)
+    for question in ("a?", "b?"):
+        kept = keep_answer(services, conversation(question, "A."))
+    assert {info.id for info in services.datasets.uploads()} == {own.id, kept.id}
+    assert kept.row_count == 2
+
+
+def test_good_answers_that_were_deleted_do_not_come_back(services):
+    services.delete_dataset(keep_answer(services, conversation("a?", "A.")).id)
+    info = keep_answer(services, conversation("b?", "B."))
+    assert [row.messages[0]["content"] for row in services.datasets.rows(info.id)] == ["b?"]
 
 
 def test_a_question_may_come_before_the_choices_of_a_run(services):

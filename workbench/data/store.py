@@ -93,9 +93,7 @@ class DatasetStore:
                 not fit, or there is no room for the copy.
         """
         check_size(path, name, self._settings.upload_limit_bytes)
-        digest = _sha256(path)
-        reading = digest + json.dumps(asdict(mapping) if mapping else None)
-        dataset_id = f"{_slug(name)}-{hashlib.sha256(reading.encode()).hexdigest()[:10]}"
+        dataset_id = dataset_id_of(path, name, mapping)
         with self._lock():
             if not self._info_path(dataset_id).exists():
                 self._import(path, name, dataset_id, mapping)
@@ -258,6 +256,12 @@ class DatasetStore:
         if not _ID.fullmatch(dataset_id):
             raise WorkbenchError(f"{dataset_id!r} is not the id of a dataset.")
         return self._settings.datasets_dir / dataset_id
+
+
+def dataset_id_of(path: Path, name: str, mapping: Mapping | None = None) -> str:
+    """Return the id under which a file is kept, or would be: its name, and a hash of content and reading."""
+    reading = _sha256(path) + json.dumps(asdict(mapping) if mapping else None)
+    return f"{_slug(name)}-{hashlib.sha256(reading.encode()).hexdigest()[:10]}"
 
 
 def check_size(path: Path, name: str, limit_bytes: int) -> None:

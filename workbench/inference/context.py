@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 
+ANSWER_ROOM_TOKENS = 256  # about a page; few answers of a small model are longer
+LEAST_SHARE = 4  # of a model that reads little, a quarter
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -30,9 +33,10 @@ def fit_conversation(
     limit_tokens: int,
     to_ids: Callable[[Sequence[Message]], list[int]],
 ) -> Prompt:
-    """Leave out the oldest turns until conversation and answer fit into what the model can read.
+    """Leave out the oldest turns until the model can read the rest and has room for an answer.
 
-    The system prompt and the last message stay; if those leave little room, the answer gets what is left.
+    What was said counts more than a long answer: turns go only for ``ANSWER_ROOM_TOKENS``, and the answer gets
+    what is left. The system prompt and the last message stay even then.
 
     Args:
         messages: The conversation; ends on a user message.
@@ -47,7 +51,8 @@ def fit_conversation(
     turns = list(messages[len(system) :])
     ids = to_ids([*system, *turns])
     left_out = 0
-    while len(ids) + max_tokens > limit_tokens and (later := _without_oldest(turns)):
+    room_tokens = min(max_tokens, ANSWER_ROOM_TOKENS, limit_tokens // LEAST_SHARE)
+    while len(ids) + room_tokens > limit_tokens and (later := _without_oldest(turns)):
         left_out += len(turns) - len(later)
         turns = later
         ids = to_ids([*system, *turns])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from filelock import FileLock
 
 from workbench.data.formats import Message
-from workbench.data.store import DatasetInfo
+from workbench.data.store import DatasetInfo, dataset_id_of
 from workbench.errors import WorkbenchError
 from workbench.files import write_text_atomically
 from workbench.services import Services
@@ -21,7 +22,7 @@ def keep_answer(services: Services, messages: Sequence[Message]) -> DatasetInfo:
     """Add a conversation to the dataset of good answers, and return that.
 
     A dataset never changes, so each answer makes a new one with all rows; the one before is removed
-    unless a run needs it.
+    unless a run learned from it. Where the person deleted that one, its rows are gone, too.
 
     Args:
         services: Where the datasets are.
@@ -33,21 +34,27 @@ def keep_answer(services: Services, messages: Sequence[Message]) -> DatasetInfo:
     path = ensure_dir(services.settings.home_dir) / FILE_NAME
     with FileLock(f"{path}.lock"):
         row = json.dumps({"messages": list(messages)}, ensure_ascii=False)
-        rows = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        before = _dataset_of(services, path)
+        # Not splitlines(): JSON leaves U+2028 and other ends of lines inside of a text as they are.
+        rows = path.read_text(encoding="utf-8").rstrip("\n").split("\n") if before else []
         if row not in rows:
             write_text_atomically(path, "\n".join([*rows, row]) + "\n")
-        before = [info for info in services.datasets.uploads() if info.file_name == FILE_NAME]
         info = services.datasets.add(path, FILE_NAME)
-        for old in before:
-            if old.id != info.id:
-                _delete_unless_needed(services, old)
+        if before and before != info.id:
+            _delete_unless_needed(services, before)
         return info
 
 
-def _delete_unless_needed(services: Services, info: DatasetInfo) -> None:
-    if any(info.id in run.data.dataset_ids for run in services.runs.all()):
+def _dataset_of(services: Services, path: Path) -> str | None:
+    """Return the id of the dataset that was made of the rows so far, if it is there."""
+    dataset_id = dataset_id_of(path, FILE_NAME) if path.exists() else None
+    return dataset_id if dataset_id in [info.id for info in services.datasets.uploads()] else None
+
+
+def _delete_unless_needed(services: Services, dataset_id: str) -> None:
+    if any(dataset_id in run.data.dataset_ids for run in services.runs.all()):
         return
     try:
-        services.delete_dataset(info.id)
+        services.delete_dataset(dataset_id)
     except WorkbenchError:
         return  # a run that begins just now needs it

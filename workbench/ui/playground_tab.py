@@ -36,6 +36,9 @@ from workbench.ui.views import plain, run_label
 
 GENERAL = ExampleQuestion("", "What is the capital of France?", "", False)
 SUGGESTIONS = 5
+SUGGESTIONS_LABEL = (
+    "Try one of these: how it answers rows that were held back says more than rows it learned"
+)
 LOOK_SECONDS = 5.0
 ALWAYS_THERE = [(model_label(name), name) for name in ("tuned", "base")]
 Examples = tuple[ExampleQuestion, ...]
@@ -96,10 +99,10 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     pair = build_pair_panel(services, chat)
     earlier = build_earlier_panel(services, run_choice)
     suggestions = gr.Dataset(
-        components=["textbox", "textbox"],
-        headers=["Question", "What your data answers"],
-        samples=[[GENERAL.question, ""]],
-        label="Try one of these",
+        components=["textbox", "textbox", "textbox"],
+        headers=["Question", "What your data answers", "In training"],
+        samples=suggestion_rows((GENERAL,)),
+        label=SUGGESTIONS_LABEL,
         type="index",
         elem_id="playground-examples",
     )
@@ -171,10 +174,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             model_line(services, run),
             gr.Dropdown(choices, value="tuned"),
             gr.Dropdown([*choices, ("Nothing", NOTHING)], value="base"),
-            gr.Dataset(
-                samples=[[example.question, example.expected] for example in found],
-                label=_suggestions_label(found),
-            ),
+            gr.Dataset(samples=suggestion_rows(found)),
             found,
             *strength.show(run),
             run_id,
@@ -354,10 +354,15 @@ def _expected(text: str, known: Examples) -> Any:
     return gr.Markdown(visible=False)
 
 
-def _suggestions_label(found: Examples) -> str:
-    if any(example.is_held_back for example in found):
-        return "Try one of these, from rows of your data that were held back: the model has not learned them"
-    return "Try one of these"
+def suggestion_rows(found: Examples) -> list[list[str]]:
+    """Return question, expected answer, and whether training had the row, of each suggestion."""
+    return [[example.question, example.expected, _origin(example)] for example in found]
+
+
+def _origin(example: ExampleQuestion) -> str:
+    if not example.expected:
+        return "not from your data"
+    return "held back: not learned" if example.is_held_back else "learned"
 
 
 def _text(content: Any) -> str:
