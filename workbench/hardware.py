@@ -60,13 +60,28 @@ def cpu_cores() -> int:
     return max(1, min(physical, len(allowed)))
 
 
+def gpu_use(gpu: str) -> float | None:
+    """Return how busy a card was in the last moment, from 0 to 1; ``None`` where the driver does not tell.
+
+    Args:
+        gpu: Its number, bus or UUID, as ``nvidia-smi --id`` takes it.
+    """
+    found = _ask_nvidia("utilization.gpu", f"--id={gpu}").strip()
+    return int(found) / 100 if found.isdecimal() else None
+
+
 def _nvidia_gpus() -> tuple[Gpu, ...]:
-    fields = "name,memory.total,memory.free"
-    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    lines = _ask_nvidia("name,memory.total,memory.free").splitlines()
+    rows = (line.rsplit(",", 2) for line in lines if line.count(",") >= 2)
+    mib = 1024 * 1024
+    return tuple(Gpu(name.strip(), int(total) * mib, int(free) * mib) for name, total, free in rows)
+
+
+def _ask_nvidia(fields: str, *options: str) -> str:
+    """Return a line for each card; empty where there is no driver."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits", *options]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
-        return ()  # no driver, no card
-    rows = (line.rsplit(",", 2) for line in answer.stdout.splitlines() if line.count(",") >= 2)
-    mib = 1024 * 1024
-    return tuple(Gpu(name.strip(), int(total) * mib, int(free) * mib) for name, total, free in rows)
+        return ""
+    return answer.stdout
