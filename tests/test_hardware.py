@@ -6,7 +6,7 @@ import pytest
 
 from workbench import hardware
 from workbench.cgroup import MemoryLimit, cpu_limit, memory_limit
-from workbench.hardware import look, read_cards
+from workbench.hardware import gpu_use, look, read_cards
 
 CARDS = """0, GPU-aa11, NVIDIA T4, 15360, 15000, 7.5
 1, GPU-bb22, NVIDIA RTX 4090, 24564, 24000, 8.9
@@ -126,3 +126,28 @@ def test_a_processor_is_known_to_be_made_for_bf16_or_not(tmp_path, monkeypatch, 
     assert look(tmp_path).cpu_has_bf16 is has_bf16
     monkeypatch.setattr(hardware, "CPU_DETAILS", tmp_path / "none")
     assert look(tmp_path).cpu_has_bf16 is False
+
+
+@pytest.fixture
+def answer_of_nvidia(tmp_path, monkeypatch):
+    """Put a program in front that answers as the driver's does."""
+
+    def put(answer):
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    return put
+
+
+@pytest.mark.parametrize(("answer", "share"), [("87", 0.87), ("0", 0.0), ("[N/A]", None)])
+def test_the_driver_says_how_busy_a_card_is(answer_of_nvidia, answer, share):
+    answer_of_nvidia(answer)
+    assert gpu_use("GPU-1") == share
+
+
+def test_without_a_driver_nothing_is_known(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_use("GPU-1") is None
+    assert look(tmp_path).gpus == ()

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn, TypeVar
 
 from workbench.errors import WorkbenchError
 from workbench.files import write_text_atomically
+
+Result = TypeVar("Result")
+WATCH_SECONDS = 1.0
+_DOWNLOADING = "download"
 
 
 @dataclass(frozen=True)
@@ -63,25 +70,38 @@ def check_free_space(name: str, needed_bytes: int, directory: Path, hint: str) -
         )
 
 
-class FolderWatch:
-    """Report the growth of a folder once a second while a download fills it."""
+def watched(
+    download: Callable[[], Result], directory: Path, total_bytes: int, report: Report
+) -> Result:
+    """Return what ``download`` returns; once a second report the growth of the folder that it fills.
 
-    def __init__(self, directory: Path, total_bytes: int, report: Report) -> None:
-        self._directory, self._total_bytes, self._report = directory, total_bytes, report
-        self._finished = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+    Args:
+        download: Runs in a thread, so that what ``report`` raises ends the waiting at once. The download itself
+            cannot be interrupted: who gives it up must ``leave`` the process.
+        directory: The folder.
+        total_bytes: Of all that comes.
+        report: Called here.
+    """
+    outcome: Future[Result] = Future()
 
-    def __enter__(self) -> None:
-        self._thread.start()
+    def work() -> None:
+        try:
+            outcome.set_result(download())
+        except BaseException as error:  # noqa: BLE001 - raised again where somebody waits for it
+            outcome.set_exception(error)
 
-    def __exit__(self, *exception: object) -> None:
-        self._finished.set()
-        self._thread.join()
+    threading.Thread(target=work, name=_DOWNLOADING, daemon=True).start()
+    while not wait([outcome], WATCH_SECONDS).done:
+        done = min(folder_bytes(directory), total_bytes)
+        report(FetchProgress("downloading", done, total_bytes))
+    return outcome.result()
 
-    def _watch(self) -> None:
-        while not self._finished.wait(1.0):
-            done = min(folder_bytes(self._directory), self._total_bytes)
-            self._report(FetchProgress("downloading", done, self._total_bytes))
+
+def leave(code: int) -> NoReturn:
+    """End this process; a download that was given up has threads that Python would wait for."""
+    if any(thread.name == _DOWNLOADING for thread in threading.enumerate()):
+        os._exit(code)
+    sys.exit(code)
 
 
 def folder_bytes(directory: Path) -> int:

@@ -103,12 +103,7 @@ def _gpus() -> tuple[Gpu, ...]:
     if not _torch_has_cuda():
         return ()
     fields = "index,uuid,name,memory.total,memory.free,compute_cap"
-    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ()  # no driver, no card
-    return read_cards(answer.stdout, visible_cards())
+    return read_cards(_ask_nvidia(fields), visible_cards())
 
 
 def read_cards(listing: str, visible: Sequence[str]) -> tuple[Gpu, ...]:
@@ -142,3 +137,23 @@ def _torch_has_cuda() -> bool:
         return False
     version = Path(torch.origin).with_name("version.py").read_text(encoding="utf-8")
     return re.search(r"^cuda\b[^=]*= *['\"]", version, re.MULTILINE) is not None
+
+
+def gpu_use(gpu: str) -> float | None:
+    """Return how busy a card was in the last moment, from 0 to 1; ``None`` where the driver does not tell.
+
+    Args:
+        gpu: Its number, bus or UUID, as ``nvidia-smi --id`` takes it.
+    """
+    found = _ask_nvidia("utilization.gpu", f"--id={gpu}").strip()
+    return int(found) / 100 if found.isdecimal() else None
+
+
+def _ask_nvidia(fields: str, *options: str) -> str:
+    """Return a line for each card; empty where there is no driver."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits", *options]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -49,3 +51,13 @@ def start_child(
             start_new_session=True,
             creationflags=NEW_GROUP,
         )
+
+
+def end_with_parent() -> None:
+    """From now on, end this process when its stdin closes: the system does that when the parent is gone."""
+    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def _wait_for_the_end() -> None:
+    sys.stdin.read()
+    os._exit(0)

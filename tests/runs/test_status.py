@@ -8,8 +8,10 @@ from workbench.runs.events import (
     FinishedEvent,
     PhaseEvent,
     ResumeEvent,
+    SampleEvent,
     StartEvent,
     StepEvent,
+    WarningEvent,
 )
 from workbench.runs.record import Record
 from workbench.runs.status import Signs, derive_status
@@ -95,6 +97,22 @@ def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint():
     assert [event.step for event in snapshot.steps] == [1, 2, 3]
     assert snapshot.steps[-1].time == 11.0
     assert [event.step for event in snapshot.evaluations] == [2]
+
+
+def test_a_check_that_is_made_again_counts_once():
+    sample = SampleEvent(step=2, question="Who?", answer="A bot.")
+    events = [START, step(1), step(2), evaluation(0, 3.0), evaluation(2, 1.5), sample]
+    again = [began(9), ResumeEvent(step=2), evaluation(2, 1.5), sample]
+    snapshot = derive([*events, *again])
+    assert [event.step for event in snapshot.evaluations] == [0, 2]
+    assert snapshot.samples == (sample,)
+
+
+def test_what_each_process_warns_of_is_said_once():
+    slow = WarningEvent(message="This model takes the slower path.")
+    full = WarningEvent(message="The disk is full.")
+    snapshot = derive([began(1), slow, began(9), ResumeEvent(step=0), slow, full])
+    assert snapshot.warnings == (slow.message, full.message)
 
 
 def test_the_best_check_is_the_lowest_after_the_first_step():

@@ -8,6 +8,7 @@ import yaml
 
 from workbench.config import build_config
 from workbench.errors import WorkbenchError
+from workbench.runs import store as store_module
 from workbench.runs.store import DataPart, DataReference, RunStore
 from workbench.settings import Settings
 
@@ -43,6 +44,39 @@ def test_latest_is_the_newest_and_ids_are_never_reused(store):
     runs = [store.create(build_config(), DATA, "same", {}, None) for _ in range(3)]
     assert len({run.id for run in runs}) == 3
     assert store.get("latest").id == store.ids()[0] == max(run.id for run in runs)
+
+
+def test_the_newest_is_the_one_made_last_when_clocks_go_back_for_winter(store, monkeypatch):
+    for created, local in ((1e9, "20261025-025900"), (1e9 + 120, "20261025-020100")):
+        monkeypatch.setattr("workbench.runs.store.time.time", lambda now=created: now)
+        monkeypatch.setattr("workbench.runs.store.time.strftime", lambda _, now=local: now)
+        store.create(build_config(), DATA, "r", {}, None)
+    assert store.ids() == ["20261025-020100-r", "20261025-025900-r"]
+    assert RunStore(Settings(home_dir=store.root_dir.parent)).ids() == store.ids()
+
+
+def test_two_processes_that_make_the_same_name_at_once_both_get_a_run(store, monkeypatch):
+    monkeypatch.setattr("workbench.runs.store.time.strftime", lambda _: "20261126-120000")
+    half_made_dir = store.root_dir / ".20261126-120000-same.part"  # the other process is at it
+    half_made_dir.mkdir(parents=True)
+    (half_made_dir / "config.yaml").touch()
+    run = store.create(build_config(), DATA, "same", {}, None)
+    assert run.id == "20261126-120000-same-2"
+    assert (half_made_dir / "config.yaml").exists()
+
+
+def test_a_run_that_is_deleted_while_runs_are_listed_is_left_out(store, monkeypatch):
+    kept, gone = (store.create(build_config(), DATA, "r", {}, None) for _ in range(2))
+    other = RunStore(Settings(home_dir=store.root_dir.parent))
+    read = store_module.read_json
+
+    def read_after_deleting(path):
+        if gone.directory.exists():
+            store.delete(gone)
+        return read(path)
+
+    monkeypatch.setattr(store_module, "read_json", read_after_deleting)
+    assert other.ids() == [kept.id]
 
 
 @pytest.mark.parametrize("bad", ["../x", "/etc", "", "nope", "a/../b", ".start.lock", "LATEST"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 from workbench.config import build_config
 from workbench.errors import WorkbenchError
 from workbench.runs.store import DataPart, DataReference, RunStore
-from workbench.runs.supervisor import Supervisor
+from workbench.runs.supervisor import STOP_DEADLINE_SECONDS, Supervisor
 
 PART = DataPart("d", "d.json", "/nowhere/d.jsonl", "0" * 64, 8)
 DATA = DataReference((PART,), None, 0.0, 42)
@@ -95,7 +96,7 @@ def test_a_run_outlives_the_process_that_started_it(settings, store, supervisor)
     run = create(store, "steps")
     code = (
         "from workbench.settings import Settings; from workbench.runs.store import RunStore;"
-        "from workbench.runs.supervisor import Supervisor;"
+        "from workbench.runs.supervisor import STOP_DEADLINE_SECONDS, Supervisor;"
         "s = Settings.from_environment(); r = RunStore(s);"
         f"Supervisor(s, r, trainer={FAKE!r}).start(r.get({run.id!r}))"
     )
@@ -233,6 +234,27 @@ def test_a_run_that_does_not_answer_to_stop_is_ended(store, supervisor, monkeypa
     supervisor.advance()
     assert supervisor.snapshot(run).state == "stopped"
     assert "No checkpoint was saved yet" in supervisor.snapshot(run).message
+
+
+def test_a_clock_that_was_set_ends_no_run_that_shall_stop(store, supervisor):
+    run = create(store, "hang")
+    supervisor.start(run)
+    wait_until(lambda: supervisor.snapshot(run).state == "running")
+    supervisor.request_stop(run)
+    long_ago = time.time() - 10 * STOP_DEADLINE_SECONDS
+    for path in (run.stop_path, run.events_path):
+        os.utime(path, (long_ago, long_ago))
+    supervisor.advance()
+    assert supervisor.snapshot(run).state == "stopping"
+
+
+@pytest.mark.parametrize("torn", ["[]", "{}", "", '{"place": null}'])
+def test_a_torn_place_in_the_line_is_the_first(store, supervisor, torn):
+    runs = [create(store, "steps") for _ in range(3)]
+    for run in runs:
+        supervisor.start(run)
+    runs[2].waiting_path.write_text(torn)
+    assert supervisor.line() == [runs[2], runs[1]]
 
 
 def test_a_run_that_trains_is_looked_after_without_the_lock(store, supervisor):

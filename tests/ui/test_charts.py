@@ -25,7 +25,7 @@ def columns(losses, accuracy=0.5):
     return Columns.of([
         StepEvent(
             step=number, epoch=number / 4, loss=loss, learning_rate=1e-3, grad_norm=2.0, tokens=10,
-            seconds=0.5, memory_bytes=3 * 10**9, token_accuracy=accuracy, time=1000.0 + 30 * number,
+            seconds=15.0, memory_bytes=3 * 10**9, token_accuracy=accuracy, device_use=0.75, time=1000.0 + 30 * number,
         )
         for number, loss in enumerate(losses, 1)
     ])  # fmt: skip
@@ -82,13 +82,25 @@ def test_the_smoothed_curve_follows_the_slider(smoothing):
     [
         ("step", [1, 2, 3, 4], [0, 4]),
         ("epoch", [0.25, 0.5, 0.75, 1.0], [0, 1.0]),
-        ("time", [0, 0.5, 1.0, 1.5], [0, 1.5]),
+        ("time", [0.25, 0.5, 0.75, 1.0], [0, 1.0]),
     ],
 )
 def test_steps_and_checks_lie_on_the_axis_that_was_chosen(x, steps, checks):
     figure = draw([3.0, 2.0, 1.0, 0.5], CHECKS, x=x)
     assert figure.data[0].x.tolist() == steps
     assert trace(figure, "Validation").x.tolist() == checks
+
+
+def test_a_pause_or_a_clock_that_was_set_is_no_time_of_training():
+    steps = [
+        StepEvent(
+            step=number, epoch=0.1, loss=1.0, learning_rate=1e-3, grad_norm=1.0, tokens=1,
+            seconds=30.0, memory_bytes=1, time=time,
+        )
+        for number, time in enumerate([1000.0, 1030.0, 90_000.0, 500.0], 1)
+    ]  # fmt: skip
+    figure = run_figure(Columns.of(steps), [], ChartView(x="time"))
+    assert figure.data[0].x.tolist() == [0.5, 1.0, 1.5, 2.0]
 
 
 @pytest.mark.parametrize("x", ["step", "epoch", "time"])
@@ -121,13 +133,21 @@ def test_a_loss_that_was_not_a_number_is_marked_where_it_happened():
     np.testing.assert_array_equal(figure.data[0].y, [np.nan, 3.0, np.nan, np.nan, 2.0])
 
 
+def test_a_validation_loss_that_was_not_a_number_is_marked_too():
+    lost = EvaluationEvent(step=4, loss=None, seconds=1.0)
+    marks = trace(draw([3.0] * 4, [CHECKS[0], lost]), "Validation loss was not a number")
+    assert (marks.x.tolist(), marks.y.tolist()) == ([4], [3.0])
+    assert marks.marker.color == "#d13b3b"
+    assert not [name for name in names(draw([3.0], CHECKS)) if "not a number" in name]
+
+
 def test_a_run_without_a_single_loss_can_be_drawn():
     assert trace(draw([None, None]), "Loss was not a number").x.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
     ("metric", "value"),
-    [("learning_rate", 1e-3), ("token_accuracy", 0.5), ("grad_norm", 2.0), ("speed", 20.0), ("memory", 3.0)],
+    [("learning_rate", 1e-3), ("token_accuracy", 0.5), ("grad_norm", 2.0), ("speed", 10 / 15), ("memory", 3.0), ("device_use", 0.75)],
 )  # fmt: skip
 def test_every_metric_can_be_shown_below(metric, value):
     figure = draw([3.0, 2.0], metric=metric)
@@ -213,7 +233,7 @@ def test_several_runs_are_compared_each_in_a_color_of_its_own():
 
 def test_a_comparison_follows_axis_smoothing_and_scale():
     figure = comparison_figure([("a", columns([3.0, 1.0]), [])], "time", 0.0, True)
-    assert figure.data[0].x.tolist() == [0, 0.5]
+    assert figure.data[0].x.tolist() == [0.25, 0.5]
     assert figure.data[0].y.tolist() == [3.0, 1.0]
     assert figure.layout.yaxis.type == "log"
     assert len(figure.data) == 1

@@ -12,7 +12,7 @@ from workbench.runs.reading import Reading
 from workbench.runs.record import Record
 from workbench.runs.status import Signs, derive_status
 from workbench.ui.run_actions import RunActions
-from workbench.ui.views import SAMPLES_SHOWN, line_words, reading_words, samples_table
+from workbench.ui.views import SAMPLES_SHOWN, line_words, reading_words, run_status, samples_table
 
 HOSTILE = "<img src=x onerror=boom()>"
 BUTTONS = ("stop", "kill", "sooner", "later", "leave", "resume", "safer", "more")
@@ -68,6 +68,7 @@ def step(number):
 
 
 FAILED = FinishedEvent(outcome="failed", message="x", cause="memory")
+TRAINS, FETCHES = PhaseEvent(phase="training"), PhaseEvent(phase="downloading")
 FINISHED = FinishedEvent(outcome="finished", message="x", model_saved=True)
 
 
@@ -78,6 +79,8 @@ FINISHED = FinishedEvent(outcome="finished", message="x", model_saved=True)
         ([], {"place": 1, "process_alive": False}, None, {"sooner", "later", "leave"}),
         ([step(4)], {"process_alive": False}, 4, {"resume", "more"}),
         ([FAILED], {"process_alive": False}, None, {"resume", "safer"}),
+        ([TRAINS, step(4)], {"process_alive": False}, 4, {"resume", "safer", "more"}),
+        ([FETCHES], {"process_alive": False}, None, {"resume"}),
         ([FINISHED], {"process_alive": False}, 9, {"more"}),
         ([FINISHED], {"process_alive": False}, None, set()),
     ],
@@ -104,3 +107,19 @@ def test_a_run_has_the_buttons_that_can_be_pressed(
         assert updates[BUTTONS.index("resume")]["value"] == "Resume from step 4"
     none = RunActions([None] * len(BUTTONS)).show(None, None)
     assert not any(update["visible"] for update in none)
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ([FETCHES], "Stopping before any step"),
+        ([PhaseEvent(phase="loading")], "Stopping before any step"),
+        ([TRAINS], "Stopping in the first step"),
+        ([TRAINS, step(4)], "Stopping after this step, then saving"),
+        ([TRAINS, step(4), PhaseEvent(phase="saving")], "Saving what it learned"),
+    ],
+)
+def test_a_stop_promises_no_save_where_none_comes(events, words):
+    signs = Signs(place=None, process_started=True, process_alive=True, stop_requested=True)
+    shown = run_status(SimpleNamespace(name="a run"), derive_status(Record(events), signs))
+    assert f"a run: {words}</div>" in shown

@@ -32,11 +32,13 @@ from workbench.ui.runs_views import (
     delete_question,
     find_entries,
     loss_words,
+    parent_words,
     read_tags,
     runs_table,
     sort_entries,
     state_words,
 )
+from workbench.ui.views import run_status
 
 NASTY = '<img src=x onerror="alert(1)">'
 
@@ -49,7 +51,7 @@ def entries_of(services, *names, **told):
 
 def test_a_row_has_what_one_looks_for(services):
     run = make_run(services.runs, "first")
-    services.runs.label(run, "First try", ["short", "good"], "")
+    services.runs.label(run, "First try", ["short", "good"], "What a long\nanswer costs")
     row = dict(zip(HEADERS, runs_table(list_runs(services))[0], strict=True))
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
     assert row == {
@@ -62,6 +64,7 @@ def test_a_row_has_what_one_looks_for(services):
         "Took": "0:10",
         "When": when,
         "Tags": "good, short",
+        "Note": "What a long answer costs",
         "Folder": run.id,
     }
 
@@ -258,3 +261,17 @@ def test_what_a_person_typed_is_text(services):
 
 def test_all_settings_the_same_is_a_sentence(services):
     assert "All settings are the same." in comparison_html(entries_of(services, "one", "two"))
+
+
+def test_a_run_says_what_it_was_made_from(services):
+    first = make_run(services.runs, "first")
+    copy, longer = (
+        replace(make_run(services.runs, name), parent=first.id, continues=name == "longer")
+        for name in ("copy", "longer")
+    )
+    assert parent_words(first, None) == ""
+    assert parent_words(copy, first) == "Made from “first”."
+    assert parent_words(longer, first) == "Goes on with what “first” learned."
+    assert parent_words(copy, None) == f"Made from {first.id}, which was deleted."
+    shown = run_status(copy, services.supervisor.summary(copy), origin="Made from “<b>first</b>”.")
+    assert "Made from “&lt;b&gt;first" in shown

@@ -9,9 +9,10 @@ import hashlib
 import re
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from workbench.downloads import FetchProgress, FolderWatch, Report, check_free_space
+from workbench.downloads import FetchProgress, Report, check_free_space, watched
 from workbench.errors import WorkbenchError
 from workbench.hub import NAME_HINTS, explained, is_repository_name
 from workbench.words import describe_bytes
@@ -125,7 +126,7 @@ def download_file(
         path: The path of one of its files.
         directory: An existing folder to put it in.
         limit_bytes: A larger file is refused before the download.
-        report: Called at the start, about once a second (from another thread), and at the end.
+        report: Called at the start, about once a second, and at the end.
 
     Returns:
         The file in ``directory``, under a name made here that keeps the ending.
@@ -138,8 +139,8 @@ def download_file(
     report(FetchProgress("downloading", 0, file.size_bytes))
     try:
         with tempfile.TemporaryDirectory(prefix=".hub-", dir=directory) as partial_dir:
-            with FolderWatch(Path(partial_dir), file.size_bytes, report):
-                fetched_path = _fetch(listing, file, Path(partial_dir))
+            fetch = partial(_fetch, listing, file, Path(partial_dir))
+            fetched_path = watched(fetch, Path(partial_dir), file.size_bytes, report)
             target_path = directory / _made_name(listing, file)
             fetched_path.replace(target_path)
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from workbench.child_progress import LOCK
+from workbench.downloads import leave
 from workbench.errors import StopRequested
 from workbench.evaluation.process import STOP, begin
 from workbench.evaluation.request import read_request
@@ -58,4 +59,4 @@ def _work(run_dir: Path, request_path: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    leave(main(Path(sys.argv[1]), Path(sys.argv[2])))

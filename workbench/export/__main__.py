@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from workbench.child_progress import LOCK, ProgressWriter
+from workbench.downloads import leave
 from workbench.errors import StopRequested
 from workbench.export.job import Export
 from workbench.export.process import PROGRESS, RESULT, STOP, remove
@@ -61,4 +62,4 @@ def _work(run_dir: Path, request: ExportRequest, directory: Path, progress: Prog
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    leave(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -18,6 +17,7 @@ from workbench.chat import RUN_GONE, TOKEN_VARIABLE
 from workbench.errors import WorkbenchError
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
+from workbench.processes import end_with_parent
 from workbench.runs.store import open_run
 from workbench.settings import Settings
 
@@ -28,7 +28,7 @@ RUN_LOOK_SECONDS = 1.0
 def main(options: argparse.Namespace) -> None:
     """Load the models, say on stdout where they answer (one JSON line), and serve."""
     token = os.environ.pop(TOKEN_VARIABLE)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         listener = listen(options.host, options.port)  # before anything that takes long
 
@@ -76,11 +76,6 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise WorkbenchError(f"Port {port} on {host} cannot be used: {error.strerror}.") from error
-
-
-def _exit_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(0)
 
 
 def _exit_with_run(run_dir: Path) -> None:

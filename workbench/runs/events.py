@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -83,6 +84,8 @@ class StepEvent(Event):
     ``loss`` is the mean over the step's supervised tokens before the step; null when not finite.
     ``tokens`` counts those computed: no padding, and only once what all rows of a micro-batch begin with.
     ``memory_bytes`` is the process's peak.
+    ``device_use`` is how busy the graphics card was, or without one the CPU with this process, from 0 to 1;
+    null where nothing tells.
     ``token_accuracy`` is the share of supervised tokens that the model thought likeliest, from 0 to 1.
     """
 
@@ -96,6 +99,7 @@ class StepEvent(Event):
     seconds: float
     memory_bytes: int
     token_accuracy: float | None = None
+    device_use: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,6 +195,8 @@ EVENT_KINDS: dict[str, type[Event]] = {
     )
 }
 
+_FIELDS = {kind: {item.name for item in fields(kind)} for kind in EVENT_KINDS.values()}
+
 
 def append_event(path: Path, event: Event) -> None:
     """Append one event as one line.
@@ -224,21 +230,25 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
         The events, and the offset for the next call. A half-written last line stays for then; a line that is
         no event, as after a crash of the computer, is passed over.
     """
-    lines, end = _complete_lines(path, offset)
-    parsed = (parse_event(line) for line in lines)
-    return [event for event in parsed if event is not None], end
+    events, end = [], offset
+    for line in _complete_lines(path, offset):
+        end += len(line)
+        if (event := parse_event(line)) is not None:
+            events.append(event)
+    return events, end
 
 
-def skim_events(path: Path) -> list[Event]:
-    """Read all events but the steps, and of each stretch of steps the last one: enough for a list of runs."""
-    kept: list[bytes] = []
-    for line in _complete_lines(path, 0)[0]:
-        if kept and line.startswith(_STEP_LINE) and kept[-1].startswith(_STEP_LINE):
+def skim_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Read as ``read_events`` does, but of each stretch of steps the last one: enough for a list of runs."""
+    kept, end = [b""], offset
+    for line in _complete_lines(path, offset):
+        end += len(line)
+        if line.startswith(_STEP_LINE) and kept[-1].startswith(_STEP_LINE):
             kept[-1] = line
         else:
             kept.append(line)
     parsed = (parse_event(line) for line in kept)
-    return [event for event in parsed if event is not None]
+    return [event for event in parsed if event is not None], end
 
 
 def parse_event(line: bytes) -> Event | None:
@@ -246,21 +256,21 @@ def parse_event(line: bytes) -> Event | None:
     try:
         record = json.loads(line)
         kind = EVENT_KINDS[record.pop("kind")]
-        known = {item.name for item in fields(kind)}
+        known = _FIELDS[kind]
         return kind(**{name: value for name, value in record.items() if name in known})
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _complete_lines(path: Path, offset: int) -> tuple[list[bytes], int]:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read()
-    except FileNotFoundError:
-        return [], offset
-    complete = data[: data.rfind(b"\n") + 1]
-    return complete.splitlines(), offset + len(complete)
+def _complete_lines(path: Path, offset: int) -> Iterator[bytes]:
+    """Yield line by line what has its newline: a file may have hundreds of megabytes."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if line.endswith(b"\n"):
+                yield line
 
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:

@@ -45,5 +45,5 @@ def _renumber(line: Sequence[Run]) -> None:
 def _place(run: Run) -> float:
     try:
         return float(read_json(run.waiting_path)["place"])
-    except (OSError, ValueError, KeyError):  # it has left the line meanwhile
+    except (OSError, ValueError, KeyError, TypeError):  # it has left the line meanwhile, or is torn
         return 0.0

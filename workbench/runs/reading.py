@@ -35,7 +35,6 @@ EARLY = 0.2  # share of all steps; up to there a flat curve may be warm-up, a te
 SURE = 4.0  # standard errors: chance gives so much in one of 30,000 looks; for what alarms
 LIKELY = 3.0  # the same, one of 700; for whether it still falls, where a mistake costs little
 PERHAPS = 2.0  # the same, one of 40; beyond it "learned nothing" would be too hard a word
-LOST_STEPS = 3  # one loss that is no number may be a bad batch; so many on end: broken weights
 RELAPSE = 0.5  # share of what was learned that is lost again: more than a new epoch ever costs
 MIN_RELAPSE = 0.25  # share of the first loss, where little was learned that could be lost
 MIN_LEARNED = 0.03  # share of the first loss; less shows in no answer
@@ -114,7 +113,7 @@ def read_loss(
     losses = np.array([step.loss for step in steps], dtype=np.float64)
     is_complete = steps[-1].step >= total_steps
     lost = _steps_without_loss(losses)
-    if lost >= LOST_STEPS:
+    if lost:  # such a step ends a run
         return _not_a_number(int(numbers[-lost]))
     if np.isfinite(losses).sum() < MIN_STEPS:
         return _too_few(len(steps), is_complete)

@@ -82,6 +82,7 @@ class Record:
             case StepEvent():
                 self.steps.append(event)
             case EvaluationEvent():
+                self._forget_check_at(event.step)
                 self.evaluations.append(event)
             case GeneralEvent():
                 self.general.append(event)
@@ -90,7 +91,8 @@ class Record:
             case CheckpointEvent():
                 self.checkpoints.append(event)
             case WarningEvent():
-                self.warnings.append(event.message)
+                if event.message not in self.warnings:  # each process of a run says it anew
+                    self.warnings.append(event.message)
             case PhaseEvent():
                 self.phase = event.phase
             case DownloadEvent():
@@ -106,6 +108,12 @@ class Record:
         else:
             self._earlier_seconds += max(0.0, self.last.time - self._process_began)
         self._process_began = event.time
+
+    def _forget_check_at(self, step: int) -> None:
+        """A run may check once more at the checkpoint that it goes on from; only the last check counts."""
+        if self.evaluations and self.evaluations[-1].step >= step:
+            self.evaluations = _until(self.evaluations, step - 1)
+            self.samples = _until(self.samples, step - 1)
 
     def _go_back_to(self, event: ResumeEvent) -> None:
         self.steps = _until(self.steps, event.step)

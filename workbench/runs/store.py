@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -155,6 +156,7 @@ class RunStore:
     def __init__(self, settings: Settings, root_dir: Path | None = None) -> None:
         self.root_dir = root_dir or settings.runs_dir
         self._opened: dict[str, tuple[int, Run]] = {}  # a run never changes, its label may
+        self._created: dict[str, float] = {}
 
     def create(
         self,
@@ -179,8 +181,10 @@ class RunStore:
             WorkbenchError: The disk is full or cannot be written.
         """
         self._check_room()
-        run_id = self._new_id(name)
-        partial_dir = self.root_dir / f".{run_id}.part"
+        try:
+            run_id, partial_dir = self._claim_id(name)
+        except OSError as error:
+            raise _not_written(error) from error
         record = {
             "name": name.strip() or run_id,
             "created": time.time(),
@@ -189,7 +193,6 @@ class RunStore:
             **details,
         }
         try:
-            partial_dir.mkdir()
             (partial_dir / "config.yaml").write_text(
                 yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8"
             )
@@ -198,24 +201,22 @@ class RunStore:
             partial_dir.rename(self.root_dir / run_id)
         except OSError as error:
             shutil.rmtree(partial_dir, ignore_errors=True)
-            raise WorkbenchError(
-                f"The run could not be written to disk: {error.strerror or error}.",
-                "Free some space and press Start again.",
-            ) from error
+            raise _not_written(error) from error
         return self.get(run_id)
 
     def ids(self) -> list[str]:
-        """Return the ids of all runs, the newest first."""
+        """Return the ids of all runs, the newest first.
+
+        Ids begin with local time, which goes back an hour each autumn, so what a run says itself counts.
+        """
         if not self.root_dir.is_dir():
             return []
-        found = [
-            path
+        found = {
+            path.name: created
             for path in self.root_dir.iterdir()
-            if _ID.fullmatch(path.name) and (path / "run.json").is_file()
-        ]
-        # An id begins with the second it was made in; within one second the clock of the disk decides.
-        found.sort(key=lambda path: (path.name[:15], (path / "run.json").stat().st_mtime_ns))
-        return [path.name for path in reversed(found)]
+            if _ID.fullmatch(path.name) and (created := self._created_at(path)) is not None
+        }
+        return sorted(found, key=found.__getitem__, reverse=True)
 
     def get(self, run_id: str) -> Run:
         """Return one run; ``latest`` is the newest.
@@ -269,6 +270,7 @@ class RunStore:
         run.directory.rename(gone_dir)  # from now on nobody finds half of it
         shutil.rmtree(gone_dir, ignore_errors=True)
         self._opened.pop(run.id, None)
+        self._created.pop(run.id, None)
 
     def _check_room(self) -> None:
         free_bytes = shutil.disk_usage(ensure_dir(self.root_dir)).free
@@ -279,15 +281,46 @@ class RunStore:
                 f"Free some space on the disk of {self.root_dir} and press Start again.",
             )
 
-    def _new_id(self, name: str) -> str:
-        """Make an id that sorts by time and is free: 20261123-2301-identity."""
+    def _created_at(self, directory: Path) -> float | None:
+        """Return when a run was made, in seconds since the epoch; ``None`` where there is no run."""
+        if directory.name not in self._created:
+            try:
+                created = float(read_json(directory / "run.json")["created"])
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except UNREADABLE:
+                created = 0.0  # damaged, which whoever opens it is told
+            self._created[directory.name] = created
+        return self._created[directory.name]
+
+    def _claim_id(self, name: str) -> tuple[str, Path]:
+        """Make an id that is free, as 20261123-230159-identity, and the folder to write its run in.
+
+        Several processes may do so at once: who makes the folder has the id.
+
+        Raises:
+            OSError: The disk is full or cannot be written.
+        """
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        candidate, count = f"{stamp}-{slug}", 1
-        while (self.root_dir / candidate).exists():
-            count += 1
-            candidate = f"{stamp}-{slug}-{count}"
-        return candidate
+        for count in itertools.count(1):
+            run_id = f"{stamp}-{slug}" + (f"-{count}" if count > 1 else "")
+            partial_dir = self.root_dir / f".{run_id}.part"
+            try:
+                partial_dir.mkdir()
+            except FileExistsError:
+                continue
+            if not (self.root_dir / run_id).exists():
+                return run_id, partial_dir
+            partial_dir.rmdir()
+        raise AssertionError("there is always a free id")
+
+
+def _not_written(error: OSError) -> WorkbenchError:
+    return WorkbenchError(
+        f"The run could not be written to disk: {error.strerror or error}.",
+        "Free some space and press Start again.",
+    )
 
 
 def open_run(directory: Path) -> Run:

@@ -24,7 +24,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from workbench.errors import WorkbenchError
 from workbench.processes import FREQUENT_RETURN, start_child
 from workbench.runs import queue
-from workbench.runs.events import FinishedEvent, append_event, read_events, skim_events
+from workbench.runs.events import FinishedEvent, StepEvent, append_event, read_events, skim_events
 from workbench.runs.record import Record
 from workbench.runs.status import RunSnapshot, Signs, derive_status
 from workbench.runs.store import Run, RunStore, read_json, write_json
@@ -56,13 +56,15 @@ class Supervisor:
         self._trainer = trainer
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._evaluator: subprocess.Popen[bytes] | None = None
+        # What a run that shall stop wrote last, and when that was first seen.
+        self._last_signs: tuple[list[str], float] = [], 0.0
         self._ended: dict[
             str, int
         ] = {}  # which process.json is known to name a process that is gone
         self._records: dict[
             str, tuple[int, Record]
         ] = {}  # bytes read so far, of the runs looked at
-        self._summaries: dict[str, tuple[int, Record]] = {}  # size of the file, of every other run
+        self._summaries: dict[str, tuple[int, Record]] = {}  # the same with few steps, of every run
         self._reading = threading.Lock()
 
     def start(self, run: Run) -> None:
@@ -181,11 +183,14 @@ class Supervisor:
     def summary(self, run: Run) -> RunSnapshot:
         """Return the same with only a few of the steps: quick for hundreds of runs."""
         signs = self._signs(run)
-        size = run.events_path.stat().st_size if run.events_path.exists() else 0
-        known = self._summaries.get(run.id)
-        if known is None or known[0] != size:
-            known = self._summaries[run.id] = size, Record(skim_events(run.events_path))
-        return derive_status(known[1], signs)
+        with self._reading:
+            offset, record = self._summaries.get(run.id, (0, Record()))
+            events, offset = skim_events(run.events_path, offset)
+            if events and isinstance(events[0], StepEvent) and isinstance(record.last, StepEvent):
+                record.steps.pop()  # one stretch, of which the last is enough
+            record.extend(events)
+            self._summaries[run.id] = offset, record
+            return derive_status(record, signs)
 
     def request_stop(self, run: Run) -> None:
         """Ask the run to stop at the next safe point; what it learned so far is saved.
@@ -255,10 +260,12 @@ class Supervisor:
     def _ignores_stop(self, run: Run) -> bool:
         if not run.stop_path.exists():
             return False
-        signs_of_life = [run.stop_path.stat().st_mtime]
-        if run.events_path.exists():
-            signs_of_life.append(run.events_path.stat().st_mtime)
-        return time.time() - max(signs_of_life) > STOP_DEADLINE_SECONDS
+        watched = [path for path in (run.stop_path, run.events_path) if path.exists()]
+        signs = [f"{path} {path.stat().st_mtime_ns}" for path in watched]
+        if self._last_signs[0] != signs:
+            self._last_signs = signs, time.monotonic()
+        # Our own watch, not the times of the files: a laptop may have slept, or the clock been set.
+        return time.monotonic() - self._last_signs[1] > STOP_DEADLINE_SECONDS
 
     def _signs(self, run: Run) -> Signs:
         alive = self._process(run) is not None

@@ -10,13 +10,16 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
+from workbench.downloads import leave
 from workbench.errors import StopRequested, WorkbenchError
 from workbench.processes import start_child
+from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.events import Event, FinishedEvent, PhaseEvent, append_event, end_torn_line
 from workbench.runs.store import Run, open_run, write_json
 from workbench.settings import Settings, place_in_team
@@ -81,12 +84,22 @@ def _work(run: Run, settings: Settings) -> int:
 
             emit(train(run, settings, emit, StopFlag(run.stop_path), Team.join()))
     except StopRequested:
-        emit(FinishedEvent(outcome="stopped", message="Stopped before training began."))
+        emit(_stopped_early(run))
     except BaseException as error:  # the process boundary: nothing may be swallowed or lost
         traceback.print_exc()
-        _emit_last(run.events_path, explain_failure(error))
+        model_saved = run.model_dir.is_dir()  # by an earlier process of this run
+        _emit_last(run.events_path, replace(explain_failure(error), model_saved=model_saved))
         return 1
     return 0
+
+
+def _stopped_early(run: Run) -> FinishedEvent:
+    """Return the last word of a process that took no step; an earlier one of the run may have."""
+    checkpoint = newest_checkpoint(run.checkpoints_dir)
+    message = "Stopped before training began."
+    if checkpoint:
+        message = f"Stopped before training went on. What it learned in {checkpoint.step:,} steps is kept."
+    return FinishedEvent(outcome="stopped", message=message, model_saved=run.model_dir.is_dir())
 
 
 @contextlib.contextmanager
@@ -106,6 +119,7 @@ def _emit_last(path: Path, event: Event) -> None:
     """Write the last event; when the disk is full it may take a moment until there is room."""
     for _ in range(5):
         try:
+            end_torn_line(path)  # it may be the very line that there was no room for
             append_event(path, event)
             return
         except OSError:
@@ -114,4 +128,4 @@ def _emit_last(path: Path, event: Event) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    leave(main(Path(sys.argv[1])))

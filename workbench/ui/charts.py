@@ -29,7 +29,7 @@ LOSS_DESCRIPTION = "Training loss (each step)"
 AXES: dict[Axis, tuple[str, str]] = {  # title of the axis, and of what shows under the mouse
     "step": ("Step", "Step %{x}"),
     "epoch": ("Epoch", "Epoch %{x:.2f}"),
-    "time": ("Minutes since the first step", "After %{x:.1f} minutes"),
+    "time": ("Minutes of training steps", "After %{x:.1f} minutes"),
 }
 RUN_DASHES = ("solid", "dash", "dashdot")  # for runs beyond the colors
 NAME_CHARACTERS = 40
@@ -59,6 +59,7 @@ METRICS = {
     "token_accuracy": Metric("Token accuracy", lambda c: c["token_accuracy"], ".0%"),
     "grad_norm": Metric("Gradient norm", lambda c: c["grad_norm"], ".3~g"),
     "speed": Metric("Tokens per second", lambda c: _per_second(c), ",.3~r"),
+    "device_use": Metric("Device use", lambda c: c["device_use"], ".0%"),
     "memory": Metric("Memory (GB)", lambda c: c["memory_bytes"] / 1e9, ".2f", False),
 }
 
@@ -190,8 +191,8 @@ def x_values(columns: Columns, axis: Axis) -> Numbers:
         return columns["step"].astype(np.int32)
     if axis == "epoch":
         return columns["epoch"].astype(np.float32)
-    times = columns["time"]
-    return ((times - times[:1]) / 60).astype(np.float32)
+    # Not the time of day: between two steps a run may have waited for Resume, or the clock been set.
+    return (columns["seconds"].cumsum() / 60).astype(np.float32)
 
 
 def as_text(name: str) -> str:
@@ -214,9 +215,12 @@ def _loss_traces(
     ]
     if evaluations:
         name = "Validation loss (rows held back)"
-        traces.append(_evaluation_line(columns, evaluations, view.x, name))
+        checks = _evaluation_line(columns, evaluations, view.x, name)
+        traces.append(checks)
+        if np.isnan(checks["y"]).any():
+            traces.append(_not_a_number("Validation loss", checks["x"], checks["y"]))
     if np.isnan(losses).any():
-        traces.append(_not_a_number(x, losses))
+        traces.append(_not_a_number("Loss", x, losses))
     return traces
 
 
@@ -281,17 +285,17 @@ def _between(steps: NDArray[np.float64], columns: Columns, axis: Axis) -> NDArra
     return between
 
 
-def _not_a_number(x: Numbers, losses: NDArray[np.float64]) -> dict[str, Any]:
+def _not_a_number(what: str, x: Numbers, losses: Numbers) -> dict[str, Any]:
     """Mark the steps that have no loss, where the loss was last."""
     height = pd.Series(losses).ffill().bfill().fillna(1.0).to_numpy()
     places = np.flatnonzero(np.isnan(losses))
     if len(places) > MAX_POINTS:
         places = places[np.linspace(0, len(places) - 1, MAX_POINTS).astype(int)]
-    marks = _line(x[places], height[places], "Loss was not a number", {"color": RED})
+    marks = _line(x[places], height[places], f"{what} was not a number", {"color": RED})
     return marks | {
         "mode": "markers",
         "marker": {"symbol": "x", "size": 10, "color": RED},
-        "hovertemplate": "The loss was not a number here<extra></extra>",
+        "hovertemplate": f"{what} was not a number here<extra></extra>",
     }
 
 

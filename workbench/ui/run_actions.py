@@ -17,6 +17,7 @@ from workbench.ui.guard import PRIVATE, user_errors
 from workbench.ui.views import run_label
 
 MORE_EPOCHS = 2
+MEMORY_PHASES = ("loading", "training", "saving")  # where a run holds the model
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RunActions:
         state = snapshot.state
         working, waiting = state in ("starting", "running", "stopping"), state == "queued"
         checkpoint = None if snapshot.is_active else newest_checkpoint(run.checkpoints_dir)
-        remedy = remedy_of(run, snapshot)
+        remedy, lost = remedy_of(run, snapshot), state == "lost"
         resume_label = f"Resume from step {checkpoint.step:,}" if checkpoint else "Begin again"
         return [
             gr.update(visible=working, interactive=state != "stopping"),
@@ -43,9 +44,13 @@ class RunActions:
             gr.update(
                 visible=snapshot.can_resume,
                 value=resume_label,
-                variant="secondary" if remedy else "primary",
+                variant="secondary" if remedy and not lost else "primary",
             ),
-            gr.update(visible=remedy is not None, value=remedy.label if remedy else ""),
+            gr.update(
+                visible=remedy is not None,
+                value=remedy.label if remedy else "",
+                variant="secondary" if lost else "primary",
+            ),
             gr.update(visible=checkpoint is not None),
         ]
 
@@ -126,7 +131,12 @@ def build_run_actions(services: Services, run_choice: gr.Dropdown) -> RunActions
 
 
 def remedy_of(run: Run, snapshot: RunSnapshot) -> Remedy | None:
-    """Return what would keep a failed run from failing again."""
+    """Return what would keep a failed run from failing again.
+
+    A run whose process vanished was most often ended by the system, which does so when memory is short.
+    """
+    if snapshot.state == "lost" and snapshot.phase in MEMORY_PHASES:
+        return safer_copy(run.config, "memory")
     failed = snapshot.state == "failed" and snapshot.finished
     return safer_copy(run.config, snapshot.finished.cause) if failed and snapshot.finished else None
 

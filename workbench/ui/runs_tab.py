@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from workbench.ui.runs_views import (
     count_words,
     delete_question,
     find_entries,
+    parent_words,
     read_tags,
     runs_table,
     sort_entries,
@@ -35,7 +37,19 @@ from workbench.ui.views import run_status
 NOTE_CHARACTERS = 2_000
 TAGS_CHARACTERS = 200
 TABLE_PIXELS = 340
-WIDTHS = ["195px", "110px", "130px", "175px", "105px", "135px", "60px", "150px", "110px", "240px"]
+WIDTHS = [
+    "195px",
+    "110px",
+    "130px",
+    "175px",
+    "105px",
+    "135px",
+    "60px",
+    "150px",
+    "110px",
+    "180px",
+    "240px",
+]
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,7 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> None:
         entries = list_runs(services)
         known = {entry.run.id: entry for entry in entries}
         clicked = known.get(run_id)
-        status = _status(clicked.run, clicked.snapshot) if clicked else gr.skip()
+        status = _status(services, clicked.run, clicked.snapshot) if clicked else gr.skip()
         return [
             *_show_list(entries, words, order),
             comparison_choices([entry.run for entry in entries], compared or []),
@@ -250,13 +264,17 @@ def _show_list(entries: list[RunEntry], words: str, order: str) -> list[Any]:
 
 
 def _show_run(services: Services, run: Run) -> list[Any]:
-    status = _status(run, services.supervisor.summary(run))
+    status = _status(services, run, services.supervisor.summary(run))
     tags = ", ".join(run.tags)
     return [run.id, gr.Column(visible=True), status, run.name, tags, run.note, *_hide_question()]
 
 
-def _status(run: Run, snapshot: RunSnapshot) -> str:
-    return run_status(run, snapshot, kept_strength(run))
+def _status(services: Services, run: Run, snapshot: RunSnapshot) -> str:
+    parent = None
+    if run.parent:
+        with suppress(WorkbenchError):  # it was deleted
+            parent = services.runs.get(run.parent)
+    return run_status(run, snapshot, kept_strength(run), parent_words(run, parent))
 
 
 def _hide_question() -> list[Any]:

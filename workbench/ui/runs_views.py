@@ -14,7 +14,19 @@ from workbench.ui.data_views import shorten
 from workbench.ui.views import STATE_WORDS, plain
 from workbench.words import describe_bytes, describe_clock
 
-HEADERS = ["Name", "State", "Loss", "Model", "Method", "Data", "Took", "When", "Tags", "Folder"]
+HEADERS = [
+    "Name",
+    "State",
+    "Loss",
+    "Model",
+    "Method",
+    "Data",
+    "Took",
+    "When",
+    "Tags",
+    "Note",
+    "Folder",
+]
 ORDERS = {
     "newest": "Newest first",
     "loss": "Lowest loss first",
@@ -137,6 +149,19 @@ def delete_question(
     )
 
 
+def parent_words(run: Run, parent: Run | None) -> str:
+    """Say which run a run was made from; empty where from none.
+
+    Args:
+        run: The run.
+        parent: The run whose id it has as its parent, unless that was deleted.
+    """
+    if run.parent is None:
+        return ""
+    name = f"“{parent.name}”" if parent else f"{run.parent}, which was deleted"
+    return f"Goes on with what {name} learned." if run.continues else f"Made from {name}."
+
+
 def check_deletable(run: Run, snapshot: RunSnapshot) -> None:
     """Refuse to delete a run that has not ended.
 
@@ -176,6 +201,7 @@ def _cells(entry: RunEntry) -> Sequence[str]:
         duration_words(snapshot),
         when_words(run),
         ", ".join(run.tags),
+        " ".join(run.note.split()),
     )
 
 
@@ -189,6 +215,6 @@ def _loss_rank(entry: RunEntry) -> tuple[int, float]:
 
 def _has_all(entry: RunEntry, words: Sequence[str]) -> bool:
     run = entry.run
-    texts = [*_cells(entry), run.config.model, run.config.method, run.note]
+    texts = [*_cells(entry), run.config.model, run.config.method]
     searched = "\n".join(texts).casefold()
     return all(word in searched for word in words)

@@ -171,8 +171,10 @@ def _length_words(plan: Plan) -> str:
     )
 
 
-def run_status(run: Run | None, snapshot: RunSnapshot | None, strength: float = AS_TRAINED) -> str:
-    """Draw state, progress bar and figures of a run, and the strength kept with it, as HTML."""
+def run_status(
+    run: Run | None, snapshot: RunSnapshot | None, strength: float = AS_TRAINED, origin: str = ""
+) -> str:
+    """Draw state, progress bar and figures of a run, the strength kept with it and its origin, as HTML."""
     if run is None or snapshot is None:
         return (
             '<div class="wb-status"><div class="wb-headline">Nothing trained yet</div>'
@@ -185,7 +187,7 @@ def run_status(run: Run | None, snapshot: RunSnapshot | None, strength: float = 
         f'<div class="wb-figure"><span>{escape(label)}</span><b>{escape(value)}</b></div>'
         for label, value in _figures(snapshot)
     )
-    said = (snapshot.message, snapshot.hint, strength_words(strength))
+    said = (snapshot.message, snapshot.hint, strength_words(strength), origin)
     words = " ".join(part for part in said if part)
     warnings = "".join(f'<p class="wb-warning">{escape(text)}</p>' for text in snapshot.warnings)
     rows = _rows_by_dataset(snapshot)
@@ -293,9 +295,18 @@ def _headline(snapshot: RunSnapshot) -> str:
     if snapshot.state == "starting":
         return PHASE_WORDS["starting"]
     if snapshot.state == "stopping":
-        saving = snapshot.phase == "saving"
-        return "Saving what it learned" if saving else "Stopping after this step, then saving"
+        return _stopping_words(snapshot)
     return STATE_WORDS[snapshot.state]
+
+
+def _stopping_words(snapshot: RunSnapshot) -> str:
+    if snapshot.phase == "saving":
+        return "Saving what it learned"
+    if snapshot.phase != "training":
+        return "Stopping before any step"
+    return (
+        "Stopping after this step, then saving" if snapshot.step else "Stopping in the first step"
+    )
 
 
 def _progress_share(snapshot: RunSnapshot) -> float | None:
