@@ -43,6 +43,11 @@ def texts(model, tokenizer):
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
 
 
+def readable(text):
+    """Without what only a random model writes: embeddings without a token, and halves of letters."""
+    return re.sub(r"\[PAD\d+\]|\ufffd", "", text).strip()
+
+
 def test_playground_merged_model_and_gguf_write_the_same(run, services, model_dir, tmp_path):
     expected = playground(run, model_dir, "tuned")
     assert expected != playground(run, model_dir, "base")
@@ -51,7 +56,8 @@ def test_playground_merged_model_and_gguf_write_the_same(run, services, model_di
     export(services, run, "gguf", tmp_path / "m.gguf")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     assert texts(merged, load_tokenizer(tmp_path / "merged")) == expected
-    assert texts(*from_gguf(tmp_path / "m.gguf")) == expected
+    written = texts(*from_gguf(tmp_path / "m.gguf"))
+    assert list(map(readable, written)) == list(map(readable, expected))
 
 
 def test_llama_cpp_writes_the_same(run, services, model_dir, tmp_path):
@@ -64,7 +70,8 @@ def test_llama_cpp_writes_the_same(run, services, model_dir, tmp_path):
             [{"role": "user", "content": question}], temperature=0.0, repeat_penalty=1.0, max_tokens=TOKENS,
         )  # fmt: skip
         found.append(said["choices"][0]["message"]["content"].strip())
-    assert found == playground(run, model_dir, "tuned")
+    expected = playground(run, model_dir, "tuned")
+    assert list(map(readable, found)) == list(map(readable, expected))
 
 
 def words(line):
