@@ -125,6 +125,19 @@ def test_stop_ends_the_loading_and_the_page_is_free(page):
     assert find_chats(run)[0] == []
 
 
+def test_stop_after_an_answer_that_failed_or_was_left_ends_nothing_of_others(page):
+    functions, services, _ = page
+    services.chat.replies = lambda *_, **__: iter([1 / 0])
+    failed, request = asked(page)
+    with pytest.raises(gr.Error):
+        list(failed)
+    left, _ = asked(page)
+    next(left)
+    left.close()
+    functions["stop_here"](request)
+    assert not services.chat.loading_stopped.is_set()
+
+
 def test_another_page_is_told_at_once_that_it_waits(page):
     _, services, _ = page
     services.chat.users = 1

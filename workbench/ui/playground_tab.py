@@ -171,9 +171,18 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         loading = "" if services.chat.run_id == run.id else "Loading the models, about 10 seconds…"
         loading = WAITING if services.chat.users else loading
         as_before, hidden = [gr.skip(), gr.skip()], [gr.skip(), gr.Column(visible=False)]
-        yield [begun, shown(begun.left), shown(begun.right), "", loading, hint, *hidden, gr.skip()]
         now, words = begun, STOPPED
         try:
+            yield [
+                begun,
+                shown(begun.left),
+                shown(begun.right),
+                "",
+                loading,
+                hint,
+                *hidden,
+                gr.skip(),
+            ]
             with services.chat_with(run, stop) as loaded:
                 for now, words in answers(loaded, begun, sides, values, stop):
                     shown_now = [shown(now.left), shown(now.right)]
@@ -181,7 +190,11 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         except WorkbenchError:
             if not stop.is_set:
                 raise
-        if stops.pop(request.session_hash, None) is not stop:  # cleared, or asked anew
+        finally:
+            is_shown = stops.get(request.session_hash) is stop
+            if is_shown:
+                del stops[request.session_hash]
+        if not is_shown:  # cleared, or asked anew
             return
         said_now = tuple(now.side(side) for side in sides)
         if not any(messages[-1]["content"] for messages in said_now):
