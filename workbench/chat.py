@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -30,7 +31,11 @@ SERVE_PORT = 8000  # of `workbench serve`, unless another one is asked for
 # Longer than in other processes: 29 tokens/s instead of 22 on 2 cores alone, 9 instead of 13 beside another such.
 SPINS = "10000"
 IDLE_SECONDS = 600.0  # after this long without a question the models give their memory back
-RUN_GONE = 4  # exit code of a chat process whose run was deleted
+RUN_GONE, RUN_TRAINS = (
+    4,
+    5,
+)  # exit codes of a chat process: its run was deleted, a run began to train
+TURN_LOOK_SECONDS = 0.1
 # Adapters that lie beside each other on one copy of the base, so that several runs can be compared.
 MIXABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus")
 OTHER_RUN = "run-"  # and its id: what another run's model is called
@@ -45,6 +50,17 @@ def served_models(run: Run) -> dict[ModelName, Path | None]:
     steps = {f"step-{step}": directory for step, directory in models_by_step(run).items()}
     others = {f"{OTHER_RUN}{path.name}": path / "model" for path in _other_runs(run)}
     return {"base": None, "tuned": run.model_dir, **steps, **others}
+
+
+def comparable_words(run: Run) -> str:
+    """Say why no other run can be asked beside a run's models; empty where that is possible."""
+    if run.config.method in MIXABLE:
+        return ""
+    labels = [methods()[method].label for method in MIXABLE]
+    return (
+        f"Other runs are not offered beside it: only those of {', '.join(labels[:-1])} and {labels[-1]} lie "
+        f"beside each other on one copy of the base, and this one is {methods()[run.config.method].label}."
+    )
 
 
 def _other_runs(run: Run) -> list[Path]:
@@ -82,7 +98,7 @@ class Reply:
     Attributes:
         text: All of it that is written.
         note: What was left out of the conversation; empty when nothing.
-        finish_reason: ``stop`` or ``length`` once it is complete, else empty.
+        finish_reason: ``stop`` or ``length`` once it is complete, ``stopped`` where the person ended it, else empty.
     """
 
     text: str = ""
@@ -90,18 +106,78 @@ class Reply:
     finish_reason: str = ""
 
 
+def cut_words(reply: Reply) -> str:
+    """Say that an answer was not written to its end; empty where it was."""
+    return "The answer was cut at its longest length." if reply.finish_reason == "length" else ""
+
+
+class Stop:
+    """Ends one answer from another thread, also while nothing of it has come yet."""
+
+    def __init__(self) -> None:
+        self._is_set = threading.Event()
+        self._socket: socket.socket | None = None
+
+    @property
+    def is_set(self) -> bool:
+        return self._is_set.is_set()
+
+    def set(self) -> None:
+        """End it: the connection is cut, and the model stops after the present token."""
+        self._is_set.set()
+        if self._socket is not None:
+            with suppress(OSError):  # it was at its end already
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def reach(self, response: httpx2.Response) -> None:
+        """Learn which connection to cut."""
+        self._socket = response.extensions["network_stream"].get_extra_info("socket")
+        if self.is_set:
+            self.set()
+
+
 @dataclass
 class ChatServer:
-    """A process that serves the models of one run; it ends when this one does, or when it is idle."""
+    """A process that serves the models of one run; it ends when this one does, or when it is idle.
+
+    ``port`` is 0 until the models are loaded.
+    """
 
     process: subprocess.Popen[bytes]
     run_id: str
-    port: int
     token: str = field(repr=False)
+    log_path: Path
+    port: int = 0
 
     @property
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
+    def is_ready(self) -> bool:
+        return self.port > 0 and self.process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        """Wait until the models are loaded; takes seconds.
+
+        Raises:
+            WorkbenchError: They cannot be loaded, the port is taken, or the process was ended meanwhile.
+        """
+        answer = self._first_words() or {"error": why_ended(self.process.wait())}
+        if "error" in answer:
+            self.end()
+            raise WorkbenchError(
+                f"The model could not be loaded: {answer['error']}",
+                f"The details are in {self.log_path}.",
+            )
+        self.port = answer["port"]
+
+    def _first_words(self) -> dict[str, Any]:
+        """Return the line that says where it answers, or why not; empty if it ends without."""
+        for line in self.process.stdout or ():
+            with suppress(
+                ValueError
+            ):  # Python may have printed something before the child had its say
+                words = json.loads(line)
+                if isinstance(words, dict) and words.keys() & {"port", "error"}:
+                    return words
+        return {}
 
     def end(self) -> None:
         """End it at once."""
@@ -117,7 +193,7 @@ def start_chat_server(
     port: int = 0,
     idle_seconds: float = 0,
 ) -> ChatServer:
-    """Load a run's models in a process of its own; takes seconds.
+    """Load a run's models in a process of its own; ``wait_until_ready`` says when they are there.
 
     Args:
         run: A run with a saved model.
@@ -127,7 +203,7 @@ def start_chat_server(
         idle_seconds: It ends itself after this long without a question; 0 for never.
 
     Raises:
-        WorkbenchError: The run saved no model, it cannot be loaded, or the port is taken.
+        WorkbenchError: The run saved no model.
     """
     if not run.model_dir.is_dir():
         raise WorkbenchError(
@@ -149,16 +225,20 @@ def start_chat_server(
         environment={TOKEN_VARIABLE: token, "GOMP_SPINCOUNT": SPINS, **FREQUENT_RETURN},
         talk=True,
     )
-    assert process.stdout is not None
-    answer = json.loads(process.stdout.readline() or b'{"error": "it ended while loading"}')
-    if "error" in answer:
-        process.kill()
-        process.wait()
-        raise WorkbenchError(
-            f"The model could not be loaded: {answer['error']}",
-            f"The details are in {log_path}.",
-        )
-    return ChatServer(process, run.id, answer["port"], token)
+    return ChatServer(process, run.id, token, log_path)
+
+
+def why_ended(exit_code: int | None) -> str:
+    """Return why a chat process ended, a sentence."""
+    known = {
+        0: "Nobody asked for a while, so the models gave their memory back.",
+        RUN_GONE: "The run was deleted, so its models left the memory.",
+        RUN_TRAINS: "A run began to train, so the models gave their memory back to it.",
+    }
+    return known.get(
+        -1 if exit_code is None else exit_code,
+        "The chat process ended unexpectedly; perhaps memory ran out.",
+    )
 
 
 def client_code(base_url: str, api_key: str) -> str:
@@ -188,13 +268,21 @@ class ChatProcess:
         self._settings = settings
         self._idle_seconds = idle_seconds
         self._server: ChatServer | None = None
-        self._lock = threading.Lock()
+        self._opening = threading.Lock()  # held while models load; ``close`` does not wait for it
+        self._changing = threading.Lock()
+        self._turn = threading.Condition()
+        self._users, self._used_run_id = 0, ""
 
     @property
     def run_id(self) -> str:
         """The run whose models are loaded, or an empty text."""
         server = self._server
-        return server.run_id if server and server.is_alive else ""
+        return server.run_id if server and server.is_ready else ""
+
+    @property
+    def users(self) -> int:
+        """How many ask now, or wait for the models to load."""
+        return self._users
 
     @property
     def why_gone(self) -> str:
@@ -202,29 +290,69 @@ class ChatProcess:
         server = self._server
         if server is None:
             return "The models gave their memory back, to a training run for example."
-        if server.process.poll() == RUN_GONE:
-            return "The run was deleted, so its models left the memory."
-        if server.process.poll() == 0:
-            minutes = round(self._idle_seconds / 60)
-            return f"Nobody asked for {minutes} minutes, so the models gave their memory back."
-        return "The chat process ended unexpectedly; perhaps memory ran out."
+        return why_ended(server.process.poll())
+
+    @contextmanager
+    def using(self, run: Run, stop: Stop | None = None) -> Iterator[None]:
+        """Load a run's models unless they are, and keep them until the block ends; takes seconds.
+
+        Whoever asks another run's models waits until those who ask now have their answers.
+
+        Args:
+            run: A run with a saved model.
+            stop: Ends the waiting, and the loading if nobody else waits for it.
+
+        Raises:
+            WorkbenchError: The run saved no model, it cannot be loaded, or it was stopped.
+        """
+        with self._turn:
+            while self._users and self._used_run_id != run.id and not (stop and stop.is_set):
+                self._turn.wait(TURN_LOOK_SECONDS)
+            if stop and stop.is_set:
+                raise WorkbenchError("Stopped.")
+            self._users, self._used_run_id = self._users + 1, run.id
+        try:
+            self.open(run)
+            yield
+        finally:
+            with self._turn:
+                self._users -= 1
+                self._turn.notify_all()
 
     def open(self, run: Run) -> None:
         """Load a run's models, unless they are loaded; takes seconds.
 
         Raises:
-            WorkbenchError: The run saved no model, or it cannot be loaded.
+            WorkbenchError: The run saved no model, it cannot be loaded, or something else needs the memory.
         """
-        with self._lock:
+        with self._opening:
             if self.run_id == run.id:
                 return
-            self._end()
-            self._server = start_chat_server(run, self._settings, idle_seconds=self._idle_seconds)
+            with self._changing:
+                self._end()
+                server = self._server = start_chat_server(
+                    run, self._settings, idle_seconds=self._idle_seconds
+                )
+            try:
+                server.wait_until_ready()
+            except WorkbenchError:
+                if self._server is server:
+                    raise
+                raise WorkbenchError(
+                    "The models were not loaded: something that was started meanwhile needs the memory.",
+                    "Ask again when it is done.",
+                ) from None
 
     def close(self) -> None:
-        """End the chat process and give its memory back."""
-        with self._lock:
+        """End the chat process and give its memory back, also while it loads."""
+        with self._changing:
             self._end()
+
+    def stop_loading(self) -> None:
+        """End the chat process if it loads and only one waits for it."""
+        server = self._server
+        if server and not server.port and self._users == 1:
+            self.close()
 
     def stream(
         self, model: ModelName, messages: Sequence[Message], **sampling: Any
@@ -245,19 +373,32 @@ class ChatProcess:
                 yield text
 
     def replies(
-        self, model: ModelName, messages: Sequence[Message], **sampling: Any
+        self,
+        model: ModelName,
+        messages: Sequence[Message],
+        *,
+        stop: Stop | None = None,
+        **sampling: Any,
     ) -> Iterator[Reply]:
         """Yield an answer as it grows; as ``stream``, with what there is to know besides.
+
+        ``stop`` ends it from another thread; then the last one has what there is of it.
 
         Raises:
             WorkbenchError: The conversation is too long, or the process is gone.
         """
         text = note = ""
-        for chunk in self._chunks(model, messages, sampling):
-            choice = chunk["choices"][0]
-            note = chunk.get("workbench_note", note)
-            text += choice["delta"].get("content") or ""
-            yield Reply(text, note, choice["finish_reason"] or "")
+        try:
+            for chunk in self._chunks(model, messages, sampling, stop):
+                choice = chunk["choices"][0]
+                note = chunk.get("workbench_note", note)
+                text += choice["delta"].get("content") or ""
+                yield Reply(text, note, choice["finish_reason"] or "")
+        except WorkbenchError:
+            if not (stop and stop.is_set):
+                raise
+        if stop and stop.is_set:
+            yield Reply(text, note, "stopped")
 
     def prompt_text(self, messages: Sequence[Message], **sampling: Any) -> tuple[str, int, str]:
         """Return exactly what the model reads before it answers, its length in tokens, and a note.
@@ -271,10 +412,16 @@ class ChatProcess:
         return answer["text"], answer["tokens"], answer["workbench_note"]
 
     def _chunks(
-        self, model: ModelName, messages: Sequence[Message], sampling: dict[str, Any]
+        self,
+        model: ModelName,
+        messages: Sequence[Message],
+        sampling: dict[str, Any],
+        stop: Stop | None = None,
     ) -> Iterator[dict[str, Any]]:
         body = {"model": model, "messages": list(messages), "stream": True, **sampling}
         with self._asked("chat/completions", body) as response:
+            if stop is not None:
+                stop.reach(response)
             for line in response.iter_lines():
                 if line.startswith("data: ") and line != "data: [DONE]":
                     chunk = json.loads(line.removeprefix("data: "))
@@ -286,7 +433,7 @@ class ChatProcess:
     def _asked(self, path: str, body: dict[str, Any]) -> Iterator[httpx2.Response]:
         server = self._server
         try:
-            if server is None:
+            if server is None or not server.port:
                 raise httpx2.ConnectError("it was not opened")
             with httpx2.stream(
                 "POST",
@@ -301,7 +448,7 @@ class ChatProcess:
                 yield response
         except httpx2.HTTPError as error:
             raise WorkbenchError(
-                "The chat process stopped answering.",
+                f"The chat process stopped answering. {_why_left(server)}".rstrip(),
                 "Send the message again: the models are loaded anew. If it happens twice, look into "
                 f"{chat_log_path(self._settings)}.",
             ) from error
@@ -310,3 +457,13 @@ class ChatProcess:
         if self._server is not None:
             self._server.end()
         self._server = None
+
+
+def _why_left(server: ChatServer | None) -> str:
+    """Say why a process that answers no more has ended, if it has and said so."""
+    if server is None:
+        return ""
+    with suppress(subprocess.TimeoutExpired):  # its connections end a moment before it does
+        server.process.wait(1)
+    code = server.process.poll()
+    return why_ended(code) if code in (0, RUN_GONE, RUN_TRAINS) else ""

@@ -7,14 +7,13 @@ before its end; 130 interrupted; 141 nobody reads the output any more.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 
 from workbench import __version__
-from workbench.chat import ChatProcess, ModelName
 from workbench.cli_answer import add_answer_verb
+from workbench.cli_chat import add_chat_verb
 from workbench.cli_data import add_data_verbs
 from workbench.cli_evaluate import add_evaluate_verb
 from workbench.cli_export import add_export_verb
@@ -23,9 +22,7 @@ from workbench.cli_models import add_models_verb
 from workbench.cli_runs import add_run_verbs
 from workbench.cli_serve import add_serve_verb
 from workbench.cli_training import add_training_verbs
-from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
-from workbench.runs.strength import AS_TRAINED, kept_strength, strength_words
 from workbench.services import Services
 from workbench.settings import Settings, prepare_page_environment
 
@@ -73,13 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_answer_verb(verbs)
     add_export_verb(verbs)
 
-    chat = verbs.add_parser("chat", help="talk to a tuned model")
-    chat.add_argument("run", metavar="RUN", help="the run's id, or latest")
-    chat.add_argument("--prompt", metavar="TEXT", help="ask once; without it, a conversation")
-    chat.add_argument("--base", action="store_true", help="ask the model it started from")
-    chat.add_argument("--json", action="store_true", help="print one JSON document")
-    chat.set_defaults(run_command=run_chat)
-
+    add_chat_verb(verbs)
     add_serve_verb(verbs)
     return parser
 
@@ -92,61 +83,3 @@ def run_ui(services: Services, options: argparse.Namespace) -> int:
 
     serve(Services.for_workspace(settings), open_browser=options.open)
     return 0
-
-
-def run_chat(services: Services, options: argparse.Namespace) -> int:
-    """Ask once, or talk until an empty line."""
-    run = services.runs.get(options.run)
-    model: ModelName = "base" if options.base else "tuned"
-    if options.json and options.prompt is None:
-        raise WorkbenchError(
-            "--json needs --prompt.", 'For example --prompt "Who are you?" --json.'
-        )
-    chat = services.chat
-    chat.open(run)
-    try:
-        strength = AS_TRAINED if options.base else kept_strength(run)
-        if options.prompt is None:
-            _converse(chat, model, strength_words(strength))
-            return 0
-        messages: list[Message] = [{"role": "user", "content": options.prompt}]
-        if options.json:
-            answer = "".join(chat.stream(model, messages))
-            document = {
-                "run": run.id,
-                "model": model,
-                "strength": strength,
-                "prompt": options.prompt,
-                "answer": answer,
-            }
-            print(json.dumps(document, indent=2, ensure_ascii=False))
-        else:
-            _print_answer(chat, model, messages)
-    finally:
-        chat.close()
-    return 0
-
-
-def _converse(chat: ChatProcess, model: ModelName, note: str) -> None:
-    words = f"You are talking to the {model} model. An empty line ends the conversation. {note}"
-    print(words.rstrip())
-    messages: list[Message] = []
-    while True:
-        try:
-            question = input("You: ").strip()
-        except EOFError:
-            return
-        if not question:
-            return
-        messages.append({"role": "user", "content": question})
-        answer = _print_answer(chat, model, messages)
-        messages.append({"role": "assistant", "content": answer})
-
-
-def _print_answer(chat: ChatProcess, model: ModelName, messages: Sequence[Message]) -> str:
-    pieces: list[str] = []
-    for piece in chat.stream(model, messages):
-        print(piece, end="", flush=True)
-        pieces.append(piece)
-    print()
-    return "".join(pieces)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cli_evaluate import add_strength_option, ask, check_base, count_from_1
+from workbench.config import ANSWER_TOKENS
 from workbench.errors import WorkbenchError
 from workbench.evaluation.questions import (
-    ANSWER_TOKENS,
     AnswerTable,
     answer_records,
     answers_csv,

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from workbench.chat import SERVE_PORT, client_code, served_models, start_chat_server
+from workbench.chat import SERVE_PORT, client_code, served_models, start_chat_server, why_ended
 from workbench.errors import WorkbenchError
 from workbench.services import Services
 from workbench.settings import LOOPBACK_HOSTS, Settings
@@ -30,6 +30,7 @@ def run_serve(services: Services, options: argparse.Namespace) -> int:
     run = services.runs.get(options.run)
     services.supervisor.check_free()
     server = start_chat_server(run, services.settings, host=options.host, port=options.port)
+    server.wait_until_ready()
     shown_host = "127.0.0.1" if options.host in ("0.0.0.0", "::") else options.host  # noqa: S104
     base_url = f"http://{f'[{shown_host}]' if ':' in shown_host else shown_host}:{server.port}/v1"
     names = list(served_models(run))
@@ -41,14 +42,14 @@ def run_serve(services: Services, options: argparse.Namespace) -> int:
             print(f"{run.name}: {base_url}  (Ctrl-C ends it)")
             print(f"Models: {', '.join(names)}. In Python, after `pip install openai`:\n")
             print(client_code(base_url, server.token), flush=True)
-        server.process.wait()
+        exit_code = server.process.wait()
     except KeyboardInterrupt:
         return 0
     finally:
         server.end()
     raise WorkbenchError(
-        "The server ended by itself.",
-        f"The details are in {services.settings.logs_dir / 'chat.log'}.",
+        f"The server ended by itself. {why_ended(exit_code)}",
+        f"The details are in {server.log_path}.",
     )
 
 

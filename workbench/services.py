@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.chat import ChatProcess
+from workbench.chat import ChatProcess, Stop
 from workbench.compatibility import find_conflicts
 from workbench.config import TrainingConfig, build_config, chosen_settings
 from workbench.data.conversations import read_conversations
@@ -442,14 +443,16 @@ class Services:
         self.make_room()
         self.models.delete(source)
 
-    def open_chat(self, run: Run) -> None:
-        """Load a run's models to chat with, unless a run is training and needs the computer.
+    @contextmanager
+    def chat_with(self, run: Run, stop: Stop | None = None) -> Iterator[ChatProcess]:
+        """Load a run's models to chat with inside of the block, unless a run is training and needs the computer.
 
         Raises:
-            WorkbenchError: A run is training, or the models cannot be loaded.
+            WorkbenchError: A run is training, the models cannot be loaded, or it was stopped.
         """
         self.supervisor.check_free()
-        self.chat.open(run)
+        with self.chat.using(run, stop):
+            yield self.chat
 
     def example_questions(self, run: Run, count: int) -> list[ExampleQuestion]:
         """Return questions from a run's data, validation rows first: the model has not seen those.

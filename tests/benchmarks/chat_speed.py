@@ -117,6 +117,7 @@ def measure(tokens: int, rounds: int) -> dict[str, tuple[float, float]]:
         )  # fmt: skip
         server = start_chat_server(run, settings)
         try:
+            server.wait_until_ready()
             for _ in range(rounds):
                 for model in ("tuned", "base"):
                     found.setdefault(f"chat, {model}", []).append(ask(server, model, tokens))

@@ -277,8 +277,8 @@ def test_the_chat_waits_while_a_run_trains(services, run):
     )
     busy = services.runs.get("latest")
     services.supervisor.start(busy)
-    with pytest.raises(WorkbenchError, match="still training"):
-        services.open_chat(run)
+    with pytest.raises(WorkbenchError, match="still training"), services.chat_with(run):
+        pass
     services.supervisor.kill(busy)
     services.runs.delete(busy)
 

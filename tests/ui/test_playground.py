@@ -10,24 +10,30 @@ from html import unescape
 import pytest
 
 from tests.made_runs import make_run
-from workbench.chat import Reply
+from workbench.chat import Reply, Stop
 from workbench.data.conversations import read_conversations
 from workbench.data.split import split_rows
 from workbench.errors import WorkbenchError
+from workbench.models.catalogue import catalogue
+from workbench.models.manner import BASE, THINKING
+from workbench.presets import methods
 from workbench.runs.chats import Chat
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.store import DataPart, DataReference
 from workbench.ui.app import build_app
 from workbench.ui.playground_keep import FILE_NAME, keep_answer
-from workbench.ui.playground_tab import GENERAL, suggestion_rows
+from workbench.ui.playground_tab import GENERAL, model_line, suggestion_rows
 from workbench.ui.playground_talk import (
     NO_ANSWER,
+    STOPPED,
+    WAITING,
     Talk,
     answers,
     model_choices,
     safe_markdown,
     shown,
 )
+from workbench.ui.views import plain
 
 BOTH = {"left": "tuned", "right": "base"}
 SETTINGS = {
@@ -43,11 +49,15 @@ class FakeChat:
     note: str = ""
     finish_reason: str = "stop"
     asked: list = field(default_factory=list)
+    users: int = 1
 
-    def replies(self, model, messages, **sampling):
+    def replies(self, model, messages, stop=None, **sampling):
         self.asked.append((model, list(messages), sampling))
         text = f"{model} {len(messages)}" if messages[-1]["content"] != "hush" else ""
         yield Reply(text[:3], self.note)
+        if stop and stop.is_set:
+            yield Reply(text[:3], self.note, "stopped")
+            return
         yield Reply(text, self.note, self.finish_reason)
 
 
@@ -80,6 +90,36 @@ def test_the_same_seed_for_both_and_no_strength_for_the_base():
     assert chat.asked[-1][2]["seed"] == 7
     with pytest.raises(WorkbenchError, match="The seed is 'x', which is no whole number"):
         talked(chat, Talk(), "one", seed="x")
+
+
+def test_another_runs_model_has_the_strength_that_is_kept_with_it():
+    chat = FakeChat()
+    other = "run-20260101-000000-other"
+    talked(chat, Talk(), "one", {"left": "step-10", "right": other})
+    assert [(model, sampling.get("strength")) for model, _, sampling in chat.asked] == [
+        ("step-10", 0.5),
+        (other, None),
+    ]
+
+
+def test_a_stopped_answer_stays_and_the_other_side_does_not_begin():
+    chat, stop = FakeChat(), Stop()
+    talk = Talk().with_question("one", BOTH)
+    for step in answers(chat, talk, BOTH, SETTINGS, stop):
+        if texts(step[0].left)[-1]:
+            stop.set()
+    now, words = step
+    assert (texts(now.left), texts(now.right)) == (["one", "tun"], ["one", ""])
+    assert words == STOPPED
+    assert [model for model, _, _ in chat.asked] == ["tuned"]
+
+
+def test_who_waits_for_another_answer_is_told_at_once():
+    talk = Talk().with_question("one", BOTH)
+    words = [words for _, words in answers(FakeChat(users=2), talk, BOTH, SETTINGS)]
+    assert words[:2] == [WAITING, "Tuned model answers…"]
+    words = [words for _, words in answers(FakeChat(), talk, BOTH, SETTINGS)]
+    assert WAITING not in words
 
 
 def test_the_system_prompt_comes_first():
@@ -152,6 +192,15 @@ def test_no_html_outside_of_code(text):
     assert unescape(safe_markdown(text)) == text
 
 
+def test_no_html_in_what_a_model_answers():
+    chat = FakeChat(note="")
+    chat.replies = lambda *_, **__: iter([Reply(HTML, "", "stop")])
+    talk, _ = talked(chat, Talk(), "one")
+    for side in (talk.left, talk.right):
+        assert "<" not in shown(side)[-1]["content"]
+        assert shown(side)[-1]["role"] == "assistant"
+
+
 def test_code_stays_as_it_is():
     for code in (
         "`a < b && <b>`",
@@ -222,6 +271,20 @@ def test_each_suggestion_says_truly_whether_it_was_learned(services, alpaca_file
     assert shown[-1] == [GENERAL.question, "", "not from your data"]
     for question, _, words in shown[:-1]:
         assert words == ("held back: not learned" if question in held_back else "learned")
+
+
+def test_the_line_below_the_run_says_what_is_unusual_about_its_model(services):
+    models = {entry.kind: model_id for model_id, entry in catalogue().items()}
+    lines = {
+        kind: model_line(services, make_run(services.runs, values={"model": model}))
+        for kind, model in models.items()
+    }
+    assert plain(BASE) in lines["base"]
+    assert plain(THINKING) in lines["thinking"]
+    assert "offered" not in "".join(lines.values())
+    for method in ("full", "dora", "pissa", "ia3"):
+        line = model_line(services, make_run(services.runs, values={"method": method}))
+        assert f"this one is {methods()[method].label}." in line
 
 
 def conversation(question, answer):

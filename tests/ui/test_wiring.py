@@ -49,6 +49,17 @@ def test_no_listener_sets_itself_off(page):
     assert changed_by_itself(page.fns) == set()
 
 
+def test_the_data_tab_lists_its_datasets_anew_when_it_is_opened(page):
+    listed = [
+        function
+        for function in page.fns.values()
+        for tab, event in function.targets
+        if event == "select" and getattr(page.blocks.get(tab), "id", None) == "data"
+        if "data-choice" in [output.elem_id for output in function.outputs]
+    ]
+    assert len(listed) == 1
+
+
 def test_the_plan_writes_no_text_into_text_fields():
     with gr.Blocks():
         texts = [n for n in automatic_fields(field_names()) if is_text(build_field(n))]

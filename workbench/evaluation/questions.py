@@ -24,7 +24,6 @@ from workbench.runs.store import DataPart, Run, read_json
 from workbench.runs.strength import strength_words
 from workbench.settings import Settings, ensure_dir
 
-ANSWER_TOKENS = 200  # as in the playground
 # With these a spreadsheet takes a cell for a formula, which could do more than compute.
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - so do these in East Asia

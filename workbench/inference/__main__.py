@@ -11,14 +11,17 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
-from workbench.chat import RUN_GONE, TOKEN_VARIABLE
+from workbench.chat import RUN_GONE, RUN_TRAINS, TOKEN_VARIABLE
 from workbench.errors import WorkbenchError
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 from workbench.processes import end_with_parent
-from workbench.runs.store import open_run
+from workbench.runs.store import Run, RunStore, open_run
+from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
 
 LOOKS_PER_LIMIT = 10
@@ -27,19 +30,21 @@ RUN_LOOK_SECONDS = 1.0
 
 def main(options: argparse.Namespace) -> None:
     """Load the models, say on stdout where they answer (one JSON line), and serve."""
+    told = _keep_stdout()
     token = os.environ.pop(TOKEN_VARIABLE)
     end_with_parent()
     try:
         listener = listen(options.host, options.port)  # before anything that takes long
+        run, settings = open_run(options.run_dir), Settings.from_environment()
+        threading.Thread(target=_leave_when_needed, args=(run, settings), daemon=True).start()
 
         import uvicorn
 
         from workbench.inference.engine import Engine
         from workbench.inference.server import build_server
 
-        run = open_run(options.run_dir)
         source = find_model(run.config.model, allow_folder=True)
-        base_dir = ModelStore(Settings.from_environment()).ensure(source, lambda progress: None)
+        base_dir = ModelStore(settings).ensure(source, lambda progress: None)
         # All that computes is in one thread: with two, OpenMP thinks that there are more threads than cores, and
         # they no longer wait for each other actively (17 tokens/s instead of 30, libgomp 12).
         writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -50,14 +55,13 @@ def main(options: argparse.Namespace) -> None:
         message = (
             str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
         )
-        print(json.dumps({"error": message}), flush=True)
+        print(json.dumps({"error": message}), file=told, flush=True)
         return
-    threading.Thread(target=_exit_with_run, args=(run.directory,), daemon=True).start()
     if options.idle_seconds:
         idle = (lambda: gate.idle_seconds, options.idle_seconds)
         threading.Thread(target=_exit_when_idle, args=idle, daemon=True).start()
     with listener:
-        print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+        print(json.dumps({"port": listener.getsockname()[1]}), file=told, flush=True)
         uvicorn.Server(uvicorn.Config(gate, log_level="warning")).run(sockets=[listener])
 
 
@@ -78,10 +82,23 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
         raise WorkbenchError(f"Port {port} on {host} cannot be used: {error.strerror}.") from error
 
 
-def _exit_with_run(run_dir: Path) -> None:
-    while run_dir.is_dir():
+def _keep_stdout() -> TextIO:
+    """Return stdout for the one line the parent reads; what a library prints goes to the log instead."""
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return told
+
+
+def _leave_when_needed(run: Run, settings: Settings) -> None:
+    """Exit when the run was deleted, or when one trains: it needs the memory, whoever started it."""
+    supervisor = Supervisor(settings, RunStore(settings))
+    while True:
+        if not run.directory.is_dir():
+            os._exit(RUN_GONE)
+        with suppress(OSError):  # a run is made or deleted just now; the next look is soon
+            if supervisor.active_run():
+                os._exit(RUN_TRAINS)
         time.sleep(RUN_LOOK_SECONDS)
-    os._exit(RUN_GONE)  # deleted, perhaps by another process
 
 
 def _exit_when_idle(idle_seconds: Callable[[], float], limit_seconds: float) -> None:

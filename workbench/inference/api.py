@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
+from workbench.config import ANSWER_TOKENS
 from workbench.data.formats import Message
 from workbench.inference.context import Prompt
 from workbench.inference.engine import Outcome, Sampling
 from workbench.runs.strength import MOST
 
-DEFAULT_TOKENS = 256
 MOST_STOPS = 4  # as in the OpenAI API
 
 
@@ -81,7 +81,7 @@ class AnswerRequest(BaseModel):
     @property
     def longest(self) -> int:
         """The longest answer in tokens."""
-        return self.max_tokens or DEFAULT_TOKENS
+        return self.max_tokens or ANSWER_TOKENS
 
     @property
     def sampling(self) -> Sampling:

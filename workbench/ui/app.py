@@ -45,8 +45,8 @@ def build_app(services: Services) -> gr.Blocks:
         )
         banner = gr.HTML(elem_id="fetch-banner", visible=False)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("1. Data", id="data", render_children=True):
-                data = build_data_tab(services, page)
+            with gr.Tab("1. Data", id="data", render_children=True) as opened:
+                data = build_data_tab(services, page, opened)
             with gr.Tab("2. Configure", id="configure", render_children=True) as opened:
                 configure = build_configure_tab(services, page, opened, data.components)
             with data.model_view:

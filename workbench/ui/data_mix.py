@@ -17,7 +17,9 @@ from workbench.ui.views import plain
 HELD_BACK = ""  # check with rows held back from the data
 
 
-def build_mix_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -> list[Any]:
+def build_mix_view(
+    services: Services, page: gr.Blocks, tab: gr.Tab, dataset: gr.Dropdown
+) -> list[Any]:
     """Lay it out and wire it; return what ``read_choice`` reads."""
     with gr.Accordion("Mix datasets, choose what to check with", open=False, elem_id="data-mix"):
         more = gr.Dropdown(
@@ -87,7 +89,7 @@ def build_mix_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) ->
 
     inputs = [dataset, more, weights, validation]
     gr.on(
-        [page.load, dataset.change, more.input],
+        [page.load, tab.select, dataset.change, more.input],
         refresh,
         inputs,
         inputs[1:],

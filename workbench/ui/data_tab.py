@@ -61,7 +61,7 @@ class DataTab:
     model_view: gr.Column
 
 
-def build_data_tab(services: Services, page: gr.Blocks) -> DataTab:
+def build_data_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> DataTab:
     """Lay the tab out and wire it."""
     remembered = gr.BrowserState(FIRST_SAMPLE, storage_key="workbench-dataset", secret=STATE_KEY)
     limit_mb = services.settings.upload_limit_bytes // 2**20
@@ -82,7 +82,7 @@ def build_data_tab(services: Services, page: gr.Blocks) -> DataTab:
             build_hub_view(services, dataset)
             with gr.Accordion("What can the file look like?", open=False):
                 gr.Markdown(FORMAT_HELP)
-            mix = build_mix_view(services, page, dataset)
+            mix = build_mix_view(services, page, tab, dataset)
             with gr.Accordion("Rename, download, delete", open=False, elem_id="data-manage"):
                 name = gr.Textbox(label="Name", max_lines=1, max_length=120, elem_id="data-name")
                 rename = gr.Button("Rename", size="sm")
@@ -101,7 +101,7 @@ def build_data_tab(services: Services, page: gr.Blocks) -> DataTab:
             model_view = gr.Column()
 
     def reopen(dataset_id: str) -> Any:
-        """List what is here now, and choose what this browser chose last if it still is."""
+        """List what is here now, good answers of the Playground too, and keep the choice if it still is."""
         choices = dataset_choices(services)
         known = dataset_id in [identity for _, identity in choices]
         return gr.Dropdown(choices, value=dataset_id if known else FIRST_SAMPLE)
@@ -145,6 +145,7 @@ def build_data_tab(services: Services, page: gr.Blocks) -> DataTab:
     # An upload comes after what the page begins with.
     in_turn: dict[str, Any] = {**PRIVATE, "concurrency_id": "dataset"}
     page.load(reopen, remembered, dataset, **in_turn)
+    tab.select(reopen, dataset, dataset, **in_turn)
     upload.upload(add, [upload, dataset], [check.report, dataset], **in_turn)
     # Empty the drop zone either way: a refused file must not look accepted, and the next one fits.
     upload.upload(lambda: None, None, upload, **PRIVATE)

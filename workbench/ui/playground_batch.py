@@ -11,11 +11,11 @@ import gradio as gr
 
 from workbench.chat import OTHER_RUN
 from workbench.child_progress import Progress
+from workbench.config import ANSWER_TOKENS
 from workbench.errors import WorkbenchError
 from workbench.evaluation.answers import Answer
 from workbench.evaluation.process import look, request_stop, start
 from workbench.evaluation.questions import (
-    ANSWER_TOKENS,
     AnsweredRow,
     AnswerTable,
     answers_csv,

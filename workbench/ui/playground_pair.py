@@ -45,7 +45,7 @@ def build_pair_panel(services: Services, chat: gr.State) -> PairPanel:
             differences = gr.HTML(elem_id="playground-differences")
 
     def show(said: Chat | None) -> list[Any]:
-        if said is None or len(said.models) < 2:
+        if said is None or len(said.models) < 2 or not all(said.answers):  # one was stopped before
             return [gr.Column(visible=False), gr.skip(), gr.skip(), gr.skip()]
         (left, right), (first, second) = said.models, said.answers
         return [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gradio as gr
 from gradio.components import Component
 
+from workbench.config import ANSWER_TOKENS
+
 
 def build_answer_settings() -> dict[str, Component]:
     """Lay them out; by the names that ``playground_talk`` reads, all but the strength."""
@@ -21,7 +23,7 @@ def build_answer_settings() -> dict[str, Component]:
             min_width=230, elem_id="playground-temperature",
         )  # fmt: skip
         max_tokens = gr.Slider(
-            16, 1024, value=200, step=8, label="Longest answer (tokens)",
+            16, 1024, value=ANSWER_TOKENS, step=8, label="Longest answer (tokens)",
             info="A token is about 4 letters.", min_width=230, elem_id="playground-max-tokens",
         )  # fmt: skip
         top_p = gr.Slider(

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.chat import IDLE_SECONDS, served_models
+from workbench.chat import IDLE_SECONDS, Stop, comparable_words, served_models
 from workbench.errors import WorkbenchError
 from workbench.models.manner import manner_words
 from workbench.models.sources import find_model
@@ -24,6 +24,8 @@ from workbench.ui.playground_settings import build_answer_settings
 from workbench.ui.playground_strength import build_strength_panel
 from workbench.ui.playground_talk import (
     NOTHING,
+    STOPPED,
+    WAITING,
     Side,
     Talk,
     answers,
@@ -92,7 +94,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         send = gr.Button(
             "Send", variant="primary", scale=1, min_width=90, elem_id="playground-send"
         )
-        stop = gr.Button("Stop", scale=1, min_width=90, elem_id="playground-stop")
+        stop_button = gr.Button("Stop", scale=1, min_width=90, elem_id="playground-stop")
         clear = gr.Button("Clear", scale=1, min_width=90, elem_id="playground-clear")
     talk = gr.State(Talk())
     chat = gr.State(None)  # what was said up to the last answer that is complete, as it is kept
@@ -118,22 +120,37 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     build_batch_panel(services, page, run_choice)
     build_program_panel(run_choice)
 
-    @user_errors
-    def ask(text: str, **asked: Any) -> Iterator[Any]:
-        yield from answer(text, asked["said"].turns, **asked)
+    stops: dict[str | None, Stop] = {}  # of the answer that is written now, by visit
 
     @user_errors
-    def again(event: gr.RetryData, **asked: Any) -> Iterator[Any]:
+    def ask(text: str, request: gr.Request, **asked: Any) -> Iterator[Any]:
+        yield from answer(text, asked["said"].turns, request, **asked)
+
+    @user_errors
+    def again(event: gr.RetryData, request: gr.Request, **asked: Any) -> Iterator[Any]:
         turn = _turn(event.index, asked["said"])
-        yield from answer(asked["said"].question(turn), turn, **asked)
+        yield from answer(asked["said"].question(turn), turn, request, **asked)
 
     @user_errors
-    def edit(event: gr.EditData, **asked: Any) -> Iterator[Any]:
-        yield from answer(_text(event.value), _turn(event.index, asked["said"]), **asked)
+    def edit(event: gr.EditData, request: gr.Request, **asked: Any) -> Iterator[Any]:
+        turn = _turn(event.index, asked["said"])
+        yield from answer(_text(event.value), turn, request, **asked)
+
+    def stop_here(request: gr.Request) -> None:
+        """End the answer of this visit; what is written stays."""
+        if writing := stops.get(request.session_hash):
+            writing.set()
+            services.chat.stop_loading()
+
+    def give_up(request: gr.Request) -> None:
+        """End the answer of this visit, if there is one, and forget it."""
+        stop_here(request)
+        stops.pop(request.session_hash, None)
 
     def answer(
         text: str,
         turn: int,
+        request: gr.Request,
         run_id: str | None,
         said: Talk,
         left: str,
@@ -149,13 +166,40 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         run = services.runs.get(run_id or "")
         begun = said.before(turn).with_question(text, sides)
         hint = _expected(text, known)
+        give_up(request)
+        stop = stops[request.session_hash] = Stop()
         loading = "" if services.chat.run_id == run.id else "Loading the models, about 10 seconds…"
+        loading = WAITING if services.chat.users else loading
         as_before, hidden = [gr.skip(), gr.skip()], [gr.skip(), gr.Column(visible=False)]
-        yield [begun, shown(begun.left), shown(begun.right), "", loading, hint, *hidden, gr.skip()]
-        services.open_chat(run)
-        for now, words in answers(services.chat, begun, sides, values):
-            yield [now, shown(now.left), shown(now.right), "", words, hint, *as_before, run.id]
+        now, words = begun, STOPPED
+        try:
+            yield [
+                begun,
+                shown(begun.left),
+                shown(begun.right),
+                "",
+                loading,
+                hint,
+                *hidden,
+                gr.skip(),
+            ]
+            with services.chat_with(run, stop) as loaded:
+                for now, words in answers(loaded, begun, sides, values, stop):
+                    shown_now = [shown(now.left), shown(now.right)]
+                    yield [now, *shown_now, "", words, hint, *as_before, run.id]
+        except WorkbenchError:
+            if not stop.is_set:
+                raise
+        finally:
+            is_shown = stops.get(request.session_hash) is stop
+            if is_shown:
+                del stops[request.session_hash]
+        if not is_shown:  # cleared, or asked anew
+            return
         said_now = tuple(now.side(side) for side in sides)
+        if not any(messages[-1]["content"] for messages in said_now):
+            yield [now, gr.skip(), gr.skip(), "", "Stopped.", hint, *as_before, gr.skip()]
+            return
         complete = Chat(run.id, tuple(sides.values()), said_now, values)
         # A question that is changed in the middle begins another conversation: the rest of this one stays kept.
         goes_on = turn >= said.turns - 1
@@ -180,14 +224,18 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             run_id,
         ]
 
-    def begin(run_id: str | None, left_model: str, right_model: str, last: Any) -> list[Any]:
+    def begin(
+        run_id: str | None, left_model: str, right_model: str, last: Any, request: gr.Request
+    ) -> list[Any]:
         """Empty both sides and name them after who answers."""
         now = (run_id, left_model, right_model)
         if now == last:
             return [gr.skip()] * 9
+        give_up(request)
         return [*_filled(None, left_model, right_model), now]
 
-    def empty() -> list[Any]:
+    def empty(request: gr.Request) -> list[Any]:
+        give_up(request)
         return [Talk(), [], [], "", "", gr.Markdown(visible=False), None, gr.skip()]
 
     @user_errors
@@ -237,16 +285,14 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     options = {
         "outputs": [*outputs, was_loaded],  # or an end before the next look would go unsaid
         "inputs_kwargs": asked | {"known": examples, "kept": chat} | settings,
-        "concurrency_limit": 1,
-        "concurrency_id": "chat",
-        **PRIVATE,
+        **QUIET,  # all visitors at once: the chat process writes one answer after the other
     }
     answering = [
         *(trigger(ask, question, **options) for trigger in (send.click, question.submit)),
         *(trigger(again, None, **options) for trigger in (left.retry, right.retry)),
         *(trigger(edit, None, **options) for trigger in (left.edit, right.edit)),
     ]
-    stop.click(lambda: "", None, note, cancels=answering, **QUIET)
+    stop_button.click(stop_here, None, None, **QUIET)
     cleared = clear.click(empty, None, outputs, cancels=answering, **QUIET)
 
     chosen = [run_choice, left_choice, right_choice, of_models]
@@ -296,9 +342,10 @@ def model_line(services: Services, run: Run) -> str:
     try:
         source = find_model(run.config.model, allow_folder=True)
     except WorkbenchError:  # a folder that is gone
-        return f"Tuned from **{plain(run.config.model)}**."
-    words = manner_words(source, services.models.directory(source))
-    return f"Tuned from **{plain(source.label)}**. {plain(words)}".rstrip()
+        return f"Tuned from **{plain(run.config.model)}**. {comparable_words(run)}".rstrip()
+    manner = manner_words(source, services.models.directory(source))
+    words = " ".join(filter(None, (plain(manner), comparable_words(run))))
+    return f"Tuned from **{plain(source.label)}**. {words}".rstrip()
 
 
 def _chatbot(element_id: str) -> gr.Chatbot:

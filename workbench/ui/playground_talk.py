@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from workbench.chat import OTHER_RUN, ChatProcess, ModelName, served_models
+from workbench.chat import OTHER_RUN, ChatProcess, ModelName, Stop, cut_words, served_models
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat
@@ -20,6 +20,8 @@ SIDES: tuple[Side, ...] = ("left", "right")
 NOTHING = ""  # the choice for one model alone
 SHOW_SECONDS = 0.15  # drawing every token would take from the model the cores it computes on
 NO_ANSWER = "(The model gave an empty answer.)"
+STOPPED = "Stopped. What was written so far is kept."
+WAITING = "Waiting until another answer is written…"
 # What is certainly code: there Markdown shows everything as it is. What only may be is taken for text.
 _CODE = re.compile(
     r"^ {0,3}(`{3,})[\w+#.-]*[ \t]*\n.*?(?:^ {0,3}\1`*[ \t]*$|\Z)|(?<![`\\])`[^`\n|]+`(?!`)",
@@ -72,7 +74,11 @@ class Talk:
 
 
 def answers(
-    chat: ChatProcess, talk: Talk, sides: Mapping[Side, ModelName], settings: Mapping[str, Any]
+    chat: ChatProcess,
+    talk: Talk,
+    sides: Mapping[Side, ModelName],
+    settings: Mapping[str, Any],
+    stop: Stop | None = None,
 ) -> Iterator[tuple[Talk, str]]:
     """Yield the conversation while each side answers the last question, and what to say about it.
 
@@ -81,6 +87,7 @@ def answers(
         talk: Ends on a question without an answer.
         sides: Which model answers on which side.
         settings: The values of the settings of ``playground_settings``.
+        stop: Ends it from another thread; what is written by then stays.
 
     Raises:
         WorkbenchError: The question is too long, or the process is gone.
@@ -91,19 +98,24 @@ def answers(
     notes: dict[str, None] = {}  # both sides often have the same to say
     for side, model in sides.items():
         words = f"{model_label(model)} answers…"
-        yield talk, words
-        strength = {} if model == "base" else {"strength": settings.get("strength", 1)}
+        yield talk, WAITING if chat.users > 1 else words
+        # The slider is of this run; another one's models have the strength that is kept with theirs.
+        is_ours = model != "base" and not model.startswith(OTHER_RUN)
+        strength = {"strength": settings.get("strength", 1)} if is_ours else {}
         messages = [*before, *talk.side(side)[:-1]]
         shown_at = 0.0
-        for reply in chat.replies(model, messages, **sampling, **strength):
+        for reply in chat.replies(model, messages, stop=stop, **sampling, **strength):
             if reply.text and time.monotonic() - shown_at > SHOW_SECONDS:
                 yield talk.with_answer(side, reply.text), words
                 shown_at = time.monotonic()
-        talk = talk.with_answer(side, reply.text if reply.text.strip() else NO_ANSWER)
         if reply.note:
             notes[reply.note] = None
-        if reply.finish_reason == "length":
-            notes["An answer was cut at its longest length, which is set under Advanced."] = None
+        if reply.finish_reason == "stopped":
+            talk, notes[STOPPED] = talk.with_answer(side, reply.text), None
+            break
+        talk = talk.with_answer(side, reply.text if reply.text.strip() else NO_ANSWER)
+        if cut := cut_words(reply):
+            notes[f"{cut} It is set under Advanced."] = None
     yield talk, " ".join(notes)
 
 

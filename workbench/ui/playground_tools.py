@@ -12,9 +12,9 @@ from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat, chat_document
 from workbench.services import Services
-from workbench.ui.guard import PRIVATE, user_errors
+from workbench.ui.guard import PRIVATE, QUIET, user_errors
 from workbench.ui.playground_keep import keep_answer
-from workbench.ui.playground_talk import NO_ANSWER, Talk, sampling_of
+from workbench.ui.playground_talk import NO_ANSWER, SIDES, Side, Talk, sampling_of
 from workbench.ui.saving import save_on_click
 
 
@@ -31,9 +31,14 @@ def build_tools(
     with gr.Row():
         show = gr.Button("Show the exact prompt", size="sm", elem_id="playground-show-prompt")
         save = gr.Button("Save the conversation (JSON)", size="sm", elem_id="playground-save")
-        keep = gr.Button(
-            "Add the last left answer to your data", size="sm", elem_id="playground-keep"
-        )
+        keep: dict[Side, gr.Button] = {
+            side: gr.Button(
+                f"Add the last {side} answer to your data",
+                size="sm",
+                elem_id=f"playground-keep-{side}",
+            )
+            for side in SIDES
+        }
     prompt = gr.Textbox(
         label="What the model reads",
         lines=6,
@@ -49,8 +54,8 @@ def build_tools(
         if not run_id:
             raise WorkbenchError("There is no tuned model yet.", "Train one first.")
         messages = _next_prompt(said, text, values.get("system"))
-        services.open_chat(services.runs.get(run_id))
-        words, tokens, left_out = services.chat.prompt_text(messages, **sampling_of(values))
+        with services.chat_with(services.runs.get(run_id)) as chat:
+            words, tokens, left_out = chat.prompt_text(messages, **sampling_of(values))
         label = f"What the left model reads before it answers: {tokens:,} tokens"
         return [gr.Textbox(words, label=label, visible=True), left_out]
 
@@ -60,28 +65,33 @@ def build_tools(
         document = chat_document(services.runs.get(said.run_id), said)
         return "conversation.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
-    @user_errors
-    def keep_last(said: Talk, system: str | None) -> str:
-        if not said.left or said.left[-1]["content"] in ("", NO_ANSWER):
-            raise WorkbenchError("There is no answer yet.", "Ask something first.")
-        before: list[Message] = [{"role": "system", "content": system}] if system else []
-        info = keep_answer(services, [*before, *said.left])
-        rows = "1 row" if info.row_count == 1 else f"{info.row_count:,} rows"
-        return (
-            f"Added. {info.name} has {rows} now; the Data tab lists it when you open the page anew."
-        )
+    def keeper(side: Side) -> Any:
+        """Return a handler that keeps what was said on one side."""
+
+        @user_errors
+        def keep_last(said: Talk, system: str | None) -> str:
+            messages = said.side(side)
+            if not messages or messages[-1]["content"] in ("", NO_ANSWER):
+                raise WorkbenchError(
+                    f"There is no answer on the {side} yet.", "Ask something first."
+                )
+            before: list[Message] = [{"role": "system", "content": system}] if system else []
+            info = keep_answer(services, [*before, *messages])
+            rows = "1 row" if info.row_count == 1 else f"{info.row_count:,} rows"
+            return f"Added. {info.name} has {rows} now; the Data tab lists it."
+
+        return keep_last
 
     show.click(
         show_prompt,
         [run_choice, question, talk],
         [prompt, note],
         inputs_kwargs=settings,
-        concurrency_limit=1,
-        concurrency_id="chat",
-        **PRIVATE,
+        **QUIET,
     )
     save_on_click(save, make_json, chat)
-    keep.click(keep_last, [talk, settings["system"]], note, concurrency_limit=1, **PRIVATE)
+    for side, button in keep.items():
+        button.click(keeper(side), [talk, settings["system"]], note, concurrency_limit=1, **PRIVATE)
 
 
 def _next_prompt(said: Talk, text: str, system: str | None) -> list[Message]:

@@ -82,7 +82,10 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     def start_run(run_name: str, forced: bool, preset: str, *values: Any) -> Any:
         plan, data = configure.read(services, values)
         parent = services.starting_points.run(preset)
+        chatted = services.chat.run_id
         run = services.start(plan, data, run_name or "", force=forced, parent=parent)
+        if chatted:
+            gr.Info("The models of the Playground gave their memory back, so that this run has it.")
         return chosen_run(services, run)
 
     def reopen() -> Any:

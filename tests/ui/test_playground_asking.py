@@ -1,0 +1,154 @@
+"""The playground's handlers, called as the page calls them, without a browser or a model."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from gradio.helpers import special_args
+
+from tests.made_runs import make_run
+from workbench.chat import Reply
+from workbench.errors import WorkbenchError
+from workbench.runs.chats import find_chats
+from workbench.ui.playground_tab import GENERAL, build_playground_tab
+from workbench.ui.playground_talk import STOPPED, WAITING, Talk
+
+SETTINGS = {
+    "system": "", "temperature": 0, "max_tokens": 20, "strength": 1, "top_p": 0.9, "top_k": 0,
+    "repetition_penalty": 1, "seed": "",
+}  # fmt: skip
+NOTE, CHAT = 4, 6  # places among what a handler returns
+
+
+class FakeChat:
+    """Answers with the model's name, letter by letter, until it is stopped."""
+
+    def __init__(self):
+        self.run_id, self.users, self.why_gone = "", 0, ""
+        self.loading_stopped = threading.Event()
+        self.loads_for_ever = False
+
+    @contextmanager
+    def using(self, run, stop):
+        self.users += 1
+        if self.loads_for_ever:
+            assert self.loading_stopped.wait(5)
+            raise WorkbenchError("The models were not loaded.")
+        yield
+        self.users -= 1
+
+    def replies(self, model, messages, stop, **sampling):
+        for end in range(len(model) + 1):
+            if stop.is_set:
+                yield Reply(model[: max(end - 1, 0)], "", "stopped")
+                return
+            yield Reply(model[:end])
+        yield Reply(model, "", "stop")
+
+    def stop_loading(self):
+        self.loading_stopped.set()
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def page(services):
+    """The functions of a page by name, and the services behind it."""
+    services = replace(services, chat=FakeChat())
+    run = make_run(services.runs)
+    with gr.Blocks() as blocks, gr.Tab() as tab:
+        build_playground_tab(services, blocks, tab)
+    ours = build_playground_tab.__qualname__
+    functions = [function.fn for function in blocks.fns.values() if function.fn]
+    return {fn.__name__: fn for fn in functions if fn.__qualname__.startswith(ours)}, services, run
+
+
+def asked(page, visit="a", text="one", said=None):
+    functions, _, run = page
+    values = {"run_id": run.id, "said": said or Talk(), "left": "tuned", "right": "base"}
+    request = SimpleNamespace(session_hash=visit)
+    return functions["ask"](
+        text, request, **values, known=(GENERAL,), kept=None, **SETTINGS
+    ), request
+
+
+def test_the_page_tells_the_handlers_who_visits(page):
+    functions, _, _ = page
+    request = gr.Request(session_hash="a")
+    for name, inputs in (("ask", ["one"]), ("begin", [None] * 4), ("empty", []), ("stop_here", [])):
+        given, *_ = special_args(functions[name], list(inputs), request)
+        assert given == [*inputs, request], name
+
+
+def test_a_whole_conversation_is_kept(page):
+    answering, _ = asked(page)
+    *_, last = answering
+    assert last[CHAT].answers == ("tuned", "base")
+    assert find_chats(page[2])[0] == [last[CHAT]]
+
+
+def test_what_was_written_before_stop_is_kept(page):
+    functions, _, run = page
+    answering, request = asked(page)
+    for step in answering:
+        if step[0].left[-1]["content"]:
+            functions["stop_here"](request)
+    assert (step[CHAT].answers, step[NOTE]) == (("t", ""), STOPPED)
+    assert find_chats(run)[0] == [step[CHAT]]
+
+
+def test_stop_is_of_one_visit_alone(page):
+    functions, _, _ = page
+    (first, first_request), (second, _) = asked(page, "a"), asked(page, "b")
+    next(first), next(second)
+    functions["stop_here"](first_request)
+    *_, first_last = first
+    *_, second_last = second
+    assert first_last[NOTE] == "Stopped."
+    assert second_last[CHAT].answers == ("tuned", "base")
+
+
+def test_stop_ends_the_loading_and_the_page_is_free(page):
+    functions, services, run = page
+    services.chat.loads_for_ever = True
+    answering, request = asked(page)
+    assert "Loading the models" in next(answering)[NOTE]
+    functions["stop_here"](request)
+    *_, last = answering
+    assert last[NOTE] == "Stopped."
+    assert find_chats(run)[0] == []
+
+
+def test_stop_after_an_answer_that_failed_or_was_left_ends_nothing_of_others(page):
+    functions, services, _ = page
+    services.chat.replies = lambda *_, **__: iter([1 / 0])
+    failed, request = asked(page)
+    with pytest.raises(gr.Error):
+        list(failed)
+    left, _ = asked(page)
+    next(left)
+    left.close()
+    functions["stop_here"](request)
+    assert not services.chat.loading_stopped.is_set()
+
+
+def test_another_page_is_told_at_once_that_it_waits(page):
+    _, services, _ = page
+    services.chat.users = 1
+    assert next(asked(page)[0])[NOTE] == WAITING
+
+
+def test_what_was_cleared_shows_nothing_more(page):
+    functions, _, run = page
+    answering, request = asked(page)
+    next(answering), next(answering)
+    functions["empty"](request)
+    steps = list(answering)
+    assert not any(step[CHAT] for step in steps if step[CHAT] and hasattr(step[CHAT], "answers"))
+    assert find_chats(run)[0] == []
