@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from workbench.runs.events import StepEvent, WarningEvent
+from workbench.training.device_use import CpuUse
 from workbench.training.reporter import COMPARED_STEPS, Reporter, checks_without_gain
 from workbench.training.trainer import StepFigures
 
@@ -22,7 +23,9 @@ def warnings_after(
         reporter.on_log(None, state, None, {"loss": 1.0, "learning_rate": 1e-3})
     reporter.on_train_end(None, state, None)
     assert len(needed) == needed_bytes
-    assert len([event for event in events if isinstance(event, StepEvent)]) == steps
+    emitted = [event for event in events if isinstance(event, StepEvent)]
+    assert len(emitted) == steps
+    assert all(0 <= step.device_use <= 1 for step in emitted)
     return [event.message for event in events if isinstance(event, WarningEvent)]
 
 
@@ -80,3 +83,13 @@ def test_memory_as_planned_is_not_told():
 )
 def test_checks_without_gain_are_those_since_the_best(losses, gain, count):
     assert checks_without_gain(losses, gain) == count
+
+
+def test_a_process_that_computes_is_busy_and_one_that_waits_is_not():
+    use = CpuUse()
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    busy = use.share()
+    time.sleep(0.3)
+    assert busy > 0.1 > use.share() + 0.05

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import traceback

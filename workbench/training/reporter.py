@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.events import CheckpointEvent, EvaluationEvent, Event, StepEvent, WarningEvent
+from workbench.training.device_use import CpuUse, GpuUse
 from workbench.training.memory_watch import MemoryWatch
 from workbench.training.team import ALONE, Team
 from workbench.training.trainer import StepFigures
@@ -52,6 +53,7 @@ class Reporter(TrainerCallback):
         self._planned_step_seconds = planned_step_seconds
         self._planned_memory_bytes = planned_memory_bytes
         self._memory = MemoryWatch().start() if planned_memory_bytes else None
+        self._device_use = GpuUse() if torch.cuda.is_available() else CpuUse()
         self._first_seconds: list[float] = []
         self._figures = StepFigures(0, 0.0, 0.0)
         self._was_compared = False
@@ -85,6 +87,7 @@ class Reporter(TrainerCallback):
                     seconds=self._figures.seconds,
                     token_accuracy=self._figures.token_accuracy,
                     memory_bytes=peak_memory_bytes(),
+                    device_use=self._device_use.share(),
                 )
             )
             is_last = state.global_step == state.max_steps
