@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.made_runs import make_run
 from workbench.cli import main
 from workbench.runs.events import ResumeEvent, StepEvent, read_events
 from workbench.settings import PROJECT_DIR
@@ -72,14 +71,6 @@ def test_full_tuning_saves_a_model_that_needs_no_base(train, services, tmp_path)
     changed = [not a.equal(b) for a, b in zip(model.parameters(), base.parameters(), strict=True)]
     assert all(changed)  # every weight
     assert AutoTokenizer.from_pretrained(standalone).chat_template
-
-
-def test_a_run_from_the_settings_of_another_names_it_as_its_parent(train, services, tiny_model_dir):
-    first = make_run(services.runs, "first", {"model": str(tiny_model_dir), "method": "rslora"})
-    assert train("--preset", f"run:{first.id}", "--detach", "--json")[0] == 0
-    run = services.runs.get("latest")
-    services.supervisor.kill(run)
-    assert (run.parent, run.continues, run.config.method) == (first.id, False, "rslora")
 
 
 def test_the_same_seed_gives_the_same_losses(train, services):
