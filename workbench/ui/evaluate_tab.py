@@ -94,7 +94,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     )
     card = gr.HTML(apply_default_css=False, elem_id="evaluate-card")
     with gr.Column(visible=False) as lower:
-        with gr.Row(equal_height=True):
+        with gr.Row():
             which = gr.Radio(
                 [
                     ("All", "all"),
@@ -111,13 +111,14 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
                 label="Order",
                 elem_id="evaluate-order",
             )
-            report = gr.DownloadButton("Download the report", elem_id="evaluate-report")
-            as_json = gr.Button("Download as JSON", elem_id="evaluate-json")
         table = gr.Dataframe(
             label="Rows", interactive=False, wrap=True, max_height=420, datatype="str",
             elem_id="evaluate-rows",
         )  # fmt: skip
         opened = build_row_panel()
+        with gr.Row():
+            report = gr.DownloadButton("Download the report", elem_id="evaluate-report")
+            as_json = gr.Button("Download as JSON", elem_id="evaluate-json")
         judge = build_judge_panel()
     compared = build_compare_panel()
     timer = gr.Timer(POLL_SECONDS, active=False)
