@@ -56,7 +56,8 @@ def train(services, run, command):
     ],
 )
 def test_two_processes_are_one(services, tiny_model_dir, method, changes):
-    runs = [make_run(services, tiny_model_dir, method, precision="fp32", **changes) for _ in "12"]
+    changes |= {"precision": "fp32", "evaluate_after": 0}
+    runs = [make_run(services, tiny_model_dir, method, **changes) for _ in "12"]
     (alone, weights), (together, of_two) = (
         train(services, run, command)
         for run, command in zip(runs, [ONE, [*TWO, "-m", "workbench.training"]], strict=True)
@@ -78,7 +79,7 @@ def test_two_processes_are_one(services, tiny_model_dir, method, changes):
 
 def test_all_stop_after_the_same_step(services, tiny_model_dir):
     services = Services.for_workspace(replace(services.settings, processes=2))
-    run = make_run(services, tiny_model_dir, "lora", max_steps=10_000)
+    run = make_run(services, tiny_model_dir, "lora", max_steps=10_000, evaluate_after=0)
     services.supervisor.start(run)
     while not services.supervisor.snapshot(run).steps:
         assert services.supervisor.active_run(), run.log_path.read_text()
