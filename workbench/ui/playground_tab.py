@@ -121,6 +121,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     build_program_panel(run_choice)
 
     stops: dict[str | None, Stop] = {}  # of the answer that is written now, by visit
+    asked_last: dict[str | None, Any] = {}  # run and models of the newest question, by visit
 
     @user_errors
     def ask(text: str, request: gr.Request, **asked: Any) -> Iterator[Any]:
@@ -157,17 +158,21 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         right: str,
         known: Examples,
         kept: Chat | None,
+        last: Any,
         **values: Any,
     ) -> Iterator[Any]:
         """Let both sides answer a question, after what was said before ``turn``, and keep it."""
         sides = _sides(run_id, left, right)
         if not text.strip():
             raise WorkbenchError("The question is empty.", "Write something to ask.")
-        run = services.runs.get(run_id or "")
+        run, of_now = services.runs.get(run_id or ""), (run_id, left, right)
+        if of_now != last:  # the models were changed just now, which empties both sides in a moment
+            said, turn, kept = Talk(), 0, None
         begun = said.before(turn).with_question(text, sides)
         hint = _expected(text, known)
         give_up(request)
         stop = stops[request.session_hash] = Stop()
+        asked_last[request.session_hash] = of_now
         loading = "" if services.chat.run_id == run.id else "Loading the models, about 10 seconds…"
         loading = WAITING if services.chat.users else loading
         as_before, hidden = [gr.skip(), gr.skip()], [gr.skip(), gr.Column(visible=False)]
@@ -229,8 +234,8 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     ) -> list[Any]:
         """Empty both sides and name them after who answers."""
         now = (run_id, left_model, right_model)
-        if now == last:
-            return [gr.skip()] * 9
+        if now in (last, asked_last.pop(request.session_hash, None)):  # it may be asked already
+            return [*[gr.skip()] * 8, now]
         give_up(request)
         return [*_filled(None, left_model, right_model), now]
 
@@ -284,7 +289,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     asked = {"run_id": run_choice, "said": talk, "left": left_choice, "right": right_choice}
     options = {
         "outputs": [*outputs, was_loaded],  # or an end before the next look would go unsaid
-        "inputs_kwargs": asked | {"known": examples, "kept": chat} | settings,
+        "inputs_kwargs": asked | {"known": examples, "kept": chat, "last": of_models} | settings,
         **QUIET,  # all visitors at once: the chat process writes one answer after the other
     }
     answering = [
