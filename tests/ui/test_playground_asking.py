@@ -72,6 +72,7 @@ def page(services):
 def asked(page, visit="a", text="one", said=None):
     functions, _, run = page
     values = {"run_id": run.id, "said": said or Talk(), "left": "tuned", "right": "base"}
+    values["last"] = (run.id, "tuned", "base")
     request = SimpleNamespace(session_hash=visit)
     return functions["ask"](
         text, request, **values, known=(GENERAL,), kept=None, **SETTINGS
@@ -152,3 +153,14 @@ def test_what_was_cleared_shows_nothing_more(page):
     steps = list(answering)
     assert not any(step[CHAT] for step in steps if step[CHAT] and hasattr(step[CHAT], "answers"))
     assert find_chats(run)[0] == []
+
+
+def test_who_is_asked_just_after_the_models_were_changed_has_a_conversation_of_their_own(page):
+    functions, _, run = page
+    said = Talk().with_question("before", {"left": "tuned", "right": "base"})
+    request = SimpleNamespace(session_hash="a")
+    values = {"run_id": run.id, "said": said, "left": "tuned", "right": "base", "last": None}
+    *_, end = functions["ask"]("one", request, **values, known=(GENERAL,), kept=None, **SETTINGS)
+    assert end[0].question(0) == "one"
+    assert end[-1] == (run.id, "tuned", "base")  # so nothing begins anew when the page hears of it
+    assert functions["begin"](*end[-1], end[-1], request) == [gr.skip()] * 9

@@ -121,7 +121,6 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     build_program_panel(run_choice)
 
     stops: dict[str | None, Stop] = {}  # of the answer that is written now, by visit
-    asked_last: dict[str | None, Any] = {}  # run and models of the newest question, by visit
 
     @user_errors
     def ask(text: str, request: gr.Request, **asked: Any) -> Iterator[Any]:
@@ -166,32 +165,23 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         if not text.strip():
             raise WorkbenchError("The question is empty.", "Write something to ask.")
         run, of_now = services.runs.get(run_id or ""), (run_id, left, right)
-        if of_now != last:  # the models were changed just now, which empties both sides in a moment
+        if of_now != last:  # the models were changed just now, and both sides are not empty yet
             said, turn, kept = Talk(), 0, None
         begun = said.before(turn).with_question(text, sides)
         hint = _expected(text, known)
         give_up(request)
         stop = stops[request.session_hash] = Stop()
-        asked_last[request.session_hash] = of_now
         loading = "" if services.chat.run_id == run.id else "Loading the models, about 10 seconds…"
         loading = WAITING if services.chat.users else loading
         as_before, hidden = [gr.skip(), gr.skip()], [gr.skip(), gr.Column(visible=False)]
         now, words = begun, STOPPED
         try:
-            yield [
-                begun,
-                shown(begun.left),
-                shown(begun.right),
-                "",
-                loading,
-                hint,
-                *hidden,
-                gr.skip(),
-            ]
+            both = [shown(begun.left), shown(begun.right)]
+            yield [begun, *both, "", loading, hint, *hidden, gr.skip(), of_now]
             with services.chat_with(run, stop) as loaded:
                 for now, words in answers(loaded, begun, sides, values, stop):
-                    shown_now = [shown(now.left), shown(now.right)]
-                    yield [now, *shown_now, "", words, hint, *as_before, run.id]
+                    both = [shown(now.left), shown(now.right)]
+                    yield [now, *both, "", words, hint, *as_before, run.id, of_now]
         except WorkbenchError:
             if not stop.is_set:
                 raise
@@ -203,14 +193,14 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             return
         said_now = tuple(now.side(side) for side in sides)
         if not any(messages[-1]["content"] for messages in said_now):
-            yield [now, gr.skip(), gr.skip(), "", "Stopped.", hint, *as_before, gr.skip()]
+            yield [now, gr.skip(), gr.skip(), "", "Stopped.", hint, *as_before, gr.skip(), of_now]
             return
         complete = Chat(run.id, tuple(sides.values()), said_now, values)
         # A question that is changed in the middle begins another conversation: the rest of this one stays kept.
         goes_on = turn >= said.turns - 1
         kept, problem = keep_said(run, complete, kept if goes_on else None)
         words = f"{words} {problem}".strip()
-        yield [now, gr.skip(), gr.skip(), "", words, hint, kept, gr.skip(), run.id]
+        yield [now, gr.skip(), gr.skip(), "", words, hint, kept, gr.skip(), run.id, of_now]
 
     def describe(run_id: str | None, last_id: str | None) -> list[Any]:
         """Show what a run lets one ask, and questions from its own data."""
@@ -234,8 +224,8 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     ) -> list[Any]:
         """Empty both sides and name them after who answers."""
         now = (run_id, left_model, right_model)
-        if now in (last, asked_last.pop(request.session_hash, None)):  # it may be asked already
-            return [*[gr.skip()] * 8, now]
+        if now == last:
+            return [gr.skip()] * 9
         give_up(request)
         return [*_filled(None, left_model, right_model), now]
 
@@ -288,7 +278,8 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     outputs = [talk, left, right, question, note, expected, chat, pair.panel]
     asked = {"run_id": run_choice, "said": talk, "left": left_choice, "right": right_choice}
     options = {
-        "outputs": [*outputs, was_loaded],  # or an end before the next look would go unsaid
+        # The last two: an end before the next look would go unsaid; who is asked already needs no beginning.
+        "outputs": [*outputs, was_loaded, of_models],
         "inputs_kwargs": asked | {"known": examples, "kept": chat, "last": of_models} | settings,
         **QUIET,  # all visitors at once: the chat process writes one answer after the other
     }
