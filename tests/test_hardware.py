@@ -13,6 +13,19 @@ CARDS = """0, GPU-aa11, NVIDIA T4, 15360, 15000, 7.5
 """
 
 
+@pytest.fixture
+def driver_says(tmp_path, monkeypatch):
+    """Put a program in front that answers as the driver's does."""
+
+    def put(answer):
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\ncat <<END\n{answer}\nEND\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    return put
+
+
 @pytest.mark.parametrize(
     ("visible", "names"),
     [
@@ -40,12 +53,9 @@ def test_a_card_is_known_to_be_quick_in_bf16_or_not():
 @pytest.mark.parametrize(
     ("cuda", "count"), [("cuda: Optional[str] = None", 0), ("cuda: Optional[str] = '13.0'", 1)]
 )
-def test_a_card_that_torch_cannot_use_is_none(tmp_path, monkeypatch, cuda, count):
+def test_a_card_that_torch_cannot_use_is_none(tmp_path, monkeypatch, driver_says, cuda, count):
     (tmp_path / "version.py").write_text(f"debug = False\n{cuda}\nhip = '1'\n")
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\ncat <<END\n{CARDS}END\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    driver_says(CARDS)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     class Torch:
@@ -128,22 +138,9 @@ def test_a_processor_is_known_to_be_made_for_bf16_or_not(tmp_path, monkeypatch, 
     assert look(tmp_path).cpu_has_bf16 is False
 
 
-@pytest.fixture
-def answer_of_nvidia(tmp_path, monkeypatch):
-    """Put a program in front that answers as the driver's does."""
-
-    def put(answer):
-        program = tmp_path / "nvidia-smi"
-        program.write_text(f"#!/bin/sh\necho '{answer}'\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-
-    return put
-
-
 @pytest.mark.parametrize(("answer", "share"), [("87", 0.87), ("0", 0.0), ("[N/A]", None)])
-def test_the_driver_says_how_busy_a_card_is(answer_of_nvidia, answer, share):
-    answer_of_nvidia(answer)
+def test_the_driver_says_how_busy_a_card_is(driver_says, answer, share):
+    driver_says(answer)
     assert gpu_use("GPU-1") == share
 
 

@@ -6,7 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from workbench.chat import SERVE_PORT, client_code, served_models, start_chat_server, why_ended
+from workbench.chat import served_models
+from workbench.chat_server import SERVE_PORT, client_code, start_chat_server, why_ended
 from workbench.errors import WorkbenchError
 from workbench.services import Services
 from workbench.settings import LOOPBACK_HOSTS, Settings

@@ -25,9 +25,8 @@ STARTER_MODEL = "smollm2-135m-instruct"
 
 # Enough to see what kind of answer it is; every check waits for them.
 WATCHED_ANSWER_TOKENS = 48
-ANSWER_TOKENS = (
-    256  # the longest answer of a chat and of a served model, unless another length is asked for
-)
+# The longest answer of a chat and of a served model, unless another length is asked for.
+ANSWER_TOKENS = 256
 
 Method = Literal[
     "lora",

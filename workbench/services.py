@@ -541,8 +541,10 @@ class Services:
         """Return what ``auto`` will become: what the last run here found, else what the hardware is made for."""
         gpu = hardware.gpus[0] if hardware.gpus else None
         for run in self.runs.all():
+            if run.config.precision != "auto":
+                continue
             start = self.supervisor.summary(run).start
-            if start and run.config.precision == "auto" and (start.device == "cuda") == bool(gpu):
+            if start and (start.device == "cuda") == bool(gpu):
                 reason = "your last run here found it quicker"
                 return {"precision": start.precision, "precision_reason": reason}
         name = gpu.name if gpu else "this processor"

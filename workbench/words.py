@@ -32,6 +32,11 @@ def describe_count(count: int) -> str:
     return f"{count / 10**6:.0f} million"
 
 
+def describe_rows(count: int) -> str:
+    """Say how many rows there are: ``1 row``, ``1,200 rows``."""
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
 def describe_clock(seconds: float) -> str:
     """Say a running time as ``m:ss`` or ``h:mm:ss``."""
     minutes, rest = divmod(round(seconds), 60)

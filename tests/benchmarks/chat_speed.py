@@ -21,7 +21,7 @@ from pathlib import Path
 
 import httpx2
 
-from workbench.chat import start_chat_server
+from workbench.chat_server import start_chat_server
 from workbench.config import STARTER_MODEL
 from workbench.hardware import cpu_cores
 from workbench.services import Services

@@ -14,7 +14,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from tests.made_runs import make_run
-from workbench.chat import RUN_GONE, ChatProcess, served_models
+from workbench.chat import ChatProcess, served_models
+from workbench.chat_server import RUN_GONE
 from workbench.errors import WorkbenchError
 from workbench.inference import engine as engine_module
 from workbench.inference.__main__ import listen

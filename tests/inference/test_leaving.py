@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.made_runs import make_run
-from workbench.chat import RUN_TRAINS, ChatProcess, chat_log_path
+from workbench.chat import ChatProcess
+from workbench.chat_server import RUN_TRAINS, chat_log_path
 from workbench.cli import main
 from workbench.cli_chat import converse
 from workbench.errors import WorkbenchError

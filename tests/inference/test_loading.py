@@ -15,7 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.made_runs import make_run
-from workbench.chat import ChatProcess, ChatServer, Stop, chat_log_path
+from workbench.chat import ChatProcess, Stop
+from workbench.chat_server import ChatServer, chat_log_path
 from workbench.errors import WorkbenchError
 from workbench.runs.supervisor import Supervisor
 from workbench.services import Services

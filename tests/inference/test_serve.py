@@ -13,7 +13,7 @@ import openai
 import psutil
 import pytest
 
-from workbench.chat import client_code
+from workbench.chat_server import client_code
 from workbench.cli import main
 from workbench.cli_serve import check_host
 from workbench.errors import WorkbenchError

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from workbench.chat import ChatProcess, ChatServer, Stop
+from workbench.chat import ChatProcess, Stop
+from workbench.chat_server import ChatServer
 from workbench.errors import WorkbenchError
 
 QUESTION = [{"role": "user", "content": "hi"}]

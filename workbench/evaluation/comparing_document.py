@@ -7,8 +7,7 @@ from typing import Any
 
 from workbench.evaluation.comparing import Column, ComparedRow, RunComparison
 from workbench.evaluation.document import finite, metrics_json
-from workbench.runs.events import read_events
-from workbench.runs.record import Record
+from workbench.runs.record import read_record
 from workbench.runs.side_by_side import split_settings
 
 
@@ -46,9 +45,7 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
             column.id: _forgetting(column) for column in comparison.columns if column.run
         },
         "rows": [_row_json(row) for row in comparison.rows],
-        "curves": {
-            run.id: Record(read_events(run.events_path)[0]).losses() for run in comparison.runs
-        },
+        "curves": {run.id: read_record(run.events_path).losses() for run in comparison.runs},
         "facts": {column.id: column.facts for column in comparison.columns},
         "settings": {run.id: run.config.model_dump() for run in comparison.runs},
         "different_settings": {

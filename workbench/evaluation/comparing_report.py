@@ -21,8 +21,7 @@ from workbench.evaluation.report import (
     render,
     settings_table,
 )
-from workbench.runs.events import read_events
-from workbench.runs.record import Record
+from workbench.runs.record import Record, read_record
 from workbench.runs.side_by_side import OTHER_ROWS, RUN_COLORS, checked_on, split_settings
 
 Points = list[tuple[int, float | None]]
@@ -73,7 +72,7 @@ def telling_rows(comparison: RunComparison, count: int) -> list[ComparedRow]:
 
 def overlaid_curves(comparison: RunComparison) -> list[Curve]:
     """Return the charts of all runs, a line for each."""
-    records = [Record(read_events(run.events_path)[0]) for run in comparison.runs]
+    records = [read_record(run.events_path) for run in comparison.runs]
     names = comparison.names.values()
     drawn = []
     for title, of in CHARTS:

@@ -10,8 +10,7 @@ from typing import Any
 from workbench.evaluation.metrics import Metrics
 from workbench.evaluation.request import BASE, TUNED
 from workbench.evaluation.result import Evaluation, RowResult
-from workbench.runs.events import read_events
-from workbench.runs.record import Record
+from workbench.runs.record import read_record
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "plain_questions": [asdict(row) for row in evaluation.plain],
         "judged": [asdict(judged) for judged in evaluation.judged],
         "rows": [_row_json(row) for row in evaluation.rows],
-        "curves": Record(read_events(run.events_path)[0]).losses(),
+        "curves": read_record(run.events_path).losses(),
         "facts": evaluation.facts,
         "settings": run.config.model_dump(),
     }

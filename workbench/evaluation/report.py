@@ -15,8 +15,7 @@ from workbench.evaluation.card import figure_lines, rows_words, verdict
 from workbench.evaluation.measured import Side
 from workbench.evaluation.metrics import Confusion, Metrics
 from workbench.evaluation.result import Evaluation, RowResult
-from workbench.runs.events import read_events
-from workbench.runs.record import Record
+from workbench.runs.record import Record, read_record
 from workbench.runs.side_by_side import method_label
 from workbench.runs.store import Run
 
@@ -70,7 +69,7 @@ def report_html(evaluation: Evaluation) -> str:
         part_word="Label" if evaluation.task == "labels" else "Field",
         tables=[(name, found.parts) for name, found in metrics if found.parts],
         confusions=[(n, _shaded(found.confusion)) for n, found in metrics if found.confusion],
-        curves=curves(Record(read_events(run.events_path)[0])),
+        curves=curves(read_record(run.events_path)),
         rows=[
             {
                 "question": row.question,

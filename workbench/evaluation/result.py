@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from workbench.data.formats import Message
-from workbench.data.split import question_key
 from workbench.errors import WorkbenchError
 from workbench.evaluation.answers import read_answers
 from workbench.evaluation.judgements import Judged, judgement_paths, read_judged
@@ -30,7 +29,6 @@ from workbench.evaluation.rows import EvaluationRow, general_rows, select_rows
 from workbench.evaluation.tasks import Task
 from workbench.runs.store import Run, open_run, read_json
 
-ANSWER: Message = {"role": "assistant", "content": ""}  # what stands after it is not compared
 KEPT = 8  # evaluations whose figures are kept in memory; they take seconds
 
 
@@ -117,10 +115,8 @@ def is_answered(run: Run, request: EvaluationRequest) -> bool:
         return False
     rows = select_rows(run, request).rows
     facts = read_json(facts_path)
-    general, plain = (
-        facts["general"],
-        facts.get("plain", []),
-    )  # older ones did not ask the plain ones
+    general = facts["general"]
+    plain = facts.get("plain", [])  # older ones did not ask them
     files = map(read_answers, request.answer_paths(run).values())
     return all(answers.covers(rows, general, plain) for answers in files)
 
@@ -166,7 +162,7 @@ def _learned_rows(run: Run, rows: Sequence[EvaluationRow]) -> int | None:
         questions = learned_questions(run.directory)
     except WorkbenchError:
         return None
-    return sum(question_key({"messages": [*row.asked, ANSWER]}) in questions for row in rows)
+    return sum(row.key in questions for row in rows)
 
 
 def find_evaluation(

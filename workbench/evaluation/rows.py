@@ -15,6 +15,8 @@ from workbench.evaluation.learned import checked_path, learned_questions
 from workbench.evaluation.request import EvaluationRequest
 from workbench.runs.store import DataPart, Run, sibling
 
+ANSWER: Message = {"role": "assistant", "content": ""}  # what a ``question_key`` takes no notice of
+
 
 @dataclass(frozen=True)
 class EvaluationRow:
@@ -39,6 +41,11 @@ class EvaluationRow:
     @property
     def asked(self) -> list[Message]:
         return self.messages[:-1] if self.has_expected else self.messages
+
+    @property
+    def key(self) -> int:
+        """The ``question_key`` of what is asked."""
+        return question_key({"messages": [*self.asked, ANSWER]})
 
     @property
     def question(self) -> str:
@@ -158,7 +165,7 @@ def _learned(
     """Return the indices of rows that each of the runs compared learned from, and runs nobody knows it of."""
     learned: dict[str, set[int]] = {}
     unknown: list[str] = []
-    keys = [question_key({"messages": row.messages}) for row in rows if request.compared]
+    keys = [row.key for row in rows if request.compared]
     for run_id in request.compared:
         try:
             questions = learned_questions(sibling(run, run_id).directory)

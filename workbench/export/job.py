@@ -27,8 +27,7 @@ from workbench.export.sums import NAME, ExportedFile, measure, measure_folder, s
 from workbench.export.usage import hub_gguf_lines, usage_lines
 from workbench.models.sources import ModelSource, find_model
 from workbench.models.store import ModelStore
-from workbench.runs.events import read_events
-from workbench.runs.record import Record
+from workbench.runs.record import read_record
 from workbench.runs.store import Run
 from workbench.runs.strength import strength_words
 from workbench.settings import Settings, hub_token
@@ -69,7 +68,7 @@ class Export:
         self._run, self._request, self._settings = run, request, settings
         self._progress, self._stop_requested = progress, stop_requested
         self._source: ModelSource = find_model(run.config.model, allow_folder=True)
-        self._record = Record(read_events(run.events_path)[0])
+        self._record = read_record(run.events_path)
 
     def work(self, keep: Callable[[ExportResult], None] = lambda result: None) -> ExportResult:
         """Do it, and return what was written; it has its name, or is on the Hub, when this returns.

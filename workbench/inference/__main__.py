@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from workbench.chat import RUN_GONE, RUN_TRAINS, TOKEN_VARIABLE
+from workbench.chat_server import RUN_GONE, RUN_TRAINS, TOKEN_VARIABLE
 from workbench.errors import WorkbenchError
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore

@@ -264,7 +264,7 @@ def parse_event(line: bytes) -> Event | None:
 
 def _complete_lines(path: Path, offset: int) -> Iterator[bytes]:
     """Yield line by line what has its newline: a file may have hundreds of megabytes."""
-    if not path.exists():
+    if not path.exists() or path.stat().st_size <= offset:
         return
     with path.open("rb") as file:
         file.seek(offset)

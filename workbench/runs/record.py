@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeVar
 
 from workbench.runs.events import (
@@ -18,6 +19,7 @@ from workbench.runs.events import (
     StartEvent,
     StepEvent,
     WarningEvent,
+    read_events,
 )
 
 AtStep = TypeVar("AtStep", StepEvent, EvaluationEvent, GeneralEvent, SampleEvent, CheckpointEvent)
@@ -121,6 +123,11 @@ class Record:
         self.general = _until(self.general, event.step)
         self.samples = _until(self.samples, event.step)
         self.checkpoints = _until(self.checkpoints, event.step)
+
+
+def read_record(path: Path) -> Record:
+    """Read everything that a run has said, from its ``events.jsonl``."""
+    return Record(read_events(path)[0])
 
 
 def _until(events: list[AtStep], step: int) -> list[AtStep]:

@@ -57,8 +57,12 @@ class Team:
 
     def sums(self, *numbers: float | torch.Tensor) -> list[float]:
         """Return the sum of each number over all processes."""
-        together = torch.tensor([float(number) for number in numbers], dtype=torch.float64)
-        self._add(together)
+        own = [float(number) for number in numbers]
+        if self.size == 1:
+            return own
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        together = torch.tensor(own, dtype=torch.float64, device=device)
+        distributed.all_reduce(together)
         return together.tolist()
 
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -80,13 +84,6 @@ class Team:
     def wait(self) -> None:
         """Wait until every process is here."""
         self.sums(0)
-
-    def _add(self, numbers: torch.Tensor) -> None:
-        if self.size > 1:
-            device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-            moved = numbers.to(device)
-            distributed.all_reduce(moved)
-            numbers.copy_(moved)
 
 
 ALONE = Team()

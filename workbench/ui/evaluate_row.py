@@ -13,7 +13,7 @@ from workbench.errors import WorkbenchError
 from workbench.services import Services
 from workbench.ui.difference_views import differences_html
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
-from workbench.ui.playground_keep import keep_answer
+from workbench.ui.playground_keep import keep_answer, kept_words
 
 if TYPE_CHECKING:
     from workbench.evaluation.result import Evaluation, RowResult
@@ -112,9 +112,7 @@ def wire_row_panel(
                 "role": "assistant",
                 "content": opened.expected if name == EXPECTED else tuned,
             }
-            info = keep_answer(services, [*opened.asked, answer])
-            rows = "1 row" if info.row_count == 1 else f"{info.row_count:,} rows"
-            return f"Added. {info.name} has {rows} now; the Data tab lists it when you open the page anew."
+            return kept_words(keep_answer(services, [*opened.asked, answer]))
 
         return keep
 

@@ -14,7 +14,7 @@ from workbench.evaluation.card import figure_lines, rows_words, verdict
 from workbench.evaluation.metrics import Confusion, PartFigures
 from workbench.evaluation.plain import PlainRow
 from workbench.evaluation.result import Evaluation, RowResult
-from workbench.words import describe_duration
+from workbench.words import describe_duration, describe_rows
 
 FILTERS = {
     "all": "All",
@@ -93,7 +93,7 @@ def shown_words(count: int) -> str:
     """Say how many of ``count`` rows a table shows."""
     if count > MOST_ROWS:
         return f"The first {MOST_ROWS:,} of {count:,} rows; the JSON file has all"
-    return "1 row" if count == 1 else f"{count:,} rows"
+    return describe_rows(count)
 
 
 def _loss(row: RowResult) -> float:

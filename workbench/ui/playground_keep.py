@@ -14,6 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.files import write_text_atomically
 from workbench.services import Services
 from workbench.settings import ensure_dir
+from workbench.words import describe_rows
 
 FILE_NAME = "good-answers.jsonl"
 
@@ -43,6 +44,12 @@ def keep_answer(services: Services, messages: Sequence[Message]) -> DatasetInfo:
         if before and before != info.id:
             _delete_unless_needed(services, before)
         return info
+
+
+def kept_words(info: DatasetInfo) -> str:
+    """Say where an answer is now."""
+    rows = describe_rows(info.row_count)
+    return f"Added. {info.name} has {rows} now; the Data tab lists it."
 
 
 def _dataset_of(services: Services, path: Path) -> str | None:

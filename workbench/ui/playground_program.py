@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from workbench.chat import SERVE_PORT, client_code
+from workbench.chat_server import SERVE_PORT, client_code
 from workbench.ui.guard import FOLLOW
 
 HELP = (

@@ -13,7 +13,7 @@ from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat, chat_document
 from workbench.services import Services
 from workbench.ui.guard import PRIVATE, QUIET, user_errors
-from workbench.ui.playground_keep import keep_answer
+from workbench.ui.playground_keep import keep_answer, kept_words
 from workbench.ui.playground_talk import NO_ANSWER, SIDES, Side, Talk, sampling_of
 from workbench.ui.saving import save_on_click
 
@@ -76,9 +76,7 @@ def build_tools(
                     f"There is no answer on the {side} yet.", "Ask something first."
                 )
             before: list[Message] = [{"role": "system", "content": system}] if system else []
-            info = keep_answer(services, [*before, *messages])
-            rows = "1 row" if info.row_count == 1 else f"{info.row_count:,} rows"
-            return f"Added. {info.name} has {rows} now; the Data tab lists it."
+            return kept_words(keep_answer(services, [*before, *messages]))
 
         return keep_last
 
