@@ -96,11 +96,6 @@ class Reply:
     finish_reason: str = ""
 
 
-def cut_words(reply: Reply) -> str:
-    """Say that an answer was not written to its end; empty where it was."""
-    return "The answer was cut at its longest length." if reply.finish_reason == "length" else ""
-
-
 class Stop:
     """Ends one answer from another thread, also while nothing of it has come yet."""
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.chat import ModelName, Reply, cut_words
+from workbench.chat import ModelName, Reply
 from workbench.config import ANSWER_TOKENS
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
@@ -90,6 +90,8 @@ def _ask(
                 shown = len(reply.text)
     if shows:
         print()
-        for note in filter(None, (reply.note, cut_words(reply))):
-            print(note, file=sys.stderr)
+        if reply.note:
+            print(reply.note, file=sys.stderr)
+        if reply.finish_reason == "length":
+            print("The answer was cut at its longest length.", file=sys.stderr)
     return reply

@@ -153,6 +153,7 @@ def test_what_was_cleared_shows_nothing_more(page):
     steps = list(answering)
     assert not any(step[CHAT] for step in steps if step[CHAT] and hasattr(step[CHAT], "answers"))
     assert find_chats(run)[0] == []
+    assert steps[-1][1:3] == [[], []]  # what was on its way when it was cleared goes, too
 
 
 def test_who_is_asked_just_after_the_models_were_changed_has_a_conversation_of_their_own(page):

@@ -129,7 +129,8 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     @user_errors
     def again(event: gr.RetryData, request: gr.Request, **asked: Any) -> Iterator[Any]:
         turn = _turn(event.index, asked["said"])
-        yield from answer(asked["said"].question(turn), turn, request, **asked)
+        if turn >= 0:  # else it was cleared meanwhile
+            yield from answer(asked["said"].question(turn), turn, request, **asked)
 
     @user_errors
     def edit(event: gr.EditData, request: gr.Request, **asked: Any) -> Iterator[Any]:
@@ -189,7 +190,11 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             is_shown = stops.get(request.session_hash) is stop
             if is_shown:
                 del stops[request.session_hash]
-        if not is_shown:  # cleared, or asked anew
+        if not is_shown:
+            if (
+                request.session_hash not in stops
+            ):  # cleared; what was shown last may have come later than that
+                yield [*empty(request), gr.skip(), gr.skip()]
             return
         said_now = tuple(now.side(side) for side in sides)
         if not any(messages[-1]["content"] for messages in said_now):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from workbench.chat import OTHER_RUN, ChatProcess, ModelName, Stop, cut_words, served_models
+from workbench.chat import OTHER_RUN, ChatProcess, ModelName, Stop, served_models
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat
@@ -114,8 +114,8 @@ def answers(
             talk, notes[STOPPED] = talk.with_answer(side, reply.text), None
             break
         talk = talk.with_answer(side, reply.text if reply.text.strip() else NO_ANSWER)
-        if cut := cut_words(reply):
-            notes[f"{cut} It is set under Advanced."] = None
+        if reply.finish_reason == "length":
+            notes["An answer was cut at its longest length, which is set under Advanced."] = None
     yield talk, " ".join(notes)
 
 
