@@ -17,8 +17,7 @@ from workbench import probing
 from workbench.child_progress import LOCK, ProgressWriter, is_alive
 from workbench.cli import main
 from workbench.evaluation import after_training
-from workbench.evaluation.after_training import due_runs
-from workbench.evaluation.after_training import main as evaluate_what_is_due
+from workbench.evaluation.after_training import due_runs, evaluate_what_is_due
 from workbench.evaluation.card import headline
 from workbench.evaluation.process import (
     PROGRESS,
@@ -115,18 +114,18 @@ def made(services, tiny_model_dir):
 def test_it_leaves_when_a_run_waits_and_comes_back(services, made, monkeypatch):
     waiting = make_run(services.runs, name="next", outcome=None)
     waiting.waiting_path.write_text('{"place": 1}')
-    evaluate_what_is_due()
+    evaluate_what_is_due(services.settings)
     assert due_runs(services.runs) == [made]
     assert look(EvaluationRequest().directory(made)) is None  # it did not even begin
     idle(monkeypatch, [True] * 3 + [False] * 100)
-    evaluate_what_is_due()  # a run comes when it has just begun
+    evaluate_what_is_due(services.settings)  # a run comes when it has just begun
     assert look(EvaluationRequest().directory(made)).state == "stopped"
     assert due_runs(services.runs) == [made]
 
 
 def test_it_goes_on_when_what_came_has_left_meanwhile(services, made, monkeypatch):
     idle(monkeypatch, [True] * 3 + [False])
-    evaluate_what_is_due()
+    evaluate_what_is_due(services.settings)
     assert look(EvaluationRequest().directory(made)).state == "failed"  # as it does by itself
     assert due_runs(services.runs) == []
 
@@ -154,7 +153,7 @@ def test_it_does_not_begin_while_a_person_evaluates(
     idle(monkeypatch, [True] * 6 + [False] * 100)
     monkeypatch.setattr(after_training, "start", None)
     with FileLock(path.parent / LOCK):  # as the process holds it while it lives
-        evaluate_what_is_due()
+        evaluate_what_is_due(services.settings)
     assert not (path.parent / STOP).exists()
     assert read_request(path) == asked
     assert len(list(services.runs.root_dir.glob("*/evaluations/*"))) == 1
@@ -180,7 +179,7 @@ def test_it_gives_way_to_what_else_loads_a_model(services, settings, made, other
 
 def test_a_model_that_was_deleted_is_not_downloaded_for_it(services, made, monkeypatch):
     monkeypatch.setattr("workbench.models.store.ModelStore.is_here", lambda *_: False)
-    evaluate_what_is_due()
+    evaluate_what_is_due(services.settings)
     assert due_runs(services.runs) == []
     assert not list(made.directory.glob("evaluations/*"))
 
@@ -207,7 +206,7 @@ def test_the_server_looks_now_and_then_for_what_is_due(services, monkeypatch):
 def test_one_of_them_works_at_a_time(services, made):
     with services.supervisor.evaluating_lock():
         services.supervisor.evaluate_due()
-        evaluate_what_is_due()
+        evaluate_what_is_due(services.settings)
     assert not list(made.directory.glob("evaluations/*"))
     assert not (services.settings.logs_dir / "evaluation.log").exists()
 
@@ -227,7 +226,7 @@ def test_one_that_fails_is_not_tried_again_and_the_next_one_follows(services, ma
     gone.evaluation_due_path.touch()
     (gone.model_dir / "adapter_model.safetensors").unlink()
     gone.model_dir.rmdir()
-    evaluate_what_is_due()
+    evaluate_what_is_due(services.settings)
     assert due_runs(services.runs) == []
     assert look(EvaluationRequest().directory(made)).state == "failed"
 

@@ -59,10 +59,14 @@ class Workspace:
 
 
 def main() -> None:
-    """Evaluate what is due, the earliest run first."""
+    """Evaluate what is due, as the last of all programs."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    settings = Settings.from_environment()
+    evaluate_what_is_due(Settings.from_environment())
+
+
+def evaluate_what_is_due(settings: Settings) -> None:
+    """Evaluate the runs that are due, the earliest first."""
     store = RunStore(settings)
     workspace = Workspace(settings, store, Supervisor(settings, store))
     with contextlib.suppress(Timeout):  # another one works through the same runs
