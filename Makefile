@@ -12,8 +12,9 @@ help:  ## Show what there is
 run: .venv/.runtime  ## Install what is needed and open the workbench
 	$(BIN)/python app.py --open
 
-test: $(INSTALLED)  ## Run every test (the browser tests need Debian's chromium)
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## Run every test (the browser tests need Debian's chromium, and the computer for themselves)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/browser
+	$(BIN)/python -m pytest tests/browser
 
 lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff format --check .
@@ -42,7 +43,8 @@ constraints:  ## Try the newest releases: a fresh install, its versions into con
 	$(PYTHON) -m venv .venv-new
 	.venv-new/bin/pip install --quiet --upgrade pip
 	.venv-new/bin/pip install --quiet -e '.[dev]'
-	.venv-new/bin/python -m pytest
+	.venv-new/bin/python -m pytest -n 2 --dist worksteal --ignore tests/browser
+	.venv-new/bin/python -m pytest tests/browser
 	.venv-new/bin/python tests/write_constraints.py > constraints.new
 	mv constraints.new constraints.txt
 	rm -rf .venv-new

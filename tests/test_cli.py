@@ -25,7 +25,7 @@ def train(settings, services, tiny_model_dir, alpaca_file, capsys):
 
     def run(*extra, data=alpaca_file):
         arguments = ["train", "--data", str(data), "--model", str(tiny_model_dir)]
-        arguments += ["--set", "evaluate_after=0", *extra]
+        arguments += ["--set", "evaluate_after=0", "keep_general=false", *extra]
         code = main(arguments)
         captured = capsys.readouterr()
         return code, captured.out, captured.err

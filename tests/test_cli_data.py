@@ -13,7 +13,7 @@ from workbench.runs.events import EvaluationEvent, StartEvent, StepEvent, read_e
 
 
 def run(capsys, *arguments):
-    quick = ["--set", "evaluate_after=0"] if arguments[0] == "train" else []
+    quick = ["--set", "evaluate_after=0", "keep_general=false"] if arguments[0] == "train" else []
     code = main([*map(str, arguments), *quick])
     captured = capsys.readouterr()
     return code, captured.out, captured.err

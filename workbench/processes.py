@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,9 @@ NEW_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 # glibc moves this threshold up to 32 MB by itself and then keeps freed tensors; a fixed one hands them back.
 FREQUENT_RETURN = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
+
+
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def start_child(
@@ -51,6 +55,27 @@ def start_child(
             start_new_session=True,
             creationflags=NEW_GROUP,
         )
+
+
+def go_last(niceness: int) -> None:
+    """Let whatever else runs on the computer go first.
+
+    Args:
+        niceness: As of the ``nice`` command, 1 to 19; nothing happens where there is no such thing.
+    """
+    if hasattr(os, "nice"):
+        os.nice(niceness)
+        keep_niceness()
+
+
+def keep_niceness() -> None:
+    """Make a niceness that came from the parent count in a session of one's own.
+
+    Linux first shares the processor among sessions, each of which begins with niceness 0, whatever its
+    processes have (``man 7 sched``, "The autogroup feature").
+    """
+    with contextlib.suppress(OSError):
+        AUTOGROUP.write_text(str(os.nice(0)), encoding="ascii")
 
 
 def end_with_parent() -> None:

@@ -14,6 +14,7 @@ from workbench.errors import StopRequested
 from workbench.evaluation.process import STOP, begin
 from workbench.evaluation.request import read_request
 from workbench.failures import Words, explain
+from workbench.processes import keep_niceness
 from workbench.runs.store import open_run
 from workbench.settings import Settings
 
@@ -59,4 +60,5 @@ def _work(run_dir: Path, request_path: Path) -> int:
 
 
 if __name__ == "__main__":
+    keep_niceness()
     leave(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -8,7 +8,6 @@ no more once it was evaluated, cannot be, or the person stopped that.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import traceback
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from workbench.export.history import active_exports
 from workbench.export.request import NEEDS_MODEL
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
+from workbench.processes import go_last
 from workbench.runs.store import Run, RunStore
 from workbench.runs.strength import kept_strength
 from workbench.runs.supervisor import Supervisor
@@ -60,8 +60,7 @@ class Workspace:
 
 def main() -> None:
     """Evaluate what is due, as the last of all programs."""
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
+    go_last(NICENESS)
     evaluate_what_is_due(Settings.from_environment())
 
 
