@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help run test lint format bench bench-data bench-plan bench-rates constraints clean
+.PHONY: help run test lint format bench bench-data bench-plan bench-rates bench-survival constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what there is
@@ -37,6 +37,9 @@ bench-plan: $(INSTALLED)  ## Measure how right the plan's memory and time are
 
 bench-rates: $(INSTALLED)  ## Measure what a run teaches and what it breaks, by learning rate
 	$(BIN)/python -m tests.benchmarks.learning_rates
+
+bench-survival: $(INSTALLED)  ## Kill trainer, server and both, 30 times, in every phase
+	$(BIN)/python -m tests.training.survival --kills 30
 
 constraints:  ## Try the newest releases: a fresh install, its versions into constraints.txt, the tests
 	rm -rf .venv-new

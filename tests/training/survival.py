@@ -44,7 +44,7 @@ SETTINGS = {
 }
 KILLED = ("trainer", "server", "both")
 PHASES = ("starting", "preparing data", "loading", "training", "saving")
-LONGEST_SECONDS = {"training": 2.0}  # after a phase began; the others are short
+LONGEST_SECONDS = {"training": 3.0, "loading": 0.5}  # after a phase began; the others are short
 LIMIT_SECONDS = 120.0
 SERVER = (
     "import sys, time; from workbench.settings import Settings; from workbench.services import Services;"
@@ -188,7 +188,7 @@ def survive(services: Services, run, kills: list[tuple[str, str]], seed: int) ->
         go_on(services, run)
         for who, phase in kills:
             now = wait_for_phase(
-                services, run, phase, moments.uniform(0.0, LONGEST_SECONDS.get(phase, 0.2))
+                services, run, phase, moments.uniform(0.0, LONGEST_SECONDS.get(phase, 0.02))
             )
             if not now.is_active:
                 break
