@@ -87,6 +87,10 @@ def test_names_of_layers_and_parts_are_looked_for_before_the_start(values, unkno
         ({"max_length": 1000}, "reads at most 512 tokens"),
         ({"method": "oft", "oft_block_size": 48}, "must divide the model's width, 64"),
         ({"method": "prefix", "activation_checkpointing": "on"}, "cannot compute its layers twice"),
+        (
+            {"method": "prefix", "activation_checkpointing": "1/4"},
+            "cannot compute its layers twice",
+        ),
         ({"report_to": "trackio"}, "trackio is not installed"),
     ],
 )

@@ -47,7 +47,10 @@ def find_conflicts(config: TrainingConfig, model: ModelFacts) -> list[str]:
     found: list[str] = []
     if reason := unavailable_methods(model).get(config.method):
         found.append(f"{methods()[config.method].label} cannot train {_name(config)}. {reason}")
-    if config.activation_checkpointing == "on" and not methods()[config.method].recomputes:
+    if (
+        config.activation_checkpointing not in (None, "off")
+        and not methods()[config.method].recomputes
+    ):
         found.append(
             f"{methods()[config.method].label} cannot compute its layers twice. Set activation_checkpointing to "
             "off or auto; a smaller micro_batch_tokens saves memory, too."

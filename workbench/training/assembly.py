@@ -37,6 +37,7 @@ from workbench.training.methods import (
     prepare_saving,
 )
 from workbench.training.rank_allocation import RankAllocation
+from workbench.training.recomputing import recompute_layers
 from workbench.training.reporter import BEST_METRICS, EarlyStopping, Reporter
 from workbench.training.samples import SampleWriter, questions_to_watch
 from workbench.training.team import ALONE, Team
@@ -119,8 +120,8 @@ def assemble(
     total_steps = config.total_steps(len(data.train))
     model = make_trainable(model, config, total_steps)
     fuse_lora(model)
-    if config.activation_checkpointing == "on":
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.recomputed_share:
+        recompute_layers(model, config.recomputed_share)
     saving = prepare_saving(model, config, run.directory / "initial") if team.is_first else {}
     loss = base.of_tuned(model)
     questions = questions_to_watch(config, data.watched)
