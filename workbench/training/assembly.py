@@ -24,6 +24,7 @@ from workbench.runs.events import Event, GeneralEvent, WarningEvent
 from workbench.runs.store import DataPart, Run
 from workbench.training.base_answers import answers_path, base_answers, kept_answers, kept_loss
 from workbench.training.batches import MicroBatch, micro_batches
+from workbench.training.compiling import compile_layers
 from workbench.training.data import PreparedData
 from workbench.training.fused_lora import fuse_lora
 from workbench.training.general import GeneralSkills
@@ -124,6 +125,8 @@ def assemble(
         recompute_layers(model, config.recomputed_share)
     saving = prepare_saving(model, config, run.directory / "initial") if team.is_first else {}
     loss = base.of_tuned(model)
+    if config.compile and not compile_layers(model):
+        emit(WarningEvent(message="Nothing of this model can be compiled, so it trains as usual."))
     questions = questions_to_watch(config, data.watched)
     learning_state = LEARNING_STATES[config.method]() if config.method in LEARNING_STATES else None
     watch = SampleWriter(questions, model, tokenizer, compute, emit, reporter.stop_requested)
