@@ -151,7 +151,10 @@ def make_plan(
         remark: What the person should know of the model; empty for nothing.
         measurement: A test drive with these settings, if there was one.
     """
-    padded = method.padded or machine.device == "cuda"
+    # Graphics cards that compute in bf16 have an attention for rows of different length.
+    padded = method.padded or (
+        machine.device == "cuda" and _precision(config, machine)[0] == "fp32"
+    )
     choices, work = settle(config, data, model, method, separate_validation_rows, padded=padded)
     if measurement and config.precision == "auto":
         reason = "the test drive found it quicker here"

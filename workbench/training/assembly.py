@@ -95,11 +95,9 @@ def assemble(
     delete_incomplete(run.checkpoints_dir)
     checkpoint = newest_checkpoint(run.checkpoints_dir)
     compute = choose_compute(config.precision)
-    model, padded = load_model(model_dir, config, compute)
-    if padded and compute.device == "cpu" and not methods()[config.method].padded:
-        emit(
-            WarningEvent(message="This model or one of its settings takes the slower, padded path.")
-        )
+    model, padded = load_model(
+        model_dir, config, compute, lambda sentence: emit(WarningEvent(message=sentence))
+    )
 
     def cut(
         examples: Sequence[TokenizedExample], token_budget: int = config.token_budget
