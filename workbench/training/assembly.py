@@ -29,6 +29,7 @@ from workbench.training.data import PreparedData
 from workbench.training.fused_lora import fuse_lora
 from workbench.training.general import GeneralSkills
 from workbench.training.learning_state import LearningState
+from workbench.training.liger import use_liger_kernels
 from workbench.training.loading import load_model
 from workbench.training.loss import AnswerLoss
 from workbench.training.methods import (
@@ -64,6 +65,7 @@ class Assembly:
         saving: What ``save_model`` needs to know of the beginning.
         asked_seconds: How long the base model was asked about general examples; once, then it is kept.
         checkpoint: What the run goes on from, or ``None`` at its beginning.
+        kernels: A package whose kernels the model computes with, and its version; empty for none.
     """
 
     trainer: WorkbenchTrainer
@@ -74,6 +76,7 @@ class Assembly:
     saving: dict[str, Any]
     asked_seconds: float
     checkpoint: Checkpoint | None
+    kernels: str
 
 
 def assemble(
@@ -107,6 +110,7 @@ def assemble(
         )
         return until_stopped(batches, reporter.stop_requested)
 
+    kernels = use_liger_kernels(model) if compute.device == "cuda" else ""
     shortest = min(data.train, key=lambda example: len(example.input_ids))
     base = AnswerLoss.of(model, compute, *cut([shortest]))
     asking = time.perf_counter()
@@ -121,10 +125,10 @@ def assemble(
     fuse_lora(model)
     if config.recomputed_share:
         recompute_layers(model, config.recomputed_share)
-    saving = prepare_saving(model, config, run.directory / "initial") if team.is_first else {}
-    loss = base.of_tuned(model)
     if config.compile and not compile_layers(model):
         emit(WarningEvent(message="Nothing of this model can be compiled, so it trains as usual."))
+    saving = prepare_saving(model, config, run.directory / "initial") if team.is_first else {}
+    loss = base.of_tuned(model)
     questions = questions_to_watch(config, data.watched)
     learning_state = LEARNING_STATES[config.method]() if config.method in LEARNING_STATES else None
     watch = SampleWriter(questions, model, tokenizer, compute, emit, reporter.stop_requested)
@@ -167,6 +171,7 @@ def assemble(
         saving,
         asked_seconds,
         checkpoint,
+        kernels,
     )
 
 
