@@ -1,5 +1,8 @@
+import sys
+
 import pytest
 
+from workbench import compatibility
 from workbench.compatibility import find_conflicts, unavailable_methods
 from workbench.config import build_config
 from workbench.models.facts import ModelFacts
@@ -87,12 +90,31 @@ def test_names_of_layers_and_parts_are_looked_for_before_the_start(values, unkno
         ({"max_length": 1000}, "reads at most 512 tokens"),
         ({"method": "oft", "oft_block_size": 48}, "must divide the model's width, 64"),
         ({"method": "prefix", "activation_checkpointing": "on"}, "cannot compute its layers twice"),
+        (
+            {"method": "prefix", "activation_checkpointing": "1/4"},
+            "cannot compute its layers twice",
+        ),
         ({"report_to": "trackio"}, "trackio is not installed"),
     ],
 )
 def test_settings_that_do_not_fit_the_model(values, words):
     (conflict,) = find_conflicts(build_config(values), LLAMA)
     assert words in conflict
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [("g++", "C++ compiler (g++"), ("Python.h", "Python's header files"), ("", "")],
+)
+def test_what_compiling_needs_is_looked_for_before_the_start(monkeypatch, tmp_path, missing, words):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(compatibility, "which", lambda name: None if name == missing else name)
+    monkeypatch.setattr(compatibility.sysconfig, "get_path", lambda name: str(tmp_path))
+    if missing != "Python.h":
+        (tmp_path / "Python.h").touch()
+    conflicts = find_conflicts(build_config({"compile": True}), LLAMA)
+    assert [words in conflict for conflict in conflicts] == ([True] if missing else [])
+    assert find_conflicts(build_config({}), LLAMA) == []
 
 
 def test_four_bits_need_a_width_they_can_pack():

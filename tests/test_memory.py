@@ -1,6 +1,6 @@
 import pytest
 
-from workbench.config import build_config
+from workbench.config import RECOMPUTED_SHARES, build_config
 from workbench.memory import Shape, estimate_memory, trained_weights
 from workbench.models.catalogue import catalogue
 from workbench.models.facts import ModelFacts
@@ -10,11 +10,11 @@ STARTER = catalogue()["smollm2-135m-instruct"]
 FACTS = ModelFacts(STARTER.parameters, STARTER.architecture)
 
 
-def estimate(method="lora", tokens=2000, **changes):
-    given = {"device": "cpu", "precision": "fp32", "checkpointing": False} | changes
+def estimate(method="lora", tokens=2000, facts=FACTS, **changes):
+    given = {"device": "cpu", "precision": "fp32", "recomputed_share": 0.0} | changes
     return estimate_memory(
         build_config({"method": method, "trained_layers": 4, "virtual_tokens": 20}),
-        FACTS,
+        facts,
         methods()[method],
         micro_batch_tokens=tokens,
         supervised_tokens=round(0.66 * tokens),
@@ -44,7 +44,7 @@ def test_the_estimate_is_within_a_fifth_of_what_was_measured(method, tokens, mea
 
 def test_what_saves_memory_saves_memory():
     plain = estimate().peak_bytes
-    assert estimate(checkpointing=True).peak_bytes < 0.6 * plain
+    assert estimate(recomputed_share=1.0).peak_bytes < 0.6 * plain
     assert estimate(tokens=1000).peak_bytes < 0.6 * plain
     assert estimate("qlora").weights < 0.4 * estimate().weights
     assert estimate("full").peak_bytes > plain
@@ -52,12 +52,30 @@ def test_what_saves_memory_saves_memory():
     assert estimate(device="cuda", precision="bf16").peak_bytes < 0.7 * plain
 
 
+@pytest.mark.parametrize("model_id", catalogue())
+def test_every_further_share_of_layers_computed_twice_saves_memory(model_id):
+    entry = catalogue()[model_id]
+    facts = ModelFacts(entry.parameters, entry.architecture)
+    peaks = [
+        estimate(facts=facts, recomputed_share=share).peak_bytes
+        for share in RECOMPUTED_SHARES.values()
+    ]
+    assert peaks == sorted(peaks, reverse=True)
+    assert len(set(peaks)) == len(peaks)
+
+
+def test_half_the_layers_computed_twice_leave_half_the_activations():
+    whole, half = (estimate(recomputed_share=share).activations for share in (0.0, 0.5))
+    entering = 15 * 2000 * 576 * 4  # of 30 layers; 2,000 tokens of 576 numbers in fp32
+    assert half == whole / 2 + entering
+
+
 def test_a_model_whose_files_are_squeezed_is_as_small_in_memory():
     sizes = catalogue()["qwen2.5-7b-instruct"].architecture
 
     def weights(method, **squeezed):
         facts = ModelFacts(7_600_000_000, sizes | squeezed)
-        on_gpu = {"device": "cuda", "precision": "bf16", "checkpointing": False}
+        on_gpu = {"device": "cuda", "precision": "bf16", "recomputed_share": 0.0}
         options = {"micro_batch_tokens": 2000, "supervised_tokens": 1000} | on_gpu
         config = build_config({"method": method})
         return estimate_memory(config, facts, methods()[method], **options).weights
@@ -89,7 +107,7 @@ def test_a_model_whose_sizes_are_not_known_has_no_estimate():
             supervised_tokens=1,
             device="cpu",
             precision="fp32",
-            checkpointing=False,
+            recomputed_share=0.0,
         )
         is None
     )

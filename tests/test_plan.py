@@ -126,6 +126,8 @@ def test_what_all_rows_begin_with_is_computed_once_a_step_except_where_rows_are_
     assert work(20).tokens_per_step == 500
     for padded in (work(20, Machine(8, device="cuda")), work(20, method="prefix")):
         assert padded.computed_per_step == padded.hardest_tokens == 500
+    newer_card = work(20, Machine(8, device="cuda", precision="bf16"))
+    assert newer_card.computed_per_step == newer_card.hardest_tokens == 500 - 9 * 20
     config, machine = build_config(values), TWO_CORES
     seconds = [
         make_plan(

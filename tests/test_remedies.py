@@ -43,7 +43,22 @@ def test_pieces_shrink_and_layers_are_computed_twice_before_it_gives_up():
     assert short.config.micro_batch_tokens < 2048
     assert short.fit == "fits"
     assert "does not fit" in short.reasons["micro_batch_tokens"]
-    assert plan_on(1.5, build_config({})).config.activation_checkpointing == "on"
+    assert plan_on(1.2, build_config({})).config.activation_checkpointing == "on"
+
+
+def test_the_smallest_share_of_layers_is_computed_twice_that_fits():
+    found = [plan_on(free_gb / 20, build_config({})) for free_gb in range(60, 20, -1)]
+    shares = [made.config.activation_checkpointing for made in found]
+    assert list(dict.fromkeys(shares)) == ["off", "1/4", "1/2", "3/4", "on"]
+    half = found[shares.index("1/2")]
+    assert half.reasons["activation_checkpointing"].startswith("half of the layers")
+    assert half.fit == "fits"
+    less = plan_on(
+        half.machine.free_memory_bytes / GB,
+        build_config({"activation_checkpointing": "1/4", "micro_batch_tokens": 1024}),
+    )
+    assert less.fit != "fits"
+    assert half.step_seconds == pytest.approx(found[0].step_seconds * 7 / 6)
 
 
 def test_a_method_that_cannot_compute_its_layers_twice_is_not_made_to():

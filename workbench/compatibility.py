@@ -5,8 +5,12 @@ What is here was found by trying every method on small random models of fourteen
 
 from __future__ import annotations
 
+import sys
+import sysconfig
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
 
 from workbench.config import ALL_LINEAR, TrainingConfig, split_names
 from workbench.models.facts import ModelFacts
@@ -16,6 +20,8 @@ from workbench.presets import MethodPreset, methods
 # PiSSA takes the adapter's beginning out of the base weights, which squeezed ones do not allow.
 CHANGES_THE_BASE = ("pissa",)
 SQUEEZED_AS_WE_DO = "bitsandbytes"
+# What torch looks for by default (torch 2.13, torch/_inductor/cpp_builder.py); elsewhere g++.
+COMPILERS = {"darwin": "clang++", "win32": "cl"}
 FOUR_BIT_BLOCK = 32  # bitsandbytes 0.50 packs 4-bit weights on CPU in blocks of 32 outputs
 
 
@@ -47,7 +53,10 @@ def find_conflicts(config: TrainingConfig, model: ModelFacts) -> list[str]:
     found: list[str] = []
     if reason := unavailable_methods(model).get(config.method):
         found.append(f"{methods()[config.method].label} cannot train {_name(config)}. {reason}")
-    if config.activation_checkpointing == "on" and not methods()[config.method].recomputes:
+    if (
+        config.activation_checkpointing not in (None, "off")
+        and not methods()[config.method].recomputes
+    ):
         found.append(
             f"{methods()[config.method].label} cannot compute its layers twice. Set activation_checkpointing to "
             "off or auto; a smaller micro_batch_tokens saves memory, too."
@@ -71,8 +80,23 @@ def find_conflicts(config: TrainingConfig, model: ModelFacts) -> list[str]:
             f"{config.report_to} is not installed, so nothing can be reported to it. Install it (pip install "
             f"{config.report_to}) and start the workbench again, or set Report to to none."
         )
+    if config.compile and (missing := missing_to_compile()):
+        found.append(
+            f"Compile needs {missing}, which is not installed. Install it and start the workbench again, or set "
+            "compile to false."
+        )
     found += _width_conflicts(config, model.architecture)
     return found
+
+
+def missing_to_compile() -> str:
+    """Return what torch needs to build programs and does not find; empty for nothing."""
+    compiler = COMPILERS.get(sys.platform, "g++")
+    if not which(compiler):
+        return f"a C++ compiler ({compiler}; on Debian and Ubuntu the package g++)"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return "Python's header files (on Debian and Ubuntu the package python3-dev)"
+    return ""
 
 
 def find_warnings(config: TrainingConfig, model: ModelFacts) -> list[str]:

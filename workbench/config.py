@@ -50,6 +50,8 @@ Method = Literal[
 ]
 NAMES_PATTERN = r"^[A-Za-z0-9_.\-]+(\s*,\s*[A-Za-z0-9_.\-]+)*$"
 ALL_LINEAR = "all-linear"
+# Which share of the layers each value of ``activation_checkpointing`` computes twice.
+RECOMPUTED_SHARES = {"off": 0.0, "1/4": 0.25, "1/2": 0.5, "3/4": 0.75, "on": 1.0}
 LORA = ("lora", "qlora", "lora-8bit", "dora", "rslora", "loraplus", "pissa", "adalora")
 
 
@@ -430,10 +432,17 @@ class TrainingConfig(BaseModel):
         help="The number format for computing; auto measures which one is faster here.",
         group="advanced",
     )
-    activation_checkpointing: Literal["on", "off"] | None = option(
+    activation_checkpointing: Literal["off", "1/4", "1/2", "3/4", "on"] | None = option(
         None,
         label="Activation checkpointing",
-        help="Saves memory by computing parts twice, which takes a third longer.",
+        help="Saves memory by computing this share of the layers twice; on is all of them, which takes a third longer.",
+        group="advanced",
+    )
+    compile: bool = option(
+        False,
+        label="Compile",
+        help="Builds a program for this computer out of parts of the model: steps are a few percent faster, the start "
+        "takes up to a minute more; needs a C++ compiler.",
         group="advanced",
     )
     micro_batch_tokens: int | None = option(
@@ -457,6 +466,12 @@ class TrainingConfig(BaseModel):
         """Tokens in one forward pass, once that is chosen."""
         assert self.micro_batch_tokens is not None
         return self.micro_batch_tokens
+
+    @property
+    def recomputed_share(self) -> float:
+        """The share of the layers that are computed twice, from 0 to 1, once it is chosen."""
+        assert self.activation_checkpointing is not None
+        return RECOMPUTED_SHARES[self.activation_checkpointing]
 
     @property
     def limit_tokens(self) -> int:

@@ -7,6 +7,7 @@ what is allocated there. Formulas count what PyTorch keeps for the backward pass
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,7 +62,7 @@ def estimate_memory(
     supervised_tokens: int,
     device: Literal["cpu", "cuda"],
     precision: Literal["fp32", "bf16"],
-    checkpointing: bool,
+    recomputed_share: float,
 ) -> Memory | None:
     """Estimate the peak; ``None`` where the model's sizes are not known.
 
@@ -73,7 +74,7 @@ def estimate_memory(
         supervised_tokens: How many of them have logits.
         device: Where it computes.
         precision: The number format of activations.
-        checkpointing: Activations of a layer are computed again instead of kept.
+        recomputed_share: The share of the layers whose activations are computed again instead of kept, from 0 to 1.
     """
     shape = Shape.of(model.architecture)
     if shape is None:
@@ -81,13 +82,11 @@ def estimate_memory(
     base = model.base_of(method)
     number = 4 if precision == "fp32" else 2
     per_token = _activation_bytes(shape, config, method, number)
-    layer_activations = micro_batch_tokens * per_token
-    kept = micro_batch_tokens * shape.width * number  # with checkpointing, only what enters a layer
-    activations = (
-        shape.layers * kept + layer_activations
-        if checkpointing
-        else shape.layers * layer_activations
-    )
+    # The first layers are computed again. Their turn comes last, when nothing is left of those kept whole, and one
+    # after the other, so at least one layer is whole at any time. What entered them is kept.
+    recomputed = recomputed_layers(shape.layers, recomputed_share)
+    whole = max(1, shape.layers - recomputed)
+    activations = micro_batch_tokens * (whole * per_token + recomputed * shape.width * number)
     return Memory(
         weights=round(_weight_bytes(shape, method, base, device, number)),
         learning=round(_learning_bytes(shape, config, method)),
@@ -95,6 +94,11 @@ def estimate_memory(
         head=_head_bytes(shape, method, device, precision, supervised_tokens),
         workspace=round(_workspace_bytes(shape, base, micro_batch_tokens, number)),
     )
+
+
+def recomputed_layers(layers: int, share: float) -> int:
+    """Return how many of so many layers a share is; a part of a layer counts as one."""
+    return math.ceil(share * layers)
 
 
 def trained_weights(shape: Shape, config: TrainingConfig) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from workbench.compatibility import find_warnings
-from workbench.config import WATCHED_ANSWER_TOKENS, TrainingConfig
+from workbench.config import RECOMPUTED_SHARES, WATCHED_ANSWER_TOKENS, TrainingConfig
 from workbench.defaults import EVALUATIONS_PER_RUN
 from workbench.evaluation.request import longest_answer_tokens
 from workbench.facts import DataFacts, Machine, Precision, Workload
@@ -27,6 +27,14 @@ CPU_OPERATIONS_PER_SECOND = 60e9
 UNPACKING_CPU_SLOWDOWN = (
     1.7  # weights are unpacked in every step; 1.6 to 1.9 measured (bitsandbytes 0.50)
 )
+# Of a step whose layers are all computed twice; 28 % measured with LoRA (starter model, Zen 4, bf16).
+RECOMPUTING_SLOWDOWN = 1 / 3
+SHARE_WORDS = {
+    "1/4": "a quarter of the layers",
+    "1/2": "half of the layers",
+    "3/4": "three quarters of the layers",
+    "on": "all layers",
+}
 STARTING_SECONDS = 10  # importing the libraries, and saving, on a slow laptop
 LOADING_SECONDS = 15  # loading the model, and remembering what it was
 # The 24 questions that check general skills, before and after training.
@@ -143,7 +151,10 @@ def make_plan(
         remark: What the person should know of the model; empty for nothing.
         measurement: A test drive with these settings, if there was one.
     """
-    padded = method.padded or machine.device == "cuda"
+    # Graphics cards that compute in bf16 have an attention for rows of different length.
+    padded = method.padded or (
+        machine.device == "cuda" and _precision(config, machine)[0] == "fp32"
+    )
     choices, work = settle(config, data, model, method, separate_validation_rows, padded=padded)
     if measurement and config.precision == "auto":
         reason = "the test drive found it quicker here"
@@ -154,7 +165,9 @@ def make_plan(
     asked_tokens = asked_rows * GENERAL_TOKENS if config.keep_general else 0
     answered_tokens = _answered_tokens(choices.config, work)
     read_tokens = asked_tokens + DECODING * answered_tokens
-    seconds, step_seconds, source = _seconds(method, work, model, machine, measurement, read_tokens)
+    seconds, step_seconds, source = _seconds(
+        choices.config, method, work, model, machine, measurement, read_tokens
+    )
     return Plan(
         config=choices.config,
         reasons=choices.reasons,
@@ -182,7 +195,7 @@ def _fit_into_memory(
 ) -> Memory | None:
     """Choose what depends on memory; return what is needed then."""
 
-    def needed(budget: int, checkpointing: bool) -> Memory | None:
+    def needed(budget: int, checkpointing: str) -> Memory | None:
         tokens = max(work.longest_row_tokens, min(budget, work.hardest_tokens))
         return estimate_memory(
             choices.config,
@@ -192,29 +205,25 @@ def _fit_into_memory(
             supervised_tokens=round(tokens * work.supervised_share),
             device=machine.device,
             precision=_precision(choices.config, machine)[0],
-            checkpointing=checkpointing,
+            recomputed_share=RECOMPUTED_SHARES[checkpointing],
         )
 
     given = choices.config.activation_checkpointing
     reason = "it is quick and fits into memory"
     for budget, checkpointing in (
-        (DEFAULT_MICRO_BATCH_TOKENS, False),
-        (DEFAULT_MICRO_BATCH_TOKENS // 2, False),
-        (DEFAULT_MICRO_BATCH_TOKENS // 2, True),
-        (DEFAULT_MICRO_BATCH_TOKENS // 4, True),
+        (DEFAULT_MICRO_BATCH_TOKENS, "off"),
+        *((DEFAULT_MICRO_BATCH_TOKENS // 2, share) for share in RECOMPUTED_SHARES),
+        (DEFAULT_MICRO_BATCH_TOKENS // 4, "on"),
     ):
         budget = choices.config.micro_batch_tokens or budget
-        checkpointing = given == "on" if given else checkpointing and method.recomputes
+        checkpointing = given or (checkpointing if method.recomputes else "off")
         memory = needed(budget, checkpointing)
         if _fit(memory.peak_bytes if memory else None, machine) in ("fits", "unknown"):
             break
         reason = "a larger one does not fit into memory"
     choices.propose("micro_batch_tokens", budget, reason)
-    choices.propose(
-        "activation_checkpointing",
-        "on" if checkpointing else "off",
-        _checkpointing_reason(checkpointing, method),
-    )
+    reason = _checkpointing_reason(checkpointing, method)
+    choices.propose("activation_checkpointing", checkpointing, reason)
     return memory
 
 
@@ -225,10 +234,12 @@ def _precision(config: TrainingConfig, machine: Machine) -> tuple[Precision, str
     return machine.precision, machine.precision_reason
 
 
-def _checkpointing_reason(checkpointing: bool, method: MethodPreset) -> str:
+def _checkpointing_reason(checkpointing: str, method: MethodPreset) -> str:
     if not method.recomputes:
         return f"{method.label} cannot compute its layers twice"
-    return "it would not fit into memory without" if checkpointing else "it fits without"
+    if checkpointing == "off":
+        return "it fits without"
+    return f"{SHARE_WORDS[checkpointing]} have to be computed twice to fit into memory"
 
 
 def _fit(peak_bytes: int | None, machine: Machine) -> Fit:
@@ -261,6 +272,7 @@ def _too_long_rows(longest_tokens: int, data: Sequence[DataFacts]) -> int | None
 
 
 def _seconds(
+    config: TrainingConfig,
     method: MethodPreset,
     work: Workload,
     model: ModelFacts,
@@ -275,12 +287,15 @@ def _seconds(
     speed, source = _tokens_per_second(method, model, machine, measurement)
     if speed is None:
         return None, None, source
+    measured = measurement or machine.measured_tokens_per_second
+    slowdown = 1 if measured else 1 + RECOMPUTING_SLOWDOWN * config.recomputed_share
+    step_seconds = slowdown * work.computed_per_step / speed
     fixed = STARTING_SECONDS + (measurement.loading_seconds if measurement else LOADING_SECONDS)
     checked = (1 + EVALUATIONS_PER_RUN) * work.validation_rows * work.own_tokens
     checked += GENERAL_CHECK_TOKENS + read_tokens
     return (
-        fixed + (work.total_steps * work.computed_per_step + FORWARD_SHARE * checked) / speed,
-        work.computed_per_step / speed,
+        fixed + work.total_steps * step_seconds + FORWARD_SHARE * checked / speed,
+        step_seconds,
         source,
     )
 

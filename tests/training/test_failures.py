@@ -2,6 +2,7 @@ import errno
 
 import pytest
 from safetensors import SafetensorError
+from torch._inductor.exc import CppCompileError
 
 from workbench.errors import WorkbenchError
 from workbench.training.failures import Diverged, explain_failure
@@ -20,6 +21,7 @@ from workbench.training.failures import Diverged, explain_failure
         (OSError(errno.ENOSPC, "No space left on device"), "The disk is full"),
         (RuntimeError("safetensors: No space left on device (os error 28)"), "The disk is full"),
         (ValueError("Target modules {'x'} not found in the base model"), "no layers of the names"),
+        (CppCompileError(["g++"], "no such file: x.h"), "Set compile to false, and start again."),
         (KeyError("surprise"), "KeyError: 'surprise' The log has the details."),
     ],
 )

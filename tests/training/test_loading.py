@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from workbench.asking import load_to_ask
 from workbench.compute import Compute
@@ -13,6 +13,7 @@ from workbench.config import build_config
 from workbench.models.facts import model_facts
 from workbench.models.headers import linear_layers
 from workbench.models.sources import find_model
+from workbench.training.attention import supports_per_sequence
 from workbench.training.loading import load_model
 from workbench.training.methods import make_trainable
 
@@ -28,6 +29,16 @@ def squeezed_dir(tiny_model_dir, tmp_path_factory):
     )
     model.save_pretrained(directory)
     return directory
+
+
+def test_a_model_that_bends_its_attention_scores_needs_its_own_attention():
+    class Model:
+        _supports_attention_backend = True
+
+    config = LlamaConfig()
+    assert supports_per_sequence(Model, config)
+    config.attn_logit_softcapping = 50.0
+    assert not supports_per_sequence(Model, config)
 
 
 def layers_in_4_bits(model):

@@ -181,10 +181,11 @@ def _metrics(record: Record) -> str:
     lines += [f"| {what} | {_number(first)} | {_number(last)} |" for what, first, last in rows]
     start = record.start
     if start:
+        how = f"{start.precision}, {start.kernels}" if start.kernels else start.precision
         seconds = record.elapsed_seconds(record.last.time if record.last else 0)
         lines.append(
             f"\n{len(record.steps):,} steps on {start.train_rows:,} rows in {describe_duration(seconds)} on "
-            f"{plain(start.device)} ({start.precision}); {start.trained_parameters:,} of "
+            f"{plain(start.device)} ({plain(how)}); {start.trained_parameters:,} of "
             f"{start.parameters:,} weights were trained."
         )
     return "\n".join(lines) + "\n"

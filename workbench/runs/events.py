@@ -51,7 +51,8 @@ class StartEvent(Event):
 
     ``trained_parameters`` of ``parameters`` weights change. ``left_out_rows`` were longer than the
     maximum length, ``cut_rows`` were shortened to it. ``by_dataset`` has for each dataset, by name, the
-    rows an epoch trains on and the rows held back.
+    rows an epoch trains on and the rows held back. ``kernels`` is a package that computes parts of the model on a
+    graphics card, with its version.
     """
 
     kind: ClassVar[str] = "start"
@@ -66,6 +67,7 @@ class StartEvent(Event):
     precision: str
     threads: int
     cut_rows: int = 0
+    kernels: str = ""
     by_dataset: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 

@@ -24,10 +24,12 @@ from workbench.runs.events import Event, GeneralEvent, WarningEvent
 from workbench.runs.store import DataPart, Run
 from workbench.training.base_answers import answers_path, base_answers, kept_answers, kept_loss
 from workbench.training.batches import MicroBatch, micro_batches
+from workbench.training.compiling import compile_layers
 from workbench.training.data import PreparedData
 from workbench.training.fused_lora import fuse_lora
 from workbench.training.general import GeneralSkills
 from workbench.training.learning_state import LearningState
+from workbench.training.liger import use_liger_kernels
 from workbench.training.loading import load_model
 from workbench.training.loss import AnswerLoss
 from workbench.training.methods import (
@@ -37,6 +39,7 @@ from workbench.training.methods import (
     prepare_saving,
 )
 from workbench.training.rank_allocation import RankAllocation
+from workbench.training.recomputing import recompute_layers
 from workbench.training.reporter import BEST_METRICS, EarlyStopping, Reporter
 from workbench.training.samples import SampleWriter, questions_to_watch
 from workbench.training.team import ALONE, Team
@@ -62,6 +65,7 @@ class Assembly:
         saving: What ``save_model`` needs to know of the beginning.
         asked_seconds: How long the base model was asked about general examples; once, then it is kept.
         checkpoint: What the run goes on from, or ``None`` at its beginning.
+        kernels: A package whose kernels the model computes with, and its version; empty for none.
     """
 
     trainer: WorkbenchTrainer
@@ -72,6 +76,7 @@ class Assembly:
     saving: dict[str, Any]
     asked_seconds: float
     checkpoint: Checkpoint | None
+    kernels: str
 
 
 def assemble(
@@ -93,11 +98,9 @@ def assemble(
     delete_incomplete(run.checkpoints_dir)
     checkpoint = newest_checkpoint(run.checkpoints_dir)
     compute = choose_compute(config.precision)
-    model, padded = load_model(model_dir, config, compute)
-    if padded and compute.device == "cpu" and not methods()[config.method].padded:
-        emit(
-            WarningEvent(message="This model or one of its settings takes the slower, padded path.")
-        )
+    model, padded = load_model(
+        model_dir, config, compute, lambda sentence: emit(WarningEvent(message=sentence))
+    )
 
     def cut(
         examples: Sequence[TokenizedExample], token_budget: int = config.token_budget
@@ -107,6 +110,7 @@ def assemble(
         )
         return until_stopped(batches, reporter.stop_requested)
 
+    kernels = use_liger_kernels(model) if compute.device == "cuda" else ""
     shortest = min(data.train, key=lambda example: len(example.input_ids))
     base = AnswerLoss.of(model, compute, *cut([shortest]))
     asking = time.perf_counter()
@@ -119,8 +123,10 @@ def assemble(
     total_steps = config.total_steps(len(data.train))
     model = make_trainable(model, config, total_steps)
     fuse_lora(model)
-    if config.activation_checkpointing == "on":
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.recomputed_share:
+        recompute_layers(model, config.recomputed_share)
+    if config.compile and not compile_layers(model):
+        emit(WarningEvent(message="Nothing of this model can be compiled, so it trains as usual."))
     saving = prepare_saving(model, config, run.directory / "initial") if team.is_first else {}
     loss = base.of_tuned(model)
     questions = questions_to_watch(config, data.watched)
@@ -165,6 +171,7 @@ def assemble(
         saving,
         asked_seconds,
         checkpoint,
+        kernels,
     )
 
 

@@ -63,7 +63,7 @@ def per_sequence_attention(
             mask = None
             if shared_start and attended:  # all but the first
                 k, v = torch.cat([keys[0], k], dim=2), torch.cat([values[0], v], dim=2)
-                mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(shared_start)
+                mask = q.new_ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(shared_start)
             attended.append(
                 scaled_dot_product_attention(
                     q,
@@ -88,13 +88,14 @@ def register() -> None:
 def supports_per_sequence(model_class: Any, config: Any) -> bool:
     """Say whether a model can run padding-free: pluggable, plain causal attention in every layer.
 
-    Sliding-window, linear and hybrid layers need masks or states that this attention has not.
+    Sliding-window, linear and hybrid layers need masks or states that this attention has not, and it bends no scores.
     """
     text_config = config.get_text_config()
     layer_types = getattr(text_config, "layer_types", None) or ["full_attention"]
     return (
         bool(getattr(model_class, "_supports_attention_backend", False))
         and set(layer_types) == {"full_attention"}
+        and not getattr(text_config, "attn_logit_softcapping", None)
         and not (
             getattr(text_config, "sliding_window", None)
             and getattr(text_config, "use_sliding_window", True)

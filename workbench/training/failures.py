@@ -50,6 +50,12 @@ def _only_in_training(error: BaseException) -> Failure | None:
             f"A file with weights is damaged: {first_line(error)}",
             "Delete the model under Configure, Models on this computer; it is fetched again.",
         )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return Failure(
+            "",
+            f"A part of the model could not be compiled: {first_line(error)}",
+            "Set compile to false, and start again.",
+        )
     text = str(error).lower()
     if "all-linear" in text or "target_modules" in text or "target modules" in text:
         return Failure(

@@ -7,7 +7,6 @@ PEFT stays in charge of everything else: the format, merging, switching adapters
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -22,7 +21,9 @@ def fuse_lora(model: torch.nn.Module) -> int:
     """
     layers = [m for m in model.modules() if isinstance(m, LoraLinear) and is_plain(m)]
     for layer in layers:
-        layer.forward = functools.partial(_forward, layer, layer.forward)
+        layer.__class__ = (
+            FusedLoraLinear  # one class, not a function each: what is compiled serves all
+        )
     return len(layers)
 
 
@@ -41,23 +42,26 @@ def is_plain(layer: LoraLinear) -> bool:
     )
 
 
-def _forward(layer: Any, usual: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    if layer.disable_adapters or layer.merged or args or kwargs or not layer.active_adapters:
-        result: torch.Tensor = usual(x, *args, **kwargs)
-        return result
-    (name,) = layer.lora_A
-    base, device = layer.base_layer, x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    with torch.autocast(device, enabled=False):
-        fused: torch.Tensor = _LoraLinear.apply(
-            x.to(dtype),
-            base.weight.to(dtype),
-            None if base.bias is None else base.bias.to(dtype),
-            layer.lora_A[name].weight.to(dtype),
-            layer.lora_B[name].weight.to(dtype),
-            layer.scaling[name],
-        )
-    return fused
+class FusedLoraLinear(LoraLinear):
+    """PEFT's layer, computed in one step wherever there is nothing but its one LoRA."""
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.disable_adapters or self.merged or args or kwargs or not self.active_adapters:
+            result: torch.Tensor = super().forward(x, *args, **kwargs)
+            return result
+        (name,) = self.lora_A
+        base, device = self.base_layer, x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        with torch.autocast(device, enabled=False):
+            fused: torch.Tensor = _LoraLinear.apply(
+                x.to(dtype),
+                base.weight.to(dtype),
+                None if base.bias is None else base.bias.to(dtype),
+                self.lora_A[name].weight.to(dtype),
+                self.lora_B[name].weight.to(dtype),
+                self.scaling[name],
+            )
+        return fused
 
 
 class _LoraLinear(torch.autograd.Function):

@@ -159,6 +159,7 @@ def _start_event(data: PreparedData, assembly: Assembly) -> StartEvent:
         device=assembly.compute.device,
         precision=assembly.compute.precision,
         threads=torch.get_num_threads(),
+        kernels=assembly.kernels,
     )
 
 

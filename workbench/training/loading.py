@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,34 @@ from workbench.asking import squeezing, standard_attention
 from workbench.compute import Compute
 from workbench.config import TrainingConfig
 from workbench.presets import MethodPreset, methods
-from workbench.training.attention import NAME, register, supports_per_sequence
+from workbench.training import attention, varlen
+from workbench.training.attention import supports_per_sequence
 
 
-def load_model(model_dir: Path, config: TrainingConfig, compute: Compute) -> tuple[Any, bool]:
+def load_model(
+    model_dir: Path,
+    config: TrainingConfig,
+    compute: Compute,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> tuple[Any, bool]:
     """Load the base model as the method wants it, on the device, nothing trainable decided yet.
 
     Args:
         model_dir: A folder with config.json and safetensors.
         config: Method and settings.
         compute: Device and precision.
+        tell: Told in a sentence why batches are padded, where the person should know.
 
     Returns:
         The model, and whether it needs padded batches because it cannot run padding-free.
     """
     architecture = AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
-    # On CUDA, one call per sequence would launch too many small kernels.
     method = methods()[config.method]
-    padded = (
-        compute.device == "cuda"
-        or method.padded
-        # NEFTune's noise depends on the length of a row; one row of many examples would get too little.
-        or config.neftune_alpha > 0
-        or not supports_per_sequence(model_class, architecture)
-    )
-    register()
+    found = "" if method.padded else _padding_free(model_class, architecture, config, compute, tell)
     model = AutoModelForCausalLM.from_pretrained(
         model_dir,
-        attn_implementation=standard_attention(model_class) if padded else NAME,
+        attn_implementation=found or standard_attention(model_class),
         dtype=_weight_dtype(method, compute),
         **squeezing(compute.quantization(method.base)),
         device_map={"": compute.device},
@@ -50,7 +50,38 @@ def load_model(model_dir: Path, config: TrainingConfig, compute: Compute) -> tup
     )
     model.config.use_cache = False
     keep_gradients_after_evaluation(model)
-    return model, padded
+    return model, not found
+
+
+def _padding_free(
+    model_class: Any,
+    architecture: Any,
+    config: TrainingConfig,
+    compute: Compute,
+    tell: Callable[[str], None],
+) -> str:
+    """Return the name of the attention that needs no padding; empty where there is none, which is told."""
+    if (
+        not supports_per_sequence(model_class, architecture)
+        # NEFTune's noise depends on the length of a row; one row of many examples would get too little.
+        or config.neftune_alpha > 0
+    ):
+        tell("This model or one of its settings takes the slower, padded path.")
+        return ""
+    if compute.device == "cpu":
+        attention.register()
+        return attention.NAME
+    # On a graphics card, one call per sequence would launch too many small kernels.
+    drops = getattr(architecture.get_text_config(), "attention_dropout", 0)
+    reason = "drops nothing" if drops else varlen.why_not(compute, architecture)
+    if reason:
+        tell(
+            "Rows are filled up to one length, which is slower but right: the graphics card's attention for rows of "
+            f"different length {reason}."
+        )
+        return ""
+    varlen.register()
+    return varlen.NAME
 
 
 def keep_gradients_after_evaluation(model: torch.nn.Module) -> None:
