@@ -51,7 +51,7 @@ def home(tmp_path_factory, tiny_model_dir):
     services = Services.for_workspace(Settings(home_dir=home))
     values = {"model": str(tiny_model_dir), "max_steps": 20, "learning_rate": 1e-2}
     values |= {"save_steps": 10, "eval_steps": 10, "checkpoints_kept": 2}
-    values |= {"keep_general": False, "evaluate_after": 0}
+    values |= {"keep_general": False, "evaluate_after": 0, "precision": "fp32"}
     config = services.configure(None, values, allow_folder=True)
     chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
     run = services.start(services.plan(config, chosen, allow_folder=True), chosen, "tuned")
