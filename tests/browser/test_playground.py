@@ -318,17 +318,28 @@ def test_a_run_deleted_while_it_is_loaded_leaves_a_page_that_answers(
     page.close()
 
 
-def test_two_pages_chat_at_once(browser, playground, playground_server):
+def test_two_pages_chat_at_once_and_each_gets_its_own_answer(
+    browser, playground, playground_server
+):
     other = open_page(browser, playground_server)
     other.get_by_role("tab", name="4. Playground").click()
     expect(other.locator("#playground-examples")).to_contain_text("comes next.")
-    for page, text in ((playground, "What comes after 3?"), (other, "What comes after 5?")):
+    asked = {playground: "What comes after 3?", other: "What comes after 25?"}
+    alone = {}
+    for page, text in asked.items():
+        ask(page, text)
+        alone[page] = said(page, "tuned").all_inner_texts()
+        clear(page)
         page.locator("#playground-question textarea").fill(text)
-    for page in (playground, other):
+    assert alone[playground] != alone[other]
+    for page in asked:
         page.locator("#playground-question textarea").press("Enter")
-    for page, text in ((playground, "after 3?"), (other, "after 5?")):
-        expect(said(page, "base")).to_have_count(1, timeout=60_000)
-        expect(said(page, "tuned", "user")).to_contain_text(text)
+    for page, text in asked.items():
+        settle(page)
+        for side in ("tuned", "base"):
+            expect(said(page, side, "user")).to_have_text([text])
+            expect(said(page, side)).to_have_count(1)
+        assert said(page, "tuned").all_inner_texts() == alone[page]
     other.close()
 
 

@@ -7,6 +7,8 @@ import shutil
 import socket
 from pathlib import Path
 
+import gradio as gr
+import openai
 import psutil
 import pytest
 import torch
@@ -14,8 +16,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from tests.made_runs import make_run
+from tests.tiny_model import build_tiny_model
 from workbench.chat import ChatProcess, served_models
 from workbench.chat_server import RUN_GONE
+from workbench.cli import main
+from workbench.config import ANSWER_TOKENS
 from workbench.errors import WorkbenchError
 from workbench.inference import engine as engine_module
 from workbench.inference.__main__ import listen
@@ -24,8 +29,16 @@ from workbench.models.rendering import load_tokenizer, prompt_ids
 from workbench.runs.strength import keep_strength
 from workbench.services import Services
 from workbench.settings import Settings
+from workbench.ui.playground_settings import build_answer_settings
+from workbench.ui.playground_talk import Talk, answers
 
 QUESTION = [{"role": "user", "content": "What comes after 3?"}]
+
+
+@pytest.fixture(scope="module")
+def tiny_model_dir(tmp_path_factory):
+    """The tiny model with larger weights: it writes all kinds of tokens, and does not repeat the last one."""
+    return build_tiny_model(tmp_path_factory.mktemp("tiny-model"), initializer_range=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +50,8 @@ def home(tmp_path_factory, tiny_model_dir):
     data.write_text(json.dumps(rows), encoding="utf-8")
     services = Services.for_workspace(Settings(home_dir=home))
     values = {"model": str(tiny_model_dir), "max_steps": 20, "learning_rate": 1e-2}
-    values |= {"save_steps": 10, "checkpoints_kept": 2, "keep_general": False, "evaluate_after": 0}
+    values |= {"save_steps": 10, "eval_steps": 10, "checkpoints_kept": 2}
+    values |= {"keep_general": False, "evaluate_after": 0, "precision": "fp32"}
     config = services.configure(None, values, allow_folder=True)
     chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
     run = services.start(services.plan(config, chosen, allow_folder=True), chosen, "tuned")
@@ -65,12 +79,12 @@ def ask(services, name, messages=QUESTION, **sampling):
     return "".join(services.chat.stream(name, messages, **{"max_tokens": 24} | sampling))
 
 
-def plain(model, tokenizer, **choice):
+def plain(model, tokenizer, max_new_tokens=24, **choice):
     """Answer with plain transformers, greedy or with a seed."""
     ids = torch.tensor([prompt_ids(tokenizer, QUESTION)])
     torch.manual_seed(choice.pop("seed", 0))
     answer = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=24,
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id, **choice,
     )  # fmt: skip
     return tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True)
@@ -88,7 +102,52 @@ def test_every_model_answers_as_plain_transformers_does(services, run, tiny_mode
         model = PeftModel.from_pretrained(model, directory) if directory else model
         expected[name] = plain(model.eval(), tokenizer, do_sample=bool(choice), **choice)
     assert answers == [expected[name] for name in names]
-    assert len({expected[name] for name in ("base", "step-10", "tuned")}) == (3 if choice else 2)
+    assert len({expected[name] for name in ("base", "step-10", "tuned")}) == 3
+
+
+def answers_of_the_page(services, run):
+    """Ask both models as a page does on which nothing was changed."""
+    with gr.Blocks():
+        settings = {name: field.value for name, field in build_answer_settings().items()}
+    sides = {"left": "tuned", "right": "base"}
+    asked = Talk().with_question(QUESTION[0]["content"], sides)
+    with services.chat_with(run) as chat:
+        *_, (talk, _) = answers(chat, asked, sides, settings)
+    return {model: talk.side(side)[-1]["content"] for side, model in sides.items()}
+
+
+def answer_of_the_command(capsys, *options):
+    """Ask as ``workbench chat`` does, with a chat process of its own."""
+    prompt = QUESTION[0]["content"]
+    assert main(["chat", "latest", "--prompt", prompt, "--json", *options]) == 0
+    return json.loads(capsys.readouterr().out)["answer"]
+
+
+def answer_over_http(server, model):
+    """Ask as other people's programs do."""
+    url = f"http://127.0.0.1:{server.port}/v1"
+    client = openai.OpenAI(base_url=url, api_key=server.token, max_retries=0)
+    (choice,) = client.chat.completions.create(model=model, messages=QUESTION).choices
+    return choice.message.content
+
+
+def test_page_command_server_and_plain_transformers_say_the_same(
+    services, run, tiny_model_dir, capsys, monkeypatch
+):
+    monkeypatch.setenv("WORKBENCH_HOME", str(services.settings.home_dir))
+    tokenizer = load_tokenizer(tiny_model_dir)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
+    expected = {"base": plain(base, tokenizer, ANSWER_TOKENS, do_sample=False)}
+    tuned = PeftModel.from_pretrained(base, run.model_dir).eval()
+    expected["tuned"] = plain(tuned, tokenizer, ANSWER_TOKENS, do_sample=False)
+    assert answers_of_the_page(services, run) == expected
+    server = services.chat._server
+    assert {model: answer_over_http(server, model) for model in expected} == expected
+    services.chat.close()
+    assert answer_of_the_command(capsys) == expected["tuned"]
+    assert answer_of_the_command(capsys, "--base") == expected["base"]
+    assert all(expected.values())
+    assert expected["tuned"] != expected["base"]
 
 
 def test_another_run_answers_on_the_same_base(services, run, tiny_model_dir):

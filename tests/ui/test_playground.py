@@ -33,6 +33,7 @@ from workbench.ui.playground_talk import (
     safe_markdown,
     shown,
 )
+from workbench.ui.playground_tools import _next_prompt
 from workbench.ui.views import plain
 
 BOTH = {"left": "tuned", "right": "base"}
@@ -126,6 +127,9 @@ def test_the_system_prompt_comes_first():
     chat = FakeChat()
     talked(chat, Talk(), "one", system=" Be kind. ")
     assert chat.asked[0][1][0] == {"role": "system", "content": "Be kind."}
+    assert (
+        _next_prompt(Talk(), "one", " Be kind. ") == chat.asked[0][1]
+    )  # what the page shows of it
 
 
 def test_one_model_alone():

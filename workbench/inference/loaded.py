@@ -66,7 +66,8 @@ class LoadedAdapters:
         else:
             if len(self._names) == MOST_ADAPTERS:
                 self._model.delete_adapter(self._names.pop(0))
-            self._model.load_adapter(directory, adapter_name=name)
+            with _base_as_it_is(self._model):
+                self._model.load_adapter(directory, adapter_name=name)
             self._model.eval()
         self._names.append(name)
 
@@ -152,3 +153,19 @@ def check_strength(models: LoadedAdapters | LoadedModels, name: str, strength: f
 
 def _quickly(quick: QuickLayers | None, adapter: str | None = None) -> AbstractContextManager[None]:
     return quick.use(adapter) if quick else nullcontext()
+
+
+@contextmanager
+def _base_as_it_is(model: Any) -> Iterator[None]:
+    """Give 4-bit weights back exactly what they were, so that the base goes on to answer as before.
+
+    On CPUs with AVX512-BF16 the first answer repacks them. PEFT asks for the state of all weights when it loads an
+    adapter, for which bitsandbytes unpacks them, and rounds their scales (0.50.2, ``_save_to_state_dict``).
+    """
+    squeezed = [weight for weight in model.parameters() if getattr(weight, "quant_state", None)]
+    before = [(weight, weight.data, dict(vars(weight.quant_state))) for weight in squeezed]
+    yield
+    for weight, data, state in before:
+        weight.data = data
+        vars(weight.quant_state).clear()
+        vars(weight.quant_state).update(state)

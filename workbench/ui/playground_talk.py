@@ -92,8 +92,7 @@ def answers(
     Raises:
         WorkbenchError: The question is too long, or the process is gone.
     """
-    system = str(settings.get("system") or "").strip()
-    before: list[Message] = [{"role": "system", "content": system}] if system else []
+    before = system_message(settings.get("system"))
     sampling = sampling_of(settings)
     notes: dict[str, None] = {}  # both sides often have the same to say
     for side, model in sides.items():
@@ -117,6 +116,12 @@ def answers(
         if reply.finish_reason == "length":
             notes["An answer was cut at its longest length, which is set under Advanced."] = None
     yield talk, " ".join(notes)
+
+
+def system_message(words: str | None) -> list[Message]:
+    """Return what is said before everything else; nothing for an empty system prompt."""
+    system = (words or "").strip()
+    return [{"role": "system", "content": system}] if system else []
 
 
 def sampling_of(settings: Mapping[str, Any]) -> dict[str, Any]:

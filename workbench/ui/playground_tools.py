@@ -14,7 +14,14 @@ from workbench.runs.chats import Chat, chat_document
 from workbench.services import Services
 from workbench.ui.guard import PRIVATE, QUIET, user_errors
 from workbench.ui.playground_keep import keep_answer, kept_words
-from workbench.ui.playground_talk import NO_ANSWER, SIDES, Side, Talk, sampling_of
+from workbench.ui.playground_talk import (
+    NO_ANSWER,
+    SIDES,
+    Side,
+    Talk,
+    sampling_of,
+    system_message,
+)
 from workbench.ui.saving import save_on_click
 
 
@@ -75,8 +82,7 @@ def build_tools(
                 raise WorkbenchError(
                     f"There is no answer on the {side} yet.", "Ask something first."
                 )
-            before: list[Message] = [{"role": "system", "content": system}] if system else []
-            return kept_words(keep_answer(services, [*before, *messages]))
+            return kept_words(keep_answer(services, [*system_message(system), *messages]))
 
         return keep_last
 
@@ -101,5 +107,4 @@ def _next_prompt(said: Talk, text: str, system: str | None) -> list[Message]:
         messages.pop()
     else:
         raise WorkbenchError("There is no question yet.", "Write one, or ask something first.")
-    before: list[Message] = [{"role": "system", "content": system}] if system else []
-    return [*before, *messages]
+    return [*system_message(system), *messages]

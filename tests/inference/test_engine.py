@@ -1,0 +1,113 @@
+"""The engine itself, with no process and no server around it: which weights answer, and when it stops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from tests.made_runs import make_run
+from tests.tiny_model import build_tiny_model
+from workbench.asking import load_to_ask
+from workbench.compute import Compute
+from workbench.inference.engine import Engine, Sampling
+
+FP32 = Compute("cpu", "fp32")
+QUESTION = [{"role": "user", "content": "What comes after 3?"}]
+
+
+@pytest.fixture(scope="module")
+def lively_model_dir(tmp_path_factory):
+    """The tiny model with larger weights: it writes all kinds of tokens, and does not repeat the last one."""
+    return build_tiny_model(tmp_path_factory.mktemp("tiny-model"), initializer_range=0.3)
+
+
+def open_engine(services, base_dir, method):
+    """Return the engine of a run whose adapter is random, and strong enough to be heard."""
+    run = make_run(
+        services.runs, values={"model": str(base_dir), "method": method, "precision": "fp32"}
+    )
+    torch.manual_seed(5)
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    made = get_peft_model(AutoModelForCausalLM.from_pretrained(base_dir), config)
+    for name, weight in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    made.save_pretrained(run.model_dir)
+    return Engine(run, base_dir)
+
+
+def answer(engine, name, tokens=24, is_stopped=lambda: False):
+    pieces = []
+    prompt = engine.chat_prompt(QUESTION, tokens)
+    outcome = engine.write(engine.find(name), prompt, Sampling(), pieces.append, is_stopped)
+    return "".join(pieces), outcome
+
+
+def logits(model, ids):
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor([ids])).logits
+
+
+def plain_answer(engine, model, ids):
+    asked, end = torch.tensor([ids]), engine.tokenizer.eos_token_id
+    written = model.generate(
+        input_ids=asked, attention_mask=torch.ones_like(asked), max_new_tokens=24, do_sample=False,
+        eos_token_id=end, pad_token_id=end,
+    )  # fmt: skip
+    return engine.tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True)
+
+
+def test_the_base_of_a_qlora_run_is_the_4_bit_base_with_no_adapter_on(services, lively_model_dir):
+    engine = open_engine(services, lively_model_dir, "qlora")
+    said = [answer(engine, name)[0] for name in ("base", "tuned", "base")]
+    ids = engine.chat_prompt(QUESTION, 24).ids
+    whole = load_to_ask(lively_model_dir, FP32, FP32.dtype)
+    base, other = (
+        load_to_ask(lively_model_dir, FP32, FP32.dtype, FP32.quantization("nf4")) for _ in range(2)
+    )
+    tuned = PeftModel.from_pretrained(other, engine.run.model_dir).eval()
+    expected, base_logits = plain_answer(engine, base, ids), logits(base, ids)
+    assert not torch.allclose(base_logits, logits(whole, ids), atol=0.1)
+    assert said == [expected, plain_answer(engine, tuned, ids), expected]
+    assert said[0] != said[1]
+    with engine._models.use("base", Path(), 1.0) as model:
+        assert torch.equal(logits(model, ids), base_logits)
+
+
+def test_an_adapter_that_is_loaded_later_leaves_a_4_bit_base_as_it_was(services, lively_model_dir):
+    engine = open_engine(services, lively_model_dir, "qlora")
+    models, adapter_dir, ids = engine._models, engine.run.model_dir, list(range(5, 25))
+
+    def ask(name):
+        with models.use(name, adapter_dir, 1.0) as model:
+            return logits(model, ids)
+
+    base, tuned = ask("base"), ask("tuned")
+    assert torch.equal(ask("step-10"), tuned)  # the same adapter, under another name
+    assert torch.equal(ask("base"), base)
+    assert torch.equal(ask("tuned"), tuned)
+
+
+@pytest.mark.parametrize("at_token", [1, 2, 7])
+@pytest.mark.parametrize("name", ["base", "tuned"])
+def test_stop_ends_it_with_the_token_that_is_computed(services, tiny_model_dir, name, at_token):
+    engine = open_engine(services, tiny_model_dir, "lora")
+    started = []
+
+    def count(*_):
+        started.append(1)
+
+    with engine._models.use("base", Path(), 1.0) as model:
+        model.get_base_model().model.register_forward_pre_hook(count)
+    # Somebody presses Stop while this token is being computed.
+    _, outcome = answer(engine, name, tokens=200, is_stopped=lambda: len(started) >= at_token)
+    assert (len(started), outcome.tokens, outcome.finish_reason) == (at_token, at_token, "stop")
+
+
+def test_stop_before_the_first_token_computes_nothing(services, tiny_model_dir):
+    engine = open_engine(services, tiny_model_dir, "lora")
+    assert answer(engine, "tuned", is_stopped=lambda: True)[1].tokens == 0
