@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.made_runs import make_run
 from workbench.cli import main
-from workbench.runs.events import ResumeEvent, StepEvent, read_events
+from workbench.cli_runs import outcome_line
+from workbench.runs.events import ResumeEvent, StepEvent, append_event, read_events
 from workbench.settings import PROJECT_DIR
 
 QUICK = ["max_steps=6", "eval_steps=3", "batch_size=4", "max_length=256"]
@@ -59,6 +61,17 @@ def test_a_method_trains_saves_and_chats(train, services, capsys, method):
     }
     assert [answers[()]["model"], answers[("--base",)]["model"]] == ["tuned", "base"]
     assert answers[()]["answer"] != answers[("--base",)]["answer"]
+
+
+def test_a_loss_that_is_not_a_number_is_told_in_words(services):
+    run = make_run(services.runs, steps=0, outcome=None)
+    lost = StepEvent(
+        step=4, epoch=0.1, loss=None, learning_rate=1e-3, grad_norm=None, tokens=1, seconds=1.0,
+        memory_bytes=1,
+    )  # fmt: skip
+    append_event(run.events_path, lost)
+    line = outcome_line(run, services.supervisor.snapshot(run))
+    assert line.endswith("The loss was not a number.")
 
 
 def test_full_tuning_saves_a_model_that_needs_no_base(train, services, tmp_path):

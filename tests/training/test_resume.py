@@ -12,19 +12,27 @@ from transformers import set_seed
 from workbench.config import TrainingConfig, build_config
 from workbench.models.rendering import load_tokenizer
 from workbench.runs.checkpoints import MARK, complete_checkpoints, newest_checkpoint
+from workbench.runs.columns import Columns
 from workbench.runs.events import (
     EvaluationEvent,
     ResumeEvent,
     SampleEvent,
     StepEvent,
     WarningEvent,
+    append_event,
 )
+from workbench.runs.reading import read_loss
+from workbench.runs.record import read_record
 from workbench.services import Services
 from workbench.settings import Settings
 from workbench.training.assembly import assemble
 from workbench.training.data import prepare_data
+from workbench.training.failures import Diverged
+from workbench.training.head import Cost
 from workbench.training.job import _learn, _take_best
+from workbench.training.loss import AnswerLoss
 from workbench.training.reporter import Reporter
+from workbench.ui.charts import ChartView, run_figure
 
 QUICK = {
     "max_steps": 6,
@@ -174,6 +182,35 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(services, tiny_model_dir
     assert "checkpoint of step 4 could not be saved. The one of step 2 is still there" in warning
     assert [c.step for c in complete_checkpoints(run.checkpoints_dir)] == [2, 6]
     assert not (run.checkpoints_dir / "checkpoint-4").exists()
+
+
+def test_the_step_that_ends_a_run_is_told_without_a_loss(services, tiny_model_dir, monkeypatch):
+    run = make_run(services, tiny_model_dir, "full", save_steps=2)
+    events, cost = [], AnswerLoss.cost
+
+    def cost_that_breaks(self, batch, smoothing=0.0):
+        found = cost(self, batch, smoothing)
+        is_broken = len(of_kind(events, StepEvent, 0)) >= 3
+        return Cost(found.loss * float("nan"), found.correct) if is_broken else found
+
+    monkeypatch.setattr(AnswerLoss, "cost", cost_that_breaks)
+    with pytest.raises(Diverged, match="not a number at step 4"):
+        train(run, tiny_model_dir, events)
+    for event in events:
+        append_event(run.events_path, event)
+    record = read_record(run.events_path)
+    assert [step.step for step in record.steps] == [1, 2, 3, 4]
+    assert [step.loss is None for step in record.steps] == [False, False, False, True]
+    assert record.steps[-1].token_accuracy is None
+    assert "Since step 4 the loss is not a number" in read_loss(record.steps, [], 6).sentence
+    (mark,) = (
+        trace
+        for trace in run_figure(Columns.of(record.steps), [], ChartView()).data
+        if trace.name == "Loss was not a number"
+    )
+    assert list(mark.x) == [4]
+    record.extend([ResumeEvent(step=2)])
+    assert [step.step for step in record.steps] == [1, 2]
 
 
 def test_a_half_written_checkpoint_is_not_read(services, tiny_model_dir):
