@@ -27,7 +27,7 @@ from workbench.services import Services
 from workbench.settings import Settings
 from workbench.training.assembly import assemble
 from workbench.training.data import prepare_data
-from workbench.training.failures import Diverged
+from workbench.training.failures import Damaged, Diverged
 from workbench.training.head import Cost
 from workbench.training.job import _learn, _take_best
 from workbench.training.loss import AnswerLoss
@@ -220,6 +220,42 @@ def test_a_half_written_checkpoint_is_not_read(services, tiny_model_dir):
     events, _ = train(run, tiny_model_dir)
     (resumed,) = (e for e in events if isinstance(e, ResumeEvent))
     assert resumed.step == 4
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_told(services, tiny_model_dir):
+    run = make_run(services, tiny_model_dir, "lora", eval_steps=100)
+    train(run, tiny_model_dir)
+    assert [c.step for c in complete_checkpoints(run.checkpoints_dir)] == [3, 6]
+    damage(run, 6)
+    events, _ = train(run, tiny_model_dir)
+    assert [e.step for e in events if isinstance(e, ResumeEvent)] == [3]
+    warnings = [e.message for e in events if isinstance(e, WarningEvent)]
+    (warning,) = (message for message in warnings if "damaged" in message)
+    assert "The checkpoint of step 6 is damaged" in warning
+    assert "goes on from that of step 3" in warning
+    assert [e.step for e in of_kind(events, StepEvent, 0)] == [4, 5, 6]
+    events, _ = train(run, tiny_model_dir)  # the one of step 6 was written anew
+    assert [e.step for e in events if isinstance(e, ResumeEvent)] == [6]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew_by_itself(
+    services, tiny_model_dir
+):
+    run = make_run(services, tiny_model_dir, "lora", eval_steps=100)
+    train(run, tiny_model_dir)
+    damage(run, 3)
+    damage(run, 6)
+    with pytest.raises(Damaged, match="steps 6 and 3 are damaged"):
+        train(run, tiny_model_dir)
+    assert [c.step for c in complete_checkpoints(run.checkpoints_dir)] == [3, 6]
+
+
+def damage(run, step):
+    """Change one byte of a checkpoint's optimizer, in place and without its size."""
+    path = run.checkpoints_dir / f"checkpoint-{step}" / "optimizer.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora", "full", "pissa", "prompt"])
