@@ -58,6 +58,24 @@ def models_by_step(run: Run) -> dict[int, Path]:
     return {one.step: one.directory for one in complete_checkpoints(run.checkpoints_dir)}
 
 
+def checkpoint_instead(run: Run) -> int | None:
+    """Return the step of the checkpoint that stands for a run's model: the newest one.
+
+    ``None`` where a model was saved, or nothing was kept that can be loaded.
+    """
+    if run.model_dir.is_dir():
+        return None
+    return max(models_by_step(run), default=None)
+
+
+def instead_words(run: Run) -> str:
+    """Say which checkpoint stands for a run's model; empty where none does."""
+    step = checkpoint_instead(run)
+    if step is None:
+        return ""
+    return f"This run saved no model, so its newest checkpoint answers: that of step {step:,}."
+
+
 def model_of_step(run: Run, step: int) -> Path:
     """Return the folder of the model after so many steps.
 
