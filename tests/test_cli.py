@@ -273,6 +273,13 @@ def test_a_stopped_run_is_resumed_continued_labelled_and_deleted(train, services
     assert services.runs.ids() == [run.id]
 
 
+def test_a_past_runs_settings_are_taken_and_it_is_named_as_the_parent(train, services):
+    old = make_run(services.runs, values={"lora_rank": 5})
+    _, out, _ = train("--preset", "run:latest", "--detach", "--json", "--set", "max_length=100")
+    shown = json.loads(out)
+    assert (shown["parent"], shown["config"]["lora_rank"]) == (old.id, 5)
+
+
 def test_the_second_run_waits_in_line_and_can_leave_it(train, services, capsys):
     train("--detach", "--set", "max_steps=100000")
     train("--detach", "--set", "max_steps=2", "max_length=100")
