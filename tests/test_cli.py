@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.made_runs import make_run
 from workbench.cli import main
-from workbench.runs.events import ResumeEvent, StepEvent, read_events
+from workbench.cli_runs import outcome_line
+from workbench.runs.events import ResumeEvent, StepEvent, append_event, read_events
 from workbench.settings import PROJECT_DIR
 
 QUICK = ["max_steps=6", "eval_steps=3", "batch_size=4", "max_length=256"]
@@ -59,6 +61,17 @@ def test_a_method_trains_saves_and_chats(train, services, capsys, method):
     }
     assert [answers[()]["model"], answers[("--base",)]["model"]] == ["tuned", "base"]
     assert answers[()]["answer"] != answers[("--base",)]["answer"]
+
+
+def test_a_loss_that_is_not_a_number_is_told_in_words(services):
+    run = make_run(services.runs, steps=0, outcome=None)
+    lost = StepEvent(
+        step=4, epoch=0.1, loss=None, learning_rate=1e-3, grad_norm=None, tokens=1, seconds=1.0,
+        memory_bytes=1,
+    )  # fmt: skip
+    append_event(run.events_path, lost)
+    line = outcome_line(run, services.supervisor.snapshot(run))
+    assert line.endswith("The loss was not a number.")
 
 
 def test_full_tuning_saves_a_model_that_needs_no_base(train, services, tmp_path):
@@ -258,6 +271,13 @@ def test_a_stopped_run_is_resumed_continued_labelled_and_deleted(train, services
     assert (labelled["name"], labelled["tags"], labelled["note"]) == ("Better", ["a", "b"], "ü")
     assert main(["delete", continued["id"]]) == 0
     assert services.runs.ids() == [run.id]
+
+
+def test_a_past_runs_settings_are_taken_and_it_is_named_as_the_parent(train, services):
+    old = make_run(services.runs, values={"lora_rank": 5})
+    _, out, _ = train("--preset", "run:latest", "--detach", "--json", "--set", "max_length=100")
+    shown = json.loads(out)
+    assert (shown["parent"], shown["config"]["lora_rank"]) == (old.id, 5)
 
 
 def test_the_second_run_waits_in_line_and_can_leave_it(train, services, capsys):

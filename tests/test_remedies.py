@@ -111,6 +111,11 @@ def test_after_a_loss_that_is_no_number_a_copy_learns_slower():
     assert safer_copy(chosen(), "diverged").changes == {"learning_rate": 3e-4}
 
 
+def test_after_damage_a_copy_begins_anew_with_the_same_settings():
+    remedy = safer_copy(chosen(), "damaged")
+    assert (remedy.label, remedy.changes) == ("Start a copy from the beginning", {})
+
+
 def test_where_nothing_would_help_there_is_no_copy():
     assert safer_copy(chosen(), "disk") is None
     assert safer_copy(chosen(), "") is None

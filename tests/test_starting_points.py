@@ -70,3 +70,7 @@ def test_a_past_run_gives_its_settings_and_automatic_ones_stay_automatic(service
     again = services.plan(services.configure(f"run:{run.id}", {}), data)
     assert again.config == run.config
     assert isinstance(services.starting_points, StartingPoints)
+    for point_id in (f"run:{run.id}", "run:latest"):
+        assert services.starting_points.run(point_id) == run
+    for point_id in ("run:gone", "extract-json", ""):
+        assert services.starting_points.run(point_id) is None

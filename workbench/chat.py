@@ -19,7 +19,7 @@ from workbench.chat_server import ChatServer, chat_log_path, start_chat_server, 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.presets import methods
-from workbench.runs.checkpoints import models_by_step
+from workbench.runs.checkpoints import checkpoint_instead, models_by_step
 from workbench.runs.store import UNREADABLE, Run, open_run
 from workbench.settings import Settings
 
@@ -35,11 +35,19 @@ MOST_OTHERS = 20  # of the newest runs
 def served_models(run: Run) -> dict[ModelName, Path | None]:
     """Return what can be asked: the name and folder of each model; the base has none in the run.
 
-    Other runs that tuned the same base in a way that fits are among them.
+    A run that saved no model has its checkpoints only. Other runs that tuned the same base in a way that fits
+    are among them.
     """
+    tuned = {"tuned": run.model_dir} if run.model_dir.is_dir() else {}
     steps = {f"step-{step}": directory for step, directory in models_by_step(run).items()}
     others = {f"{OTHER_RUN}{path.name}": path / "model" for path in _other_runs(run)}
-    return {"base": None, "tuned": run.model_dir, **steps, **others}
+    return {"base": None, **tuned, **steps, **others}
+
+
+def learned_model(run: Run) -> ModelName:
+    """Return the name of what a run learned: its saved model, or without one its newest checkpoint."""
+    step = checkpoint_instead(run)
+    return "tuned" if step is None else f"step-{step}"
 
 
 def comparable_words(run: Run) -> str:
@@ -164,11 +172,11 @@ class ChatProcess:
         Whoever asks another run's models waits until those who ask now have their answers.
 
         Args:
-            run: A run with a saved model.
+            run: A run with a saved model or a checkpoint.
             stop: Ends the waiting, and the loading if nobody else waits for it.
 
         Raises:
-            WorkbenchError: The run saved no model, it cannot be loaded, or it was stopped.
+            WorkbenchError: The run has no model, it cannot be loaded, or it was stopped.
         """
         with self._turn:
             while self._users and self._used_run_id != run.id and not (stop and stop.is_set):
@@ -188,7 +196,7 @@ class ChatProcess:
         """Load a run's models, unless they are loaded; takes seconds.
 
         Raises:
-            WorkbenchError: The run saved no model, it cannot be loaded, or something else needs the memory.
+            WorkbenchError: The run has no model, it cannot be loaded, or something else needs the memory.
         """
         with self._opening:
             if self.run_id == run.id:

@@ -12,6 +12,7 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.processes import FREQUENT_RETURN, start_child
+from workbench.runs.checkpoints import checkpoint_instead
 from workbench.runs.store import Run
 from workbench.settings import Settings
 
@@ -82,16 +83,16 @@ def start_chat_server(
     """Load a run's models in a process of its own; ``wait_until_ready`` says when they are there.
 
     Args:
-        run: A run with a saved model.
+        run: A run with a saved model or a checkpoint.
         settings: Where the workspace is, and the token if the person chose one.
         host: The address to listen on.
         port: The port; 0 for a free one.
         idle_seconds: It ends itself after this long without a question; 0 for never.
 
     Raises:
-        WorkbenchError: The run saved no model.
+        WorkbenchError: The run has no model.
     """
-    if not run.model_dir.is_dir():
+    if not run.model_dir.is_dir() and checkpoint_instead(run) is None:
         raise WorkbenchError(
             f'"{run.name}" has no model to chat with.', "Choose a run that has finished."
         )
@@ -127,12 +128,12 @@ def why_ended(exit_code: int | None) -> str:
     )
 
 
-def client_code(base_url: str, api_key: str) -> str:
-    """Return three lines of Python that ask the tuned model."""
+def client_code(base_url: str, api_key: str, model: str = "tuned") -> str:
+    """Return three lines of Python that ask a model."""
     return (
         "from openai import OpenAI\n"
         f'client = OpenAI(base_url="{base_url}", api_key="{api_key}")\n'
-        'print(client.chat.completions.create(model="tuned", messages=[{"role": "user", "content": '
+        f'print(client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": '
         '"Who are you?"}]).choices[0].message.content)'
     )
 

@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workbench.cli_evaluate import add_strength_option, ask, check_base, count_from_1
+from workbench.cli_evaluate import (
+    add_strength_option,
+    ask,
+    check_base,
+    chosen_checkpoint,
+    count_from_1,
+)
 from workbench.config import ANSWER_TOKENS
 from workbench.errors import WorkbenchError
 from workbench.evaluation.questions import (
@@ -69,7 +75,7 @@ def run_answer(services: Services, options: argparse.Namespace) -> int:
         path.name,
         base=options.base or options.both,
         tuned=not options.base,
-        checkpoint=options.checkpoint,
+        checkpoint=chosen_checkpoint(run, options),
         answer_tokens=options.max_tokens,
         strength=chosen_strength(run, options.strength),
     )

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.chat import ModelName, Reply
+from workbench.chat import ModelName, Reply, learned_model
 from workbench.config import ANSWER_TOKENS
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.runs.checkpoints import instead_words, model_of_step
 from workbench.runs.store import Run
 from workbench.runs.strength import AS_TRAINED, kept_strength, strength_words
 from workbench.services import Services
@@ -22,7 +23,9 @@ def add_chat_verb(verbs: Any) -> None:
     chat = verbs.add_parser("chat", help="talk to a tuned model")
     chat.add_argument("run", metavar="RUN", help="the run's id, or latest")
     chat.add_argument("--prompt", metavar="TEXT", help="ask once; without it, a conversation")
-    chat.add_argument("--base", action="store_true", help="ask the model it started from")
+    who = chat.add_mutually_exclusive_group()
+    who.add_argument("--base", action="store_true", help="ask the model it started from")
+    who.add_argument("--checkpoint", type=int, metavar="N", help="ask the model after step N")
     chat.add_argument("--json", action="store_true", help="print one JSON document")
     chat.set_defaults(run_command=run_chat)
 
@@ -30,7 +33,7 @@ def add_chat_verb(verbs: Any) -> None:
 def run_chat(services: Services, options: argparse.Namespace) -> int:
     """Ask once, or talk until an empty line."""
     run = services.runs.get(options.run)
-    model: ModelName = "base" if options.base else "tuned"
+    model = _asked_model(run, options)
     if options.json and options.prompt is None:
         raise WorkbenchError(
             "--json needs --prompt.", 'For example --prompt "Who are you?" --json.'
@@ -56,6 +59,18 @@ def run_chat(services: Services, options: argparse.Namespace) -> int:
     finally:
         services.chat.close()
     return 0
+
+
+def _asked_model(run: Run, options: argparse.Namespace) -> ModelName:
+    """Return who is asked, and say it where that is not what one expects."""
+    if options.base:
+        return "base"
+    if options.checkpoint is not None:
+        model_of_step(run, options.checkpoint)  # refused before anything is loaded
+        return f"step-{options.checkpoint}"
+    if words := instead_words(run):
+        print(words, file=sys.stderr)
+    return learned_model(run)
 
 
 def converse(services: Services, run: Run, model: ModelName, note: str) -> None:

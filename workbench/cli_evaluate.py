@@ -21,6 +21,7 @@ from workbench.evaluation.process import cancel, start, watch
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.tasks import TASK_WORDS, TASKS
 from workbench.files import write_text_atomically
+from workbench.runs.checkpoints import checkpoint_instead, instead_words
 from workbench.runs.store import DataPart, Run
 from workbench.runs.strength import chosen_strength
 from workbench.services import Services
@@ -98,6 +99,15 @@ def check_base(options: argparse.Namespace) -> None:
             raise WorkbenchError(f"--base and --{name} exclude each other.", "Give one of them.")
 
 
+def chosen_checkpoint(run: Run, options: argparse.Namespace) -> int | None:
+    """Return the step whose checkpoint is asked; ``None`` for the saved model, or where only the base is asked."""
+    if options.base or options.checkpoint is not None:
+        return None if options.base else int(options.checkpoint)
+    if words := instead_words(run):
+        print(words, file=sys.stderr)
+    return checkpoint_instead(run)
+
+
 def run_evaluate(services: Services, options: argparse.Namespace) -> int:
     """Ask what was not asked before, and print the card."""
     if options.base and options.others:
@@ -110,7 +120,7 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
     run = services.runs.get(options.run)
     request = EvaluationRequest(
         tuned=not options.base,
-        checkpoint=options.checkpoint,
+        checkpoint=chosen_checkpoint(run, options),
         data=_data(services, options.data) if options.data else None,
         limit=options.limit,
         answer_tokens=options.max_tokens,

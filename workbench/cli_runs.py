@@ -184,8 +184,12 @@ def outcome_line(run: Run, snapshot: RunSnapshot) -> str:
         steps = f", step {snapshot.step} of {snapshot.total_steps}" if snapshot.total_steps else ""
         return f"{run.id}: {snapshot.state} ({snapshot.phase}{steps})."
     line = f"{run.id}: {snapshot.state}. {snapshot.message} {snapshot.hint}".rstrip()
-    loss = f"Loss {snapshot.steps[-1].loss}." if snapshot.steps else ""
+    loss = _loss_words(snapshot.steps[-1].loss) if snapshot.steps else ""
     return " ".join(words for words in (line, loss, strength_words(kept_strength(run))) if words)
+
+
+def _loss_words(loss: float | None) -> str:
+    return "The loss was not a number." if loss is None else f"Loss {loss}."
 
 
 def print_run(services: Services, run: Run, options: argparse.Namespace, line: str) -> None:

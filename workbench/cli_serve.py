@@ -6,9 +6,10 @@ import argparse
 import json
 from typing import Any
 
-from workbench.chat import served_models
+from workbench.chat import learned_model, served_models
 from workbench.chat_server import SERVE_PORT, client_code, start_chat_server, why_ended
 from workbench.errors import WorkbenchError
+from workbench.runs.checkpoints import instead_words
 from workbench.services import Services
 from workbench.settings import LOOPBACK_HOSTS, Settings
 
@@ -42,7 +43,9 @@ def run_serve(services: Services, options: argparse.Namespace) -> int:
         else:
             print(f"{run.name}: {base_url}  (Ctrl-C ends it)")
             print(f"Models: {', '.join(names)}. In Python, after `pip install openai`:\n")
-            print(client_code(base_url, server.token), flush=True)
+            if words := instead_words(run):
+                print(f"{words}\n")
+            print(client_code(base_url, server.token, learned_model(run)), flush=True)
         exit_code = server.process.wait()
     except KeyboardInterrupt:
         return 0

@@ -88,7 +88,8 @@ def run_train(services: Services, options: argparse.Namespace) -> int:
         for info, _ in data.parts:
             for problem in services.datasets.report(info.id).problems:
                 print(f"Note on {info.name}: {problem.message}")
-    run = services.start(plan, data, options.name, force=options.force)
+    parent = services.starting_points.run(options.preset or "")
+    run = services.start(plan, data, options.name, force=options.force, parent=parent)
     return wait_for(services, run, options)
 
 

@@ -95,6 +95,8 @@ def safer_copy(config: TrainingConfig, cause: str) -> Remedy | None:
         rate = float(f"{config.learning_rate / 3:.1g}")
         label = f"Start a safer copy: learning rate {rate:g} instead of {config.learning_rate:g}"
         return Remedy(label, {"learning_rate": rate})
+    if cause == "damaged":
+        return Remedy("Start a copy from the beginning", {})
     return None
 
 

@@ -72,7 +72,9 @@ class StartingPoints:
     def run(self, point_id: str) -> Run | None:
         """Return the run whose settings a starting point is, or ``None``."""
         run_id = point_id.removeprefix(RUN)
-        return self._runs.get(run_id) if point_id != run_id and run_id in self._runs.ids() else None
+        if point_id == run_id or run_id not in ("latest", *self._runs.ids()):
+            return None
+        return self._runs.get(run_id)
 
     def save(self, label: str, values: Mapping[str, Any]) -> StartingPoint:
         """Keep settings under a name.

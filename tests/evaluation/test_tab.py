@@ -18,11 +18,18 @@ from workbench.evaluation.comparing import compared_requests, find_comparison
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.result import read_evaluation
 from workbench.evaluation.rows import select_rows
+from workbench.runs.checkpoints import mark_complete
 from workbench.ui.evaluate_compare import NOT_YET
 from workbench.ui.evaluate_compare_views import compared_rows
 from workbench.ui.evaluate_compare_views import kept_rows as compared_kept
 from workbench.ui.evaluate_files import json_file
-from workbench.ui.evaluate_tab import HELD_BACK, SAVED_MODEL, build_evaluate_tab
+from workbench.ui.evaluate_tab import (
+    HELD_BACK,
+    SAVED_MODEL,
+    _request,
+    build_evaluate_tab,
+    state_choice,
+)
 from workbench.ui.evaluate_views import (
     HEADERS,
     card_html,
@@ -63,6 +70,24 @@ def test_filters_and_order(services):
     assert all(len(cells) == len(HEADERS) for cells in rows_table(everything))
     assert len(wrong) == sum(row.index % 2 for row in evaluation.rows)
     assert kept_rows(evaluation.rows, "got_worse", "loss") == wrong  # the base model had all right
+
+
+def test_a_run_without_a_saved_model_is_evaluated_as_its_newest_checkpoint(services):
+    run, _ = evaluated(services)
+    for step in (4, 8):
+        (run.checkpoints_dir / f"checkpoint-{step}").mkdir(parents=True)
+        mark_complete(run.checkpoints_dir / f"checkpoint-{step}")
+    assert state_choice(run).value == SAVED_MODEL
+    run.model_dir.rename(run.directory / "elsewhere")
+    offered = state_choice(run)
+    assert [tuple(choice) for choice in offered.choices] == [
+        ("Checkpoint of step 4", "4"),
+        ("Checkpoint of step 8", "8"),
+    ]
+    assert offered.value == "8"
+    assert _request(services, run, SAVED_MODEL, HELD_BACK, "").checkpoint == 8  # not chosen yet
+    with pytest.raises(WorkbenchError, match="can be evaluated: --checkpoint 8"):
+        EvaluationRequest().tuned_dir(run)
 
 
 def test_a_table_that_is_cut_says_so(services):

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.made_runs import make_run
 from tests.tiny_model import build_tiny_model
-from workbench.chat import ChatProcess, served_models
+from workbench.chat import ChatProcess, learned_model, served_models
 from workbench.chat_server import RUN_GONE
 from workbench.cli import main
 from workbench.config import ANSWER_TOKENS
@@ -282,8 +282,33 @@ def test_rapid_stops_leave_nothing_behind(services, run):
 
 def test_a_run_without_a_model_is_a_sentence(services, run):
     hidden = run.model_dir.rename(run.directory / "elsewhere")
+    kept = run.checkpoints_dir.rename(run.directory / "kept")
     with pytest.raises(WorkbenchError, match="no model to chat with"):
         services.chat.open(run)
+    kept.rename(run.checkpoints_dir)
+    hidden.rename(run.model_dir)
+
+
+def test_a_run_without_a_model_answers_as_its_newest_checkpoint(services, run, capsys, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HOME", str(services.settings.home_dir))
+    services.chat.open(run)
+    tuned, base = ask(services, "tuned"), ask(services, "base")
+    services.chat.close()
+    hidden = run.model_dir.rename(run.directory / "elsewhere")
+    assert learned_model(run) == "step-20"
+    services.chat.open(run)
+    assert [ask(services, name) for name in ("step-20", "base")] == [tuned, base]
+    with pytest.raises(WorkbenchError, match="There is no model 'tuned'"):
+        ask(services, "tuned")
+    asked = ["chat", run.id, "--prompt", "Who are you?", "--json"]
+    assert main(asked) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["model"] == "step-20"
+    assert "its newest checkpoint answers: that of step 20" in told.err
+    assert main([*asked, "--checkpoint", "10"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "step-10"
+    assert main([*asked, "--checkpoint", "7"]) == 2
+    assert "no checkpoint of step 7" in capsys.readouterr().err
     hidden.rename(run.model_dir)
 
 

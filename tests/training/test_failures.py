@@ -5,7 +5,7 @@ from safetensors import SafetensorError
 from torch._inductor.exc import CppCompileError
 
 from workbench.errors import WorkbenchError
-from workbench.training.failures import Diverged, explain_failure
+from workbench.training.failures import Damaged, Diverged, explain_failure
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,7 @@ def test_known_failures_are_told_in_words(error, words):
         (RuntimeError("[enforce fail at inline_container.cc] unexpected pos 64 vs 0"), "disk"),
         (Diverged("The loss was not a number."), "diverged"),
         (SafetensorError("Error while deserializing header: InvalidHeader"), "damaged"),
+        (Damaged("The checkpoint of step 6 is damaged."), "damaged"),
         (ModuleNotFoundError("No module named 'peft'"), "package"),
         (WorkbenchError("What."), ""),
         (KeyError("surprise"), ""),

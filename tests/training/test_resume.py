@@ -12,19 +12,27 @@ from transformers import set_seed
 from workbench.config import TrainingConfig, build_config
 from workbench.models.rendering import load_tokenizer
 from workbench.runs.checkpoints import MARK, complete_checkpoints, newest_checkpoint
+from workbench.runs.columns import Columns
 from workbench.runs.events import (
     EvaluationEvent,
     ResumeEvent,
     SampleEvent,
     StepEvent,
     WarningEvent,
+    append_event,
 )
+from workbench.runs.reading import read_loss
+from workbench.runs.record import read_record
 from workbench.services import Services
 from workbench.settings import Settings
 from workbench.training.assembly import assemble
 from workbench.training.data import prepare_data
+from workbench.training.failures import Damaged, Diverged
+from workbench.training.head import Cost
 from workbench.training.job import _learn, _take_best
+from workbench.training.loss import AnswerLoss
 from workbench.training.reporter import Reporter
+from workbench.ui.charts import ChartView, run_figure
 
 QUICK = {
     "max_steps": 6,
@@ -176,6 +184,35 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(services, tiny_model_dir
     assert not (run.checkpoints_dir / "checkpoint-4").exists()
 
 
+def test_the_step_that_ends_a_run_is_told_without_a_loss(services, tiny_model_dir, monkeypatch):
+    run = make_run(services, tiny_model_dir, "full", save_steps=2)
+    events, cost = [], AnswerLoss.cost
+
+    def cost_that_breaks(self, batch, smoothing=0.0):
+        found = cost(self, batch, smoothing)
+        is_broken = len(of_kind(events, StepEvent, 0)) >= 3
+        return Cost(found.loss * float("nan"), found.correct) if is_broken else found
+
+    monkeypatch.setattr(AnswerLoss, "cost", cost_that_breaks)
+    with pytest.raises(Diverged, match="not a number at step 4"):
+        train(run, tiny_model_dir, events)
+    for event in events:
+        append_event(run.events_path, event)
+    record = read_record(run.events_path)
+    assert [step.step for step in record.steps] == [1, 2, 3, 4]
+    assert [step.loss is None for step in record.steps] == [False, False, False, True]
+    assert record.steps[-1].token_accuracy is None
+    assert "Since step 4 the loss is not a number" in read_loss(record.steps, [], 6).sentence
+    (mark,) = (
+        trace
+        for trace in run_figure(Columns.of(record.steps), [], ChartView()).data
+        if trace.name == "Loss was not a number"
+    )
+    assert list(mark.x) == [4]
+    record.extend([ResumeEvent(step=2)])
+    assert [step.step for step in record.steps] == [1, 2]
+
+
 def test_a_half_written_checkpoint_is_not_read(services, tiny_model_dir):
     run = make_run(services, tiny_model_dir, "lora")
     train(run, tiny_model_dir)
@@ -183,6 +220,42 @@ def test_a_half_written_checkpoint_is_not_read(services, tiny_model_dir):
     events, _ = train(run, tiny_model_dir)
     (resumed,) = (e for e in events if isinstance(e, ResumeEvent))
     assert resumed.step == 4
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_told(services, tiny_model_dir):
+    run = make_run(services, tiny_model_dir, "lora", eval_steps=100)
+    train(run, tiny_model_dir)
+    assert [c.step for c in complete_checkpoints(run.checkpoints_dir)] == [3, 6]
+    damage(run, 6)
+    events, _ = train(run, tiny_model_dir)
+    assert [e.step for e in events if isinstance(e, ResumeEvent)] == [3]
+    warnings = [e.message for e in events if isinstance(e, WarningEvent)]
+    (warning,) = (message for message in warnings if "damaged" in message)
+    assert "The checkpoint of step 6 is damaged" in warning
+    assert "goes on from that of step 3" in warning
+    assert [e.step for e in of_kind(events, StepEvent, 0)] == [4, 5, 6]
+    events, _ = train(run, tiny_model_dir)  # the one of step 6 was written anew
+    assert [e.step for e in events if isinstance(e, ResumeEvent)] == [6]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew_by_itself(
+    services, tiny_model_dir
+):
+    run = make_run(services, tiny_model_dir, "lora", eval_steps=100)
+    train(run, tiny_model_dir)
+    damage(run, 3)
+    damage(run, 6)
+    with pytest.raises(Damaged, match="steps 6 and 3 are damaged"):
+        train(run, tiny_model_dir)
+    assert [c.step for c in complete_checkpoints(run.checkpoints_dir)] == [3, 6]
+
+
+def damage(run, step):
+    """Change one byte of a checkpoint's optimizer, in place and without its size."""
+    path = run.checkpoints_dir / f"checkpoint-{step}" / "optimizer.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora", "full", "pissa", "prompt"])

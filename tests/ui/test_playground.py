@@ -10,7 +10,7 @@ from html import unescape
 import pytest
 
 from tests.made_runs import make_run
-from workbench.chat import Reply, Stop
+from workbench.chat import Reply, Stop, learned_model
 from workbench.data.conversations import read_conversations
 from workbench.data.split import split_rows
 from workbench.errors import WorkbenchError
@@ -18,11 +18,11 @@ from workbench.models.catalogue import catalogue
 from workbench.models.manner import BASE, THINKING
 from workbench.presets import methods
 from workbench.runs.chats import Chat
-from workbench.runs.checkpoints import mark_complete
+from workbench.runs.checkpoints import checkpoint_instead, mark_complete
 from workbench.runs.store import DataPart, DataReference
 from workbench.ui.app import build_app
 from workbench.ui.playground_keep import FILE_NAME, keep_answer
-from workbench.ui.playground_tab import GENERAL, model_line, suggestion_rows
+from workbench.ui.playground_tab import GENERAL, model_line, runs_to_ask, suggestion_rows
 from workbench.ui.playground_talk import (
     NO_ANSWER,
     STOPPED,
@@ -240,13 +240,13 @@ def test_a_run_offers_its_models_and_complete_checkpoints(services):
         directory.mkdir(parents=True)
         if is_complete:
             mark_complete(directory)
-    assert model_choices(run) == [
-        ("Before training", "base"),
-        ("Tuned model", "tuned"),
-        ("Checkpoint of step 9", "step-9"),
-        ("Checkpoint of step 10", "step-10"),
-    ]
+    checkpoints = [("Checkpoint of step 9", "step-9"), ("Checkpoint of step 10", "step-10")]
+    assert model_choices(run) == [("Before training", "base"), *checkpoints]
+    assert learned_model(run) == "step-10"
     run.model_dir.mkdir()
+    tuned = ("Tuned model", "tuned")
+    assert model_choices(run) == [("Before training", "base"), tuned, *checkpoints]
+    assert learned_model(run) == "tuned"
     other = make_run(services.runs, "other", values={"method": "rslora"})
     for found in (other, make_run(services.runs, values={"method": "qlora"})):
         found.model_dir.mkdir()
@@ -257,7 +257,25 @@ def test_a_run_offers_its_models_and_complete_checkpoints(services):
     assert [name for _, name in model_choices(other)] == ["base", "tuned", f"run-{run.id}"]
     pissa = make_run(services.runs, values={"method": "pissa"})
     (run.checkpoints_dir).rename(pissa.checkpoints_dir)
-    assert [name for _, name in model_choices(pissa)] == ["base", "tuned"]
+    assert [name for _, name in model_choices(pissa)] == ["base"]
+    assert checkpoint_instead(pissa) is None
+
+
+def test_a_run_without_a_model_is_offered_as_its_newest_checkpoint(services):
+    failed = make_run(services.runs, "failed", outcome="failed")
+    finished = make_run(services.runs, "finished")
+    finished.model_dir.mkdir()
+    for run in (failed, finished):
+        (run.checkpoints_dir / "checkpoint-8").mkdir(parents=True)
+        mark_complete(run.checkpoints_dir / "checkpoint-8")
+    make_run(services.runs, "nothing", outcome="failed")
+    (_, first), (label, second) = runs_to_ask(services)
+    assert (first, second) == (finished.id, failed.id)
+    assert label.endswith(": checkpoint of step 8, not finished")
+    assert "newest checkpoint answers: that of step 8." in model_line(services, failed)
+    assert "newest checkpoint" not in model_line(services, finished)
+    failed.waiting_path.write_text('{"place": 1}')  # it goes on
+    assert [run_id for _, run_id in runs_to_ask(services)] == [finished.id]
 
 
 def test_each_suggestion_says_truly_whether_it_was_learned(services, alpaca_file):

@@ -15,6 +15,7 @@ from tests.made_runs import make_run
 from workbench.chat import Reply
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import find_chats
+from workbench.runs.checkpoints import mark_complete
 from workbench.ui.playground_tab import GENERAL, build_playground_tab
 from workbench.ui.playground_talk import STOPPED, WAITING, Talk
 
@@ -165,3 +166,30 @@ def test_who_is_asked_just_after_the_models_were_changed_has_a_conversation_of_t
     assert end[0].question(0) == "one"
     assert end[-1] == (run.id, "tuned", "base")  # so nothing begins anew when the page hears of it
     assert functions["begin"](*end[-1], end[-1], request) == [gr.skip()] * 9
+
+
+def keep_checkpoint(run, step):
+    directory = run.checkpoints_dir / f"checkpoint-{step}"
+    directory.mkdir(parents=True)
+    mark_complete(directory)
+
+
+def test_a_run_without_a_model_is_asked_as_its_checkpoint_also_before_it_was_described(page):
+    _, _, run = page
+    keep_checkpoint(run, 8)
+    answering, _ = asked(page)  # the page still says "tuned"
+    *_, last = answering
+    assert last[CHAT].models == ("step-8", "base")
+    assert last[-1] == (run.id, "step-8", "base")
+
+
+def test_a_run_that_went_on_and_saved_its_model_is_described_anew(page):
+    functions, _, run = page
+    keep_checkpoint(run, 8)
+    unfinished = functions["describe"](run.id, None)
+    assert (unfinished[1].value, unfinished[-1]) == ("step-8", (run.id, "step-8"))
+    assert functions["describe"](run.id, unfinished[-1]) == [gr.skip()] * len(unfinished)
+    run.model_dir.mkdir()
+    finished = functions["describe"](run.id, unfinished[-1])
+    assert ("Tuned model", "tuned") in [tuple(choice) for choice in finished[1].choices]
+    assert finished[1].value == "tuned"

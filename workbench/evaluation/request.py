@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError
-from workbench.runs.checkpoints import model_of_step
+from workbench.runs.checkpoints import checkpoint_instead, model_of_step
 from workbench.runs.store import DataPart, Run, read_json, sibling, write_json
 from workbench.runs.strength import AS_TRAINED
 from workbench.settings import ensure_dir
@@ -126,8 +126,12 @@ class EvaluationRequest:
         """
         if self.checkpoint is None:
             if not run.model_dir.is_dir():
+                step = checkpoint_instead(run)
                 raise WorkbenchError(
-                    f'"{run.name}" has no model to evaluate.', "Choose a run that has finished."
+                    f'"{run.name}" has no model to evaluate.',
+                    "Choose a run that has finished."
+                    if step is None
+                    else f"Its checkpoints can be evaluated: --checkpoint {step}.",
                 )
             return run.model_dir
         return model_of_step(run, self.checkpoint)

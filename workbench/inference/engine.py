@@ -70,7 +70,7 @@ class Engine:
     """The models of one run. ``write`` is for one thread at a time; the rest is for any.
 
     Args:
-        run: A run with a saved model.
+        run: A run with a saved model or a checkpoint.
         base_dir: Folder of the model it started from.
     """
 

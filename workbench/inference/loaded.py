@@ -10,6 +10,7 @@ from typing import Any
 from peft import PeftModel
 
 from workbench.asking import can_scale, load_to_ask, scale_adapter
+from workbench.chat import learned_model, served_models
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.inference.quick import QuickLayers, quick_layers
@@ -26,15 +27,16 @@ class LoadedAdapters:
 
     Args:
         base: The model that was tuned.
-        model_dir: The adapter of the tuned model.
+        model_dir: The adapter that is loaded first.
         compute: Device and precision.
+        name: What that one is called.
     """
 
-    def __init__(self, base: Any, model_dir: Path, compute: Compute) -> None:
-        self._model = PeftModel.from_pretrained(base, model_dir, adapter_name=TUNED).eval()
+    def __init__(self, base: Any, model_dir: Path, compute: Compute, name: str = TUNED) -> None:
+        self._model = PeftModel.from_pretrained(base, model_dir, adapter_name=name).eval()
         with self._model.disable_adapter(), compute.autocast():
             self._quick = quick_layers(self._model)
-        self._names = [TUNED]  # the one used longest ago comes first
+        self._names = [name]  # the one used longest ago comes first
         self.can_scale = can_scale(self._model)
 
     @contextmanager
@@ -110,7 +112,7 @@ def load_models(
     """Load what answers first.
 
     Args:
-        run: A run with a saved model.
+        run: A run with a saved model or a checkpoint.
         base_dir: Folder of the model it started from.
         compute: Device and precision.
 
@@ -118,6 +120,8 @@ def load_models(
         The models, and the configuration of the base.
     """
     method = methods()[run.config.method]
+    name = learned_model(run)
+    model_dir = served_models(run).get(name) or run.model_dir
 
     def load(directory: Path) -> Any:
         quantization = compute.quantization(method.base)
@@ -125,9 +129,9 @@ def load_models(
 
     if method.saves == "adapter":
         base = load(base_dir)
-        return LoadedAdapters(base, run.model_dir, compute), base.config
+        return LoadedAdapters(base, model_dir, compute, name), base.config
     models = LoadedModels(load, compute)
-    with models.use(TUNED, run.model_dir, 1.0) as tuned:
+    with models.use(name, model_dir, 1.0) as tuned:
         return models, tuned.config
 
 

@@ -1,16 +1,19 @@
 """Checkpoints on disk: which are complete, which to keep. No torch: the page lists them, too.
 
 A folder is complete when it has ``complete.json``, written last, and every file has the size it says; a
-killed process or a full disk leaves folders without it, which nobody reads.
+killed process or a full disk leaves folders without it, which nobody reads. It is whole when its files have
+the checksums, too, which takes reading them all: only a run that goes on from it looks.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.files import write_text_atomically
@@ -22,6 +25,7 @@ MARK = "complete.json"
 # is saved at the end is turned into one that does. Every other method's checkpoint can be loaded like its model.
 NO_MODEL_METHODS = ("pissa",)
 _PREFIX = "checkpoint-"
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -34,22 +38,17 @@ class Checkpoint:
 
 def mark_complete(directory: Path) -> None:
     """Say that a folder has all its files; the last thing that is written."""
-    sizes = {
-        str(path.relative_to(directory)): path.stat().st_size
+    files = {
+        str(path.relative_to(directory)): {"bytes": path.stat().st_size, "crc32": _crc32(path)}
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
-    write_text_atomically(directory / MARK, json.dumps(sizes, indent=1) + "\n")
+    write_text_atomically(directory / MARK, json.dumps(files, indent=1) + "\n")
 
 
 def complete_checkpoints(checkpoints_dir: Path) -> list[Checkpoint]:
     """Return the complete ones, the earliest first."""
-    found = [
-        Checkpoint(int(path.name.removeprefix(_PREFIX)), path)
-        for path in checkpoints_dir.glob(f"{_PREFIX}*")
-        if path.name.removeprefix(_PREFIX).isdecimal() and _is_complete(path)
-    ]
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
+    return [one for one in _marked(checkpoints_dir) if _has_its_files(one.directory)]
 
 
 def models_by_step(run: Run) -> dict[int, Path]:
@@ -57,6 +56,24 @@ def models_by_step(run: Run) -> dict[int, Path]:
     if run.config.method in NO_MODEL_METHODS:
         return {}
     return {one.step: one.directory for one in complete_checkpoints(run.checkpoints_dir)}
+
+
+def checkpoint_instead(run: Run) -> int | None:
+    """Return the step of the checkpoint that stands for a run's model: the newest one.
+
+    ``None`` where a model was saved, or nothing was kept that can be loaded.
+    """
+    if run.model_dir.is_dir():
+        return None
+    return max(models_by_step(run), default=None)
+
+
+def instead_words(run: Run) -> str:
+    """Say which checkpoint stands for a run's model; empty where none does."""
+    step = checkpoint_instead(run)
+    if step is None:
+        return ""
+    return f"This run saved no model, so its newest checkpoint answers: that of step {step:,}."
 
 
 def model_of_step(run: Run, step: int) -> Path:
@@ -85,8 +102,24 @@ def newest_checkpoint(checkpoints_dir: Path) -> Checkpoint | None:
     return found[-1] if found else None
 
 
-def delete_incomplete(checkpoints_dir: Path) -> None:
-    """Remove what a killed process left half-written."""
+def newest_whole(checkpoints_dir: Path) -> tuple[Checkpoint | None, list[Checkpoint]]:
+    """Read checkpoints, the newest first, until one has just what was written into it.
+
+    Returns:
+        That one, or ``None``; and those before it, which were complete once and are damaged.
+    """
+    damaged: list[Checkpoint] = []
+    for checkpoint in reversed(_marked(checkpoints_dir)):
+        if _has_its_files(checkpoint.directory, read=True):
+            return checkpoint, damaged
+        damaged.append(checkpoint)
+    return None, damaged
+
+
+def delete_unusable(checkpoints_dir: Path, damaged: Iterable[Checkpoint] = ()) -> None:
+    """Remove what a killed process left half-written, and what is damaged."""
+    for checkpoint in damaged:
+        (checkpoint.directory / MARK).unlink(missing_ok=True)
     complete = {checkpoint.directory for checkpoint in complete_checkpoints(checkpoints_dir)}
     for path in checkpoints_dir.glob(f"{_PREFIX}*"):
         if path not in complete:
@@ -107,9 +140,35 @@ def keep_only(checkpoints_dir: Path, newest: int, also: Iterable[int] = ()) -> N
             shutil.rmtree(checkpoint.directory, ignore_errors=True)
 
 
-def _is_complete(directory: Path) -> bool:
+def _marked(checkpoints_dir: Path) -> list[Checkpoint]:
+    """Return those that were complete once, the earliest first."""
+    found = [
+        Checkpoint(int(mark.parent.name.removeprefix(_PREFIX)), mark.parent)
+        for mark in checkpoints_dir.glob(f"{_PREFIX}*/{MARK}")
+        if mark.parent.name.removeprefix(_PREFIX).isdecimal()
+    ]
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def _has_its_files(directory: Path, *, read: bool = False) -> bool:
+    """Say whether every file is there with its size; with ``read`` also with its checksum."""
     try:
-        sizes = json.loads((directory / MARK).read_text(encoding="utf-8"))
-        return all((directory / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+        files = json.loads((directory / MARK).read_text(encoding="utf-8"))
+        return all(_is_as_written(directory / name, kept, read) for name, kept in files.items())
+    except (OSError, ValueError, AttributeError, LookupError):
         return False
+
+
+def _is_as_written(path: Path, kept: Any, read: bool) -> bool:
+    if not isinstance(kept, dict):  # written before there were checksums: the size alone
+        kept, read = {"bytes": kept}, False
+    return path.stat().st_size == kept["bytes"] and not (read and _crc32(path) != kept["crc32"])
+
+
+def _crc32(path: Path) -> str:
+    """Return the checksum of a file as hexadecimal digits; finds what a disk changed, not what a person did."""
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            checksum = zlib.crc32(piece, checksum)
+    return f"{checksum:08x}"

@@ -19,13 +19,14 @@ from workbench.config import TrainingConfig
 from workbench.errors import WorkbenchError
 from workbench.models.rendering import TokenizedExample
 from workbench.presets import methods
-from workbench.runs.checkpoints import Checkpoint, delete_incomplete, newest_checkpoint
+from workbench.runs.checkpoints import Checkpoint, delete_unusable, newest_whole
 from workbench.runs.events import Event, GeneralEvent, WarningEvent
 from workbench.runs.store import DataPart, Run
 from workbench.training.base_answers import answers_path, base_answers, kept_answers, kept_loss
 from workbench.training.batches import MicroBatch, micro_batches
 from workbench.training.compiling import compile_layers
 from workbench.training.data import PreparedData
+from workbench.training.failures import Damaged
 from workbench.training.fused_lora import fuse_lora
 from workbench.training.general import GeneralSkills
 from workbench.training.learning_state import LearningState
@@ -93,10 +94,10 @@ def assemble(
     Raises:
         StopRequested: The person stopped meanwhile.
         WorkbenchError: The run continues another one that has no checkpoint any more.
+        Damaged: No checkpoint is as it was written.
     """
     config = run.config
-    delete_incomplete(run.checkpoints_dir)
-    checkpoint = newest_checkpoint(run.checkpoints_dir)
+    checkpoint = _take_up(run, emit, team)
     compute = choose_compute(config.precision)
     model, padded = load_model(
         model_dir, config, compute, lambda sentence: emit(WarningEvent(message=sentence))
@@ -157,7 +158,7 @@ def assemble(
         ],
     )
     if run.continues and checkpoint is None:
-        trainer.load_weights(_parent_checkpoint(run))
+        trainer.load_weights(_parent_checkpoint(run, emit))
 
     def general_loss() -> float:
         return loss.mean(cut(data.general_check))
@@ -181,9 +182,43 @@ def _early_stopping(config: TrainingConfig, data: PreparedData) -> list[TrainerC
     return [EarlyStopping(config.early_stopping, config.early_stopping_gain, config.best_by)]
 
 
-def _parent_checkpoint(run: Run) -> Checkpoint:
+def _take_up(run: Run, emit: Emit, team: Team) -> Checkpoint | None:
+    """Return what the run goes on from, and remove what it cannot; ``None`` at its beginning."""
+    found, damaged = newest_whole(run.checkpoints_dir)
+    _tell_damage(found, damaged, emit)
+    if team.is_first:
+        delete_unusable(run.checkpoints_dir, damaged)
+    return found
+
+
+def _tell_damage(found: Checkpoint | None, damaged: Sequence[Checkpoint], emit: Emit) -> None:
+    """Say it when newer checkpoints had to be passed over.
+
+    Raises:
+        Damaged: There were some, and none is left.
+    """
+    if not damaged:
+        return
+    words = _damage_words([f"{one.step:,}" for one in damaged])
+    if found is None:
+        raise Damaged(
+            f"{words} There is no other one to go on from.",
+            "Start a copy from the beginning. The disk may be failing, so look after it.",
+        )
+    words += f" So the run goes on from that of step {found.step:,}. The disk may be failing."
+    emit(WarningEvent(message=words))
+
+
+def _damage_words(steps: Sequence[str]) -> str:
+    if len(steps) == 1:
+        return f"The checkpoint of step {steps[0]} is damaged: its files are not what was written."
+    return f"The checkpoints of steps {' and '.join(steps)} are damaged: their files are not what was written."
+
+
+def _parent_checkpoint(run: Run, emit: Emit) -> Checkpoint:
     parent_dir = run.directory.parent / str(run.parent)
-    found = newest_checkpoint(parent_dir / "checkpoints")
+    found, damaged = newest_whole(parent_dir / "checkpoints")
+    _tell_damage(found, damaged, emit)
     if found is None:
         raise WorkbenchError(
             "What the run before this one learned is not on the disk any more.",

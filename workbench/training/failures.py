@@ -21,6 +21,10 @@ class Diverged(WorkbenchError):
     """The loss is no number any more."""
 
 
+class Damaged(WorkbenchError):
+    """What the run goes on from is not what was written."""
+
+
 def explain_failure(error: BaseException) -> FinishedEvent:
     """Return the last event of a run that failed: what went wrong and what to do about it.
 
@@ -36,6 +40,8 @@ def explain_failure(error: BaseException) -> FinishedEvent:
 def _only_in_training(error: BaseException) -> Failure | None:
     if isinstance(error, Diverged):
         return Failure("diverged", error.message, error.hint)
+    if isinstance(error, Damaged):
+        return Failure("damaged", error.message, error.hint)
     if isinstance(error, WorkbenchError) or cause_of(error):
         return None
     if isinstance(error, ImportError):

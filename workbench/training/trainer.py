@@ -5,6 +5,7 @@ Trainer keeps the optimizer, the schedule, clipping, checkpoints and resume.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ class StepFigures:
     Attributes:
         tokens: Tokens computed, those of general examples included, padding not.
         seconds: For forward and backward passes.
-        token_accuracy: Share of the supervised tokens that the model thought likeliest.
+        token_accuracy: Share of the tokens that counted that the model thought likeliest; NaN where none did.
     """
 
     tokens: int
@@ -153,8 +154,9 @@ class WorkbenchTrainer(Trainer):
         loss, correct, counted, tokens = self._team.sums(*learned[:3], learned[3] + general_tokens)
         self._team.add_gradients(self.model.parameters())
         count = supervised_tokens(examples)
+        accuracy = correct / counted if counted else math.nan
+        self._on_step(StepFigures(int(tokens), time.perf_counter() - started, accuracy))
         self._look_at_what_counted(int(counted), count)
-        self._on_step(StepFigures(int(tokens), time.perf_counter() - started, correct / count))
         return torch.tensor(loss / counted, device=self.args.device)
 
     def _learn(
@@ -191,6 +193,7 @@ class WorkbenchTrainer(Trainer):
         """
         step = self.state.global_step + 1
         if not counted:
+            self._log_lost_step()
             raise Diverged(
                 f"The loss was not a number at step {step}: training has diverged.",
                 "Lower the learning rate, to a third for a start.",
@@ -199,6 +202,11 @@ class WorkbenchTrainer(Trainer):
             self._on_warning(
                 f"Step {step} left out {count - counted:,} of {count:,} tokens: their loss was not a number."
             )
+
+    def _log_lost_step(self) -> None:
+        """Log the step that ends the run, which Trainer does not: so the curve shows where it broke."""
+        self.state.global_step += 1
+        self.log({"loss": math.nan, "learning_rate": self._get_learning_rate()})
 
     def _hold_general_skills(self) -> int:
         """Add the gradient of the step's general examples; return how many tokens were computed."""

@@ -20,7 +20,7 @@ from workbench.ui.data_tokens import build_tokens_view
 from workbench.ui.evaluate_tab import build_evaluate_tab
 from workbench.ui.guard import QUIET
 from workbench.ui.keep_posted import TITLE
-from workbench.ui.playground_tab import build_playground_tab, finished_runs
+from workbench.ui.playground_tab import build_playground_tab, runs_to_ask
 from workbench.ui.runs_tab import build_runs_tab
 from workbench.ui.train_tab import build_train_tab
 from workbench.ui.views import fetch_banner
@@ -62,7 +62,7 @@ def build_app(services: Services) -> gr.Blocks:
         banner_timer = gr.Timer(BANNER_SECONDS)
 
         def open_evaluation(run_id: str) -> list[Any]:
-            choices = finished_runs(services)
+            choices = runs_to_ask(services)
             return [gr.Tabs(selected="evaluate"), gr.Dropdown(choices, value=run_id)]
 
         def show_banner() -> Any:

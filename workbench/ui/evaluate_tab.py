@@ -14,7 +14,7 @@ from workbench.evaluation.line import AskingLine
 from workbench.evaluation.process import start
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.tasks import TASK_WORDS, TASKS, Task
-from workbench.runs.checkpoints import models_by_step
+from workbench.runs.checkpoints import checkpoint_instead, models_by_step
 from workbench.runs.store import Run
 from workbench.runs.strength import kept_strength, strength_words
 from workbench.services import Services
@@ -32,7 +32,7 @@ from workbench.ui.evaluate_row import build_row_panel, wire_row_panel
 from workbench.ui.export_view import build_export_view
 from workbench.ui.export_views import SAVED_MODEL
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
-from workbench.ui.playground_tab import finished_choice, finished_runs
+from workbench.ui.playground_tab import choice_to_ask, runs_to_ask
 from workbench.ui.saving import save_on_click
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     """Lay the tab out and wire it; return where the run is chosen."""
     with gr.Row(equal_height=True):
         run_choice = gr.Dropdown(
-            finished_runs(services),
+            runs_to_ask(services),
             label="Tuned model",
-            info="Every run that has saved a model.",
+            info="Every run that has saved a model or a checkpoint.",
             elem_id="evaluate-run",
         )
         model_choice = gr.Dropdown(
@@ -227,13 +227,9 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
         """Offer the states and the rows there are for a run."""
         infos = [services.datasets.info(sample) for sample in SAMPLES] + services.datasets.uploads()
         rows = [("The rows held back", HELD_BACK), *((info.name, info.id) for info in infos)]
-        states = [("The saved model", SAVED_MODEL)]
-        if run_id:
-            steps = models_by_step(services.runs.get(run_id))
-            states += [(f"Checkpoint of step {step:,}", str(step)) for step in steps]
         return [
             other_choices(services, run_id, others),
-            gr.Dropdown(states, value=SAVED_MODEL),
+            state_choice(services.runs.get(run_id) if run_id else None),
             gr.Dropdown(rows, value=HELD_BACK),
         ]
 
@@ -259,7 +255,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     # A run may have been evaluated by itself since.
     tab.select(
         lambda chosen, others: [
-            finished_choice(services, chosen),
+            choice_to_ask(services, chosen),
             other_choices(services, chosen, others),
         ],
         [run_choice, others_choice],
@@ -269,11 +265,24 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     return run_choice
 
 
+def state_choice(run: Run | None) -> Any:
+    """Offer the states of a run: its saved model and its checkpoints, or those alone."""
+    states = [("The saved model", SAVED_MODEL)]
+    if run is None:
+        return gr.Dropdown(states, value=SAVED_MODEL)
+    instead = checkpoint_instead(run)
+    steps = [(f"Checkpoint of step {step:,}", str(step)) for step in models_by_step(run)]
+    if instead is None:
+        return gr.Dropdown([*states, *steps], value=SAVED_MODEL)
+    return gr.Dropdown(steps, value=str(instead))
+
+
 def _request(
     services: Services, run: Run, model: str, data_id: str, most: str
 ) -> EvaluationRequest:
     return EvaluationRequest(
-        checkpoint=None if model == SAVED_MODEL else int(model),
+        # The state may not be chosen yet where there is no saved model.
+        checkpoint=checkpoint_instead(run) if model == SAVED_MODEL else int(model),
         data=None if data_id == HELD_BACK else services.part(services.datasets.info(data_id)),
         limit=_row_count(most),
         strength=kept_strength(run),

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.chat import OTHER_RUN
+from workbench.chat import OTHER_RUN, learned_model
 from workbench.child_progress import Progress
 from workbench.config import ANSWER_TOKENS
 from workbench.errors import WorkbenchError
@@ -178,10 +178,11 @@ def build_batch_panel(services: Services, page: gr.Blocks, run_choice: gr.Dropdo
         """Offer the models there are for a run."""
         if not run_id:
             return gr.skip()
-        offered = model_choices(services.runs.get(run_id))
+        run = services.runs.get(run_id)
+        offered = model_choices(run)
         choices = [choice for choice in offered if not choice[1].startswith(OTHER_RUN)]
         known = chosen in [name for _, name in choices]
-        return gr.Dropdown(choices, value=chosen if known else TUNED)
+        return gr.Dropdown(choices, value=chosen if known else learned_model(run))
 
     outputs = [status, answered, table, drawn, timer, stop]
     asked = [run_choice, upload, who, also_base, tokens]

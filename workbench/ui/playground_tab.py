@@ -8,11 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.chat import IDLE_SECONDS, Stop, comparable_words, served_models
+from workbench.chat import IDLE_SECONDS, Stop, comparable_words, learned_model, served_models
 from workbench.errors import WorkbenchError
 from workbench.models.manner import manner_words
 from workbench.models.sources import find_model
 from workbench.runs.chats import Chat, delete_chat, get_chat
+from workbench.runs.checkpoints import checkpoint_instead, instead_words
 from workbench.runs.store import Run
 from workbench.services import ExampleQuestion, Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
@@ -54,9 +55,9 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     """Lay the tab out and wire it."""
     with gr.Row(equal_height=True):
         run_choice = gr.Dropdown(
-            finished_runs(services),
+            runs_to_ask(services),
             label="Run",
-            info="Every run that has saved a model.",
+            info="Every run that has saved a model or a checkpoint.",
             scale=2,
             elem_id="playground-run",
         )
@@ -118,7 +119,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         settings = answering_how | {"strength": strength.slider}
         build_tools(services, run_choice, question, talk, chat, settings, note)
     build_batch_panel(services, page, run_choice)
-    build_program_panel(run_choice)
+    build_program_panel(services, run_choice)
 
     stops: dict[str | None, Stop] = {}  # of the answer that is written now, by visit
 
@@ -162,10 +163,10 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         **values: Any,
     ) -> Iterator[Any]:
         """Let both sides answer a question, after what was said before ``turn``, and keep it."""
-        sides = _sides(run_id, left, right)
+        run, left, right = _who_answers(services, run_id, left, right)
         if not text.strip():
             raise WorkbenchError("The question is empty.", "Write something to ask.")
-        run, of_now = services.runs.get(run_id or ""), (run_id, left, right)
+        sides, of_now = _sides(left, right), (run_id, left, right)
         if of_now != last:  # the models were changed just now, and both sides are not empty yet
             said, turn, kept = Talk(), 0, None
         begun = said.before(turn).with_question(text, sides)
@@ -207,21 +208,24 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         words = f"{words} {problem}".strip()
         yield [now, gr.skip(), gr.skip(), "", words, hint, kept, gr.skip(), run.id, of_now]
 
-    def describe(run_id: str | None, last_id: str | None) -> list[Any]:
+    def describe(run_id: str | None, last: tuple[str, str] | None) -> list[Any]:
         """Show what a run lets one ask, and questions from its own data."""
-        if not run_id or run_id == last_id:  # a busy page also says "changed" of the same run
+        if not run_id:
             return [gr.skip()] * len(described)
         run = services.runs.get(run_id)
+        now = (run_id, learned_model(run))  # it may have gone on, and saved its model since
+        if now == last:  # a busy page also says "changed" of the same run
+            return [gr.skip()] * len(described)
         choices = model_choices(run)
         found = (*services.example_questions(run, SUGGESTIONS), GENERAL)
         return [
             model_line(services, run),
-            gr.Dropdown(choices, value="tuned"),
+            gr.Dropdown(choices, value=now[1]),
             gr.Dropdown([*choices, ("Nothing", NOTHING)], value="base"),
             gr.Dataset(samples=suggestion_rows(found)),
             found,
             *strength.show(run),
-            run_id,
+            now,
         ]
 
     def begin(
@@ -274,10 +278,10 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             return [gr.skip()] * 3
         if loaded:
             return [loaded, gr.skip(), gr.skip()]
-        words, runs = services.chat.why_gone, finished_runs(services)
+        words, runs = services.chat.why_gone, runs_to_ask(services)
         if run_id not in [choice for _, choice in runs]:
             gr.Info(words)
-            return ["", gr.skip(), finished_choice(services, run_id or "")]
+            return ["", gr.skip(), choice_to_ask(services, run_id or "")]
         return ["", f"{words} The next question loads them again.", gr.skip()]
 
     outputs = [talk, left, right, question, note, expected, chat, pair.panel]
@@ -304,6 +308,9 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     on_run = gr.on(
         [page.load, run_choice.change], describe, [run_choice, of_run], described, **FOLLOW
     )
+    on_tab = tab.select(
+        lambda chosen: choice_to_ask(services, chosen), run_choice, run_choice, **QUIET
+    ).then(describe, [run_choice, of_run], described, **FOLLOW)
     picked = [run_choice.input, left_choice.input, right_choice.input]
     this_one = [run_choice, earlier.choice]
     opened = [*begun, left_choice, right_choice, *settings.values()]
@@ -311,13 +318,10 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     for follow in (
         *(event.success for event in answering),
         cleared.success,
-        on_run.then(begin, chosen, begun, **FOLLOW).success,
+        *(event.then(begin, chosen, begun, **FOLLOW).success for event in (on_run, on_tab)),
         gr.on(picked, begin, chosen, begun, cancels=answering, **FOLLOW).success,
         earlier.choice.input(open_earlier, this_one, opened, cancels=answering, **FOLLOW).then,
         deleted.success(empty, None, outputs, **QUIET).success,
-        tab.select(
-            lambda chosen: finished_choice(services, chosen), run_choice, run_choice, **QUIET
-        ).success,
     ):
         follow(show_kept, [run_choice, chat], [*pair.outputs, *earlier.outputs], **FOLLOW)
     suggestions.click(suggest, [suggestions, examples], [question, settings["system"]], **QUIET)
@@ -326,9 +330,9 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     )
 
 
-def finished_choice(services: Services, chosen: str | None) -> Any:
-    """List the runs that have a model now; keep the choice, else take the newest."""
-    choices = finished_runs(services)
+def choice_to_ask(services: Services, chosen: str | None) -> Any:
+    """List the runs that can be asked now; keep the choice, else take the first."""
+    choices = runs_to_ask(services)
     ids = [run_id for _, run_id in choices]
     return gr.Dropdown(choices, value=chosen if chosen in ids else next(iter(ids), None))
 
@@ -338,14 +342,31 @@ def finished_runs(services: Services) -> list[tuple[str, str]]:
     return [(run_label(run), run.id) for run in services.runs.all() if run.model_dir.is_dir()]
 
 
+def runs_to_ask(services: Services) -> list[tuple[str, str]]:
+    """Return label and id of every run that can be asked: those that saved a model, then those with a checkpoint.
+
+    A run that trains or waits is not among the latter: its checkpoints come and go.
+    """
+    active = services.supervisor.active_run()
+    unfinished = [
+        (f"{run_label(run)}: checkpoint of step {step:,}, not finished", run.id)
+        for run in services.runs.all()
+        if run != active and not run.waiting_path.exists()
+        if (step := checkpoint_instead(run)) is not None
+    ]
+    return [*finished_runs(services), *unfinished]
+
+
 def model_line(services: Services, run: Run) -> str:
     """Name the model that a run tuned, and say what is unusual about asking it, as Markdown."""
+    unusual = [instead_words(run), comparable_words(run)]
     try:
         source = find_model(run.config.model, allow_folder=True)
     except WorkbenchError:  # a folder that is gone
-        return f"Tuned from **{plain(run.config.model)}**. {comparable_words(run)}".rstrip()
+        words = " ".join(filter(None, unusual))
+        return f"Tuned from **{plain(run.config.model)}**. {words}".rstrip()
     manner = manner_words(source, services.models.directory(source))
-    words = " ".join(filter(None, (plain(manner), comparable_words(run))))
+    words = " ".join(filter(None, (plain(manner), *unusual)))
     return f"Tuned from **{plain(source.label)}**. {words}".rstrip()
 
 
@@ -378,14 +399,23 @@ def _filled(said: Chat | None, left_model: str, right_model: str) -> list[Any]:
     ]
 
 
-def _sides(run_id: str | None, left: str, right: str) -> dict[Side, str]:
-    """Return who answers where.
+def _who_answers(
+    services: Services, run_id: str | None, left: str, right: str
+) -> tuple[Run, str, str]:
+    """Return the run and the models of both sides; a question may come before the choices of the run do.
 
     Raises:
         WorkbenchError: There is no run.
     """
     if not run_id:
         raise WorkbenchError("There is no tuned model yet.", "Train one in the Train tab first.")
+    run = services.runs.get(run_id)
+    learned = learned_model(run)
+    return run, learned if left == "tuned" else left, learned if right == "tuned" else right
+
+
+def _sides(left: str, right: str) -> dict[Side, str]:
+    """Return who answers where."""
     sides: dict[Side, str] = {"left": left}
     return sides if right == NOTHING else sides | {"right": right}
 
