@@ -10,7 +10,10 @@ import torch
 
 from tests.training.reload_models import PROMPT
 from workbench.asking import standard_attention
+from workbench.compute import Compute
 from workbench.config import TrainingConfig, build_config
+from workbench.evaluation.answering import Asker, Question
+from workbench.evaluation.models import Models
 from workbench.models.rendering import load_tokenizer
 from workbench.presets import methods
 from workbench.runs.checkpoints import NO_MODEL_METHODS
@@ -131,3 +134,19 @@ def test_without_the_adapter_it_is_the_base_model(trained, tiny_model_dir, metho
         expected = base(input_ids=torch.tensor([PROMPT])).logits[0]
     found = torch.load(trained[1] / method)["base"]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", list(methods()))
+def test_what_is_evaluated_is_what_was_trained(trained, tiny_model_dir, method):
+    result = trained[0][method]
+    compute = Compute("cpu", "fp32")
+    models = Models(tiny_model_dir, methods()[method], compute)
+    models.base()
+    ids = torch.tensor([PROMPT])
+    with torch.no_grad():
+        tuned = models.tuned(result.run.model_dir, 1.0)
+        logits = tuned(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+    off = 5e-3 if methods()[method].base == "nf4" else 1e-3
+    torch.testing.assert_close(logits[-len(PROMPT) :].float(), result.logits, rtol=off, atol=off)
+    asker = Asker(tuned, load_tokenizer(tiny_model_dir), compute, lambda: False)
+    assert len(list(asker.answers([Question(0, PROMPT)], 3))) == 1
