@@ -144,11 +144,28 @@ def test_what_all_rows_begin_with_is_computed_once_a_step_except_where_rows_are_
 
 def test_learning_rate_falls_with_width_and_for_full_tuning():
     small, large = (
-        plan().config.learning_rate,
+        plan({"keep_general": False}).config.learning_rate,
         plan(model=ModelFacts(7_000_000_000, {"hidden_size": 4096})),
     )
     assert small > large.config.learning_rate == pytest.approx(2e-4)
     assert plan({"method": "full"}).config.learning_rate == pytest.approx(small / 10)
+
+
+@pytest.mark.parametrize(
+    ("values", "epochs", "rate"),
+    [
+        ({}, 2, 9e-4),
+        ({"keep_general": False}, 3, 4e-4),
+        ({"epochs": 3}, 3, 4e-4),  # as long as that, so high a rate was never tried
+        ({"epochs": 1}, 1, 9e-4),
+        ({"learning_rate": 1e-4}, 3, 1e-4),
+        ({"method": "rslora"}, 3, 2e-4),
+        ({"method": "ia3"}, 3, 3e-3),
+    ],
+)
+def test_a_small_model_learns_fast_where_it_keeps_its_skills(values, epochs, rate):
+    config = plan(values, rows=200).config
+    assert (config.epochs, config.learning_rate) == (epochs, pytest.approx(rate))
 
 
 def test_more_rows_mean_fewer_epochs():
@@ -185,7 +202,7 @@ def test_the_evaluation_afterwards_is_counted_apart():
 
 
 def test_full_tuning_and_qlora_take_longer_than_lora():
-    seconds = [plan({"method": method}).seconds for method in ("lora", "full", "qlora")]
+    seconds = [plan({"method": m, "epochs": 3}).seconds for m in ("lora", "full", "qlora")]
     assert seconds == sorted(seconds)
 
 

@@ -117,8 +117,10 @@ def _choose_schedule(
 ) -> None:
     """Choose how long and how strongly it trains."""
     choices.propose("batch_size", *defaults.batch_size(train_rows))
-    choices.propose("epochs", *defaults.epochs(train_rows))
-    choices.propose("learning_rate", *defaults.learning_rate(model, method))
+    fast = defaults.learns_fast(choices.config, model, method)
+    epochs = choices.propose("epochs", *defaults.epochs(train_rows, fast=fast))
+    fast = fast and epochs <= defaults.FAST_EPOCHS
+    choices.propose("learning_rate", *defaults.learning_rate(model, method, fast=fast))
     steps = choices.config.total_steps(train_rows)
     choices.propose("warmup_ratio", *defaults.warmup_ratio(steps))
     choices.propose("eval_steps", *defaults.cadence(steps, defaults.EVALUATIONS_PER_RUN, "checks"))
