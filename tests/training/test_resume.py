@@ -10,6 +10,7 @@ import torch
 from transformers import set_seed
 
 from workbench.config import TrainingConfig, build_config
+from workbench.errors import StopRequested
 from workbench.models.rendering import load_tokenizer
 from workbench.runs.checkpoints import MARK, complete_checkpoints, newest_checkpoint
 from workbench.runs.columns import Columns
@@ -22,7 +23,7 @@ from workbench.runs.events import (
     append_event,
 )
 from workbench.runs.reading import read_loss
-from workbench.runs.record import read_record
+from workbench.runs.record import Record, read_record
 from workbench.services import Services
 from workbench.settings import Settings
 from workbench.training.assembly import assemble
@@ -163,6 +164,43 @@ def test_stop_and_keep_leaves_a_checkpoint_to_go_on_from(services, tiny_model_di
     step = assembly.trainer.state.global_step
     assert 2 <= step < 6
     assert newest_checkpoint(run.checkpoints_dir).step == step
+
+
+@pytest.mark.parametrize("steps_told", [1, 2])  # before the check at step 2, in the middle of it
+def test_a_check_that_a_stop_prevented_is_made_up_for(services, tiny_model_dir, steps_told):
+    values = {"watched_rows": 1, "learning_rate": 1e-3}
+    whole_events, whole = train(
+        make_run(services, tiny_model_dir, "lora", **values), tiny_model_dir
+    )
+    run = make_run(services, tiny_model_dir, "lora", **values)
+    events = []
+
+    def stop():
+        return len(of_kind(events, StepEvent, 0)) >= steps_told
+
+    train(run, tiny_model_dir, events, stop)
+    assert newest_checkpoint(run.checkpoints_dir).step == 2
+    assert of_kind(events, EvaluationEvent, 0) == []
+    _, resumed = train(run, tiny_model_dir, events)
+    record, expected = Record(events), Record(whole_events)
+    assert record.losses() == expected.losses()
+    assert [(s.step, s.answer) for s in record.samples] == [
+        (s.step, s.answer) for s in expected.samples
+    ]
+    assert resumed.trainer.state.best_global_step == whole.trainer.state.best_global_step
+    assert complete_checkpoints(run.checkpoints_dir)[0].step == 2
+
+
+def test_a_stop_while_a_check_is_made_up_for_keeps_the_checkpoint(services, tiny_model_dir):
+    run = make_run(services, tiny_model_dir, "lora")
+    events = []
+    stop = lambda: len(of_kind(events, StepEvent, 0)) >= 2  # noqa: E731
+    train(run, tiny_model_dir, events, stop)
+    with pytest.raises(StopRequested):
+        train(run, tiny_model_dir, events, stop)
+    assert newest_checkpoint(run.checkpoints_dir).step == 2
+    train(run, tiny_model_dir, events)
+    assert [e.step for e in Record(events).evaluations] == [0, 2, 4, 6]
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(services, tiny_model_dir, monkeypatch):

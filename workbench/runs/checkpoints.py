@@ -116,6 +116,20 @@ def newest_whole(checkpoints_dir: Path) -> tuple[Checkpoint | None, list[Checkpo
     return None, damaged
 
 
+def lacks_check(checkpoint: Checkpoint, every_steps: int) -> bool:
+    """Say whether a check was due at a checkpoint and did not happen, because the person asked to stop.
+
+    Args:
+        checkpoint: One that a run goes on from.
+        every_steps: How far apart checks are.
+    """
+    if checkpoint.step % every_steps:
+        return False
+    text = (checkpoint.directory / "trainer_state.json").read_text(encoding="utf-8")
+    history = json.loads(text)["log_history"]
+    return not any("eval_loss" in one and one["step"] == checkpoint.step for one in history)
+
+
 def delete_unusable(checkpoints_dir: Path, damaged: Iterable[Checkpoint] = ()) -> None:
     """Remove what a killed process left half-written, and what is damaged."""
     for checkpoint in damaged:

@@ -19,7 +19,7 @@ from workbench.config import TrainingConfig
 from workbench.errors import WorkbenchError
 from workbench.models.rendering import TokenizedExample
 from workbench.presets import methods
-from workbench.runs.checkpoints import Checkpoint, delete_unusable, newest_whole
+from workbench.runs.checkpoints import Checkpoint, delete_unusable, lacks_check, newest_whole
 from workbench.runs.events import Event, GeneralEvent, WarningEvent
 from workbench.runs.store import DataPart, Run
 from workbench.training.base_answers import answers_path, base_answers, kept_answers, kept_loss
@@ -141,7 +141,9 @@ def assemble(
         on_warning=lambda message: emit(WarningEvent(message=message)),
         stop_requested=reporter.stop_requested,
         checkpoints_kept=config.checkpoints_kept,
-        args=_training_arguments(run, total_steps, compute.device, data.validation_rows > 0),
+        args=_training_arguments(
+            run, total_steps, compute.device, data.validation_rows > 0, checkpoint
+        ),
         train_dataset=ExampleList(data.train),
         validation={part.name: part.validation for part in data.parts},
         general=general,
@@ -255,10 +257,11 @@ def _kept_path(
 
 
 def _training_arguments(
-    run: Run, total_steps: int, device: str, validates: bool
+    run: Run, total_steps: int, device: str, validates: bool, checkpoint: Checkpoint | None
 ) -> TrainingArguments:
     """Translate our settings into Trainer's. A batch is a whole step, so nothing accumulates."""
     config = run.config
+    makes_up = validates and checkpoint and lacks_check(checkpoint, config.eval_steps or 1)
     return TrainingArguments(
         output_dir=str(run.checkpoints_dir),
         max_steps=total_steps,
@@ -275,6 +278,7 @@ def _training_arguments(
         logging_nan_inf_filter=False,
         eval_strategy="steps" if validates else "no",
         eval_steps=config.eval_steps if validates else None,
+        eval_on_start=bool(makes_up),
         save_strategy="steps",
         save_steps=config.save_steps,
         metric_for_best_model=BEST_METRICS[config.best_by] if validates else None,

@@ -160,6 +160,16 @@ class Reporter(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """End training after this step when the person asked for it."""
+        self._end_if_asked(state, control)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """End it at a check, too: the checkpoint is then of its step, and the check can be made up for there."""
+        if state.global_step:
+            self._end_if_asked(state, control)
+
+    def _end_if_asked(self, state: TrainerState, control: TrainerControl) -> None:
         if self._team.agree(self.stop_requested()):
             self.was_stopped = state.global_step < state.max_steps
             control.should_save = control.should_training_stop = True

@@ -236,12 +236,16 @@ class WorkbenchTrainer(Trainer):
         """Return ``eval_loss``, the mean over all supervised tokens of the validation rows.
 
         ``eval_by_dataset`` has the same for each dataset where there are several. Empty when the person asked
-        to stop meanwhile; several processes go on to its end, because each needs the part of the others.
+        to stop meanwhile, which the callbacks see; several processes go on to its end, because each needs the
+        part of the others.
         """
         started = time.perf_counter()
         try:
             totals = {name: self._total(examples) for name, examples in self._validation.items()}
         except StopRequested:
+            self.control = self.callback_handler.on_evaluate(
+                self.args, self.state, self.control, {}
+            )
             return {}
         by_dataset = {name: loss / count for name, (loss, _, count) in totals.items()}
         losses, correct, counts = zip(*totals.values(), strict=True)
@@ -255,6 +259,23 @@ class WorkbenchTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
+        return metrics
+
+    def _evaluate(
+        self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False
+    ) -> dict[str, Any]:
+        """Check as Trainer does; it skips the scheduler when it checks before the first step.
+
+        That makes up for the check that a stop prevented at the checkpoint which the run goes on from.
+
+        Raises:
+            StopRequested: The person asked to stop again, before the first step.
+        """
+        metrics = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+        if skip_scheduler:
+            if not metrics:
+                raise StopRequested
+            self._determine_best_metric(metrics, trial)
         return metrics
 
     def _total(self, examples: Sequence[TokenizedExample]) -> list[float]:
