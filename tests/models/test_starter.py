@@ -128,7 +128,8 @@ def ask(capsys, question, *flags):
 @pytest.mark.starter
 @pytest.mark.timeout(900)
 def test_the_defaults_teach_a_new_name_and_break_nothing(starter_home, capsys):
-    assert main(["train", "--data", str(SAMPLES_DIR / "identity.json"), "--json"]) == 0
+    sample = str(SAMPLES_DIR / "identity.json")
+    assert main(["train", "--data", sample, "--set", "evaluate_after=0", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["status"] == "finished"
     assert shown["eval_loss"] < 2.0
