@@ -91,6 +91,16 @@ def said(page, side, who="bot"):
     return page.locator(f"#playground-{side} .{who}.message")
 
 
+def whole_answer(page, side):
+    """Return the only answer there, once nothing was added to it for a while; the page draws late."""
+    expect(said(page, side)).to_have_count(1)
+    text = ""
+    while not text or text != said(page, side).inner_text():
+        text = said(page, side).inner_text()
+        page.wait_for_timeout(2_000)
+    return text
+
+
 def test_ask_compare_repeat_edit_and_look_inside(playground, screenshot):
     page = playground
     page.locator("#playground-examples").get_by_text("What comes after").first.click()
@@ -328,7 +338,7 @@ def test_two_pages_chat_at_once_and_each_gets_its_own_answer(
     alone = {}
     for page, text in asked.items():
         ask(page, text)
-        alone[page] = said(page, "tuned").all_inner_texts()
+        alone[page] = whole_answer(page, "tuned")
         clear(page)
         page.locator("#playground-question textarea").fill(text)
     assert alone[playground] != alone[other]
@@ -339,7 +349,7 @@ def test_two_pages_chat_at_once_and_each_gets_its_own_answer(
         for side in ("tuned", "base"):
             expect(said(page, side, "user")).to_have_text([text])
             expect(said(page, side)).to_have_count(1)
-        assert said(page, "tuned").all_inner_texts() == alone[page]
+        assert whole_answer(page, "tuned") == alone[page]
     other.close()
 
 
