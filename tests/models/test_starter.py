@@ -126,7 +126,7 @@ def ask(capsys, question, *flags):
 
 
 @pytest.mark.starter
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_defaults_teach_a_new_name_and_break_nothing(starter_home, capsys):
     sample = str(SAMPLES_DIR / "identity.json")
     assert main(["train", "--data", sample, "--set", "evaluate_after=0", "--json"]) == 0
