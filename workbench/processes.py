@@ -74,8 +74,9 @@ def keep_niceness() -> None:
     Linux first shares the processor among sessions, each of which begins with niceness 0, whatever its
     processes have (``man 7 sched``, "The autogroup feature").
     """
-    with contextlib.suppress(OSError):
-        AUTOGROUP.write_text(str(os.nice(0)), encoding="ascii")
+    if AUTOGROUP.exists():
+        with contextlib.suppress(OSError):
+            AUTOGROUP.write_text(str(os.nice(0)), encoding="ascii")
 
 
 def end_with_parent() -> None:

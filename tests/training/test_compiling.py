@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.training.trainable import make_ready
 from workbench.compatibility import missing_to_compile
 from workbench.compute import Compute
 from workbench.config import build_config
 from workbench.models.rendering import IGNORED, TokenizedExample
 from workbench.training.batches import micro_batches
 from workbench.training.compiling import compile_layers
-from workbench.training.fused_lora import fuse_lora
 from workbench.training.loading import load_model
 from workbench.training.loss import AnswerLoss
-from workbench.training.methods import make_trainable
 from workbench.training.recomputing import recompute_layers
 
 CPU = Compute("cpu", "fp32")
@@ -32,12 +31,7 @@ def learn(model_dir, method, *, compiled):
     config = build_config({"method": method, "lora_rank": 4})
     torch.manual_seed(0)
     base, padded = load_model(model_dir, config, CPU)
-    model = make_trainable(base, config, 1)
-    fuse_lora(model)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.05)
+    model = make_ready(base, config)
     recompute_layers(model, 0.5)
     if compiled:
         assert compile_layers(model) == 6  # two norms and a feed-forward part in each of two layers

@@ -6,14 +6,13 @@ import pytest
 import torch
 
 from tests.tiny_model import build_tiny_model
+from tests.training.trainable import make_ready
 from workbench.compute import Compute
 from workbench.config import RECOMPUTED_SHARES, build_config
 from workbench.models.rendering import IGNORED, TokenizedExample
 from workbench.training.batches import micro_batches
-from workbench.training.fused_lora import fuse_lora
 from workbench.training.loading import load_model
 from workbench.training.loss import AnswerLoss
-from workbench.training.methods import make_trainable
 from workbench.training.recomputing import recompute_layers
 
 CPU = Compute("cpu", "fp32")
@@ -33,12 +32,7 @@ def gradients_and_passes(model_dir, method, share):
     config = build_config({"method": method, "lora_rank": 4})
     torch.manual_seed(0)
     base, padded = load_model(model_dir, config, CPU)
-    model = make_trainable(base, config, 1)
-    fuse_lora(model)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.05)
+    model = make_ready(base, config)
     if share:
         recompute_layers(model, share)
     passes = [0] * 5

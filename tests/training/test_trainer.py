@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, TrainingArguments
 
 from tests.tiny_model import build_tiny_model
+from tests.training.trainable import make_ready
 from workbench.compute import Compute
 from workbench.config import build_config
 from workbench.models.rendering import (
@@ -18,11 +19,9 @@ from workbench.models.rendering import (
     tokenize_example,
 )
 from workbench.training.batches import micro_batches
-from workbench.training.fused_lora import fuse_lora
 from workbench.training.head import Cost
 from workbench.training.loading import load_model
 from workbench.training.loss import AnswerLoss
-from workbench.training.methods import make_trainable
 from workbench.training.trainer import ExampleList, WorkbenchTrainer
 
 CPU = Compute("cpu", "fp32")
@@ -63,13 +62,7 @@ def build_trainer(model_dir, tmp_path, method, budget, *, padded=False, validati
     base, _ = load_model(model_dir, config, CPU)
     if padded:
         base.set_attn_implementation("sdpa")
-    model = make_trainable(base, config, 1)
-    fuse_lora(model)
-    # A fresh adapter's B is zero and so is the gradient of A; give both something to show.
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.05)
+    model = make_ready(base, config)
     return WorkbenchTrainer(
         loss=AnswerLoss.of(model, CPU, next(micro_batches(PROBE, 99, padded=padded, pad_id=0))),
         token_budget=budget,

@@ -50,13 +50,8 @@ def per_sequence_attention(
     Returns:
         (1, tokens, heads, head size), and no attention weights.
     """
-    if sequence_lengths is None:
-        raise ValueError(
-            "sequence_lengths is missing: the model does not pass keyword arguments on"
-        )
-    queries, keys, values = (
-        states.float().split(sequence_lengths, dim=2) for states in (query, key, value)
-    )
+    lengths = passed_on(sequence_lengths)
+    queries, keys, values = (states.float().split(lengths, dim=2) for states in (query, key, value))
     attended: list[torch.Tensor] = []
     with torch.autocast(query.device.type, enabled=False):
         for q, k, v in zip(queries, keys, values, strict=True):
@@ -77,6 +72,19 @@ def per_sequence_attention(
                 )
             )
     return torch.cat(attended, dim=2).to(query.dtype).transpose(1, 2), None
+
+
+def passed_on(sequence_lengths: list[int] | None) -> list[int]:
+    """Return the lengths that came to the attention through the model.
+
+    Raises:
+        ValueError: The model did not pass them on.
+    """
+    if sequence_lengths is None:
+        raise ValueError(
+            "sequence_lengths is missing: the model does not pass keyword arguments on"
+        )
+    return sequence_lengths
 
 
 def register() -> None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers.modeling_layers import GradientCheckpointingLayer
+
+from workbench.training.recomputing import layers_of
 
 
 def compile_layers(model: torch.nn.Module) -> int:
     """Let norms and feed-forward parts be compiled at their first training step; return how many there are."""
     # Compiled here instead of in processes of its own, which could outlive this one.
     torch._inductor.config.compile_threads = 1
-    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
     parts = [
         part
-        for layer in layers
+        for layer in layers_of(model)
         for name, part in layer.named_children()
         if name == "mlp" or "norm" in name
     ]

@@ -21,9 +21,8 @@ def fuse_lora(model: torch.nn.Module) -> int:
     """
     layers = [m for m in model.modules() if isinstance(m, LoraLinear) and is_plain(m)]
     for layer in layers:
-        layer.__class__ = (
-            FusedLoraLinear  # one class, not a function each: what is compiled serves all
-        )
+        # One class, not a function each: what is compiled serves all.
+        layer.__class__ = FusedLoraLinear
     return len(layers)
 
 

@@ -22,6 +22,11 @@ def recompute_layers(model: Any, share: float) -> None:
         share: Of its layers, above 0 and up to 1.
     """
     model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    layers = layers_of(model)
     for layer in layers[recomputed_layers(len(layers), share) :]:
         layer.gradient_checkpointing = False
+
+
+def layers_of(model: Any) -> list[GradientCheckpointingLayer]:
+    """Return the layers of a model, the first one first."""
+    return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]

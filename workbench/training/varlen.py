@@ -18,7 +18,7 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from workbench.compute import Compute
-from workbench.training.attention import per_sequence_attention
+from workbench.training.attention import passed_on, per_sequence_attention
 
 NAME = "workbench_varlen"
 CAUSAL = (-1, 0)  # as far back as there is, nothing ahead
@@ -51,9 +51,8 @@ class Bounds:
     most_keys: int
 
 
-@functools.lru_cache(
-    maxsize=2
-)  # every layer asks for those of the same micro-batch, forward and backward
+# Every layer asks for those of the same micro-batch, forward and backward.
+@functools.lru_cache(maxsize=2)
 def bounds_of(lengths: tuple[int, ...], shared_start: int, device: torch.device) -> Bounds:
     """Return the bounds of sequences that follow each other in one row.
 
@@ -93,11 +92,7 @@ def varlen_attention(
 
     ``kernel`` is called once, as ``varlen_attn``; all else is as in ``per_sequence_attention``.
     """
-    if sequence_lengths is None:
-        raise ValueError(
-            "sequence_lengths is missing: the model does not pass keyword arguments on"
-        )
-    bounds = bounds_of(tuple(sequence_lengths), shared_start, query.device)
+    bounds = bounds_of(tuple(passed_on(sequence_lengths)), shared_start, query.device)
     # The kernel wants (tokens, heads, head size).
     queries, keys, values = (
         states[0].transpose(0, 1).to(torch.bfloat16) for states in (query, key, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import unescape
 from typing import Any
 
@@ -339,7 +339,7 @@ def choice_to_ask(services: Services, chosen: str | None) -> Any:
 
 def finished_runs(services: Services) -> list[tuple[str, str]]:
     """Return label and id of every run that saved a model, the newest first."""
-    return [(run_label(run), run.id) for run in services.runs.all() if run.model_dir.is_dir()]
+    return _with_a_model(services.runs.all())
 
 
 def runs_to_ask(services: Services) -> list[tuple[str, str]]:
@@ -347,14 +347,18 @@ def runs_to_ask(services: Services) -> list[tuple[str, str]]:
 
     A run that trains or waits is not among the latter: its checkpoints come and go.
     """
-    active = services.supervisor.active_run()
+    runs, active = services.runs.all(), services.supervisor.active_run()
     unfinished = [
         (f"{run_label(run)}: checkpoint of step {step:,}, not finished", run.id)
-        for run in services.runs.all()
+        for run in runs
         if run != active and not run.waiting_path.exists()
         if (step := checkpoint_instead(run)) is not None
     ]
-    return [*finished_runs(services), *unfinished]
+    return [*_with_a_model(runs), *unfinished]
+
+
+def _with_a_model(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    return [(run_label(run), run.id) for run in runs if run.model_dir.is_dir()]
 
 
 def model_line(services: Services, run: Run) -> str:
