@@ -44,7 +44,7 @@ def build_field(name: str) -> gr.components.Component:
     if options:
         return gr.Dropdown(options, **common)
     if is_switch(name):
-        return gr.Checkbox(**common)
+        return gr.Checkbox(elem_classes="wb-switch", **common)
     if name == "general_data":  # the Configure tab lists the person's own datasets, too
         return gr.Dropdown([("The workbench's own questions", GENERAL)], **common)
     if field.annotation is str:
