@@ -229,7 +229,7 @@ def _details(run: Run, snapshot: RunSnapshot) -> dict[str, Any]:
     return summary(run, snapshot) | {
         "directory": str(run.directory),
         "strength": kept_strength(run),
-        "model_dir": str(run.model_dir) if snapshot.model_saved else None,
+        "model_dir": str(run.model_dir) if run.model_dir.is_dir() else None,
         "phase": snapshot.phase,
         "message": snapshot.message,
         "hint": snapshot.hint,

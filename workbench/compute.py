@@ -16,7 +16,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 PROBE_SHAPE = (512, 576, 1536)  # tokens, width and inner width of the starter model's largest layer
-PROBE_REPEATS = 5
+PROBE_REPEATS = 25  # a few are not enough while another program uses the processor
 CLEARLY_FASTER = 1.2
 
 
@@ -60,18 +60,22 @@ def choose_compute(precision: Literal["auto", "fp32", "bf16"]) -> Compute:
         return Compute(device, precision)
     if device == "cuda":  # bf16 arithmetic came with compute capability 8.0 (Ampere)
         return Compute(device, "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp32")
-    gain = _matmul_seconds(torch.float32) / _matmul_seconds(torch.bfloat16)
+    seconds = _matmul_seconds(torch.float32, torch.bfloat16)
+    gain = seconds[torch.float32] / seconds[torch.bfloat16]
     return Compute(device, "bf16" if gain > CLEARLY_FASTER else "fp32")
 
 
-def _matmul_seconds(dtype: torch.dtype) -> float:
+def _matmul_seconds(*dtypes: torch.dtype) -> dict[torch.dtype, float]:
+    """Return the shortest time each format takes; they take turns, so that what disturbs one disturbs all."""
     rows, inner, columns = PROBE_SHAPE
-    left = torch.ones(rows, inner, dtype=dtype)
-    right = torch.ones(inner, columns, dtype=dtype)
-    left @ right  # the first call sets the kernel up
-    best = float("inf")
-    for _ in range(PROBE_REPEATS):
-        started = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - started)
+    pairs = {
+        dtype: (torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype))
+        for dtype in dtypes
+    }
+    best = dict.fromkeys(dtypes, float("inf"))
+    for _ in range(PROBE_REPEATS):  # the first call sets the kernel up, and is no shortest one
+        for dtype, (left, right) in pairs.items():
+            started = time.perf_counter()
+            left @ right
+            best[dtype] = min(best[dtype], time.perf_counter() - started)
     return best

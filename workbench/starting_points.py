@@ -42,14 +42,19 @@ class StartingPoints:
     def __init__(self, directory: Path, runs: RunStore) -> None:
         self._directory, self._runs = directory, runs
 
-    def all(self) -> list[StartingPoint]:
-        """Return the recipes, then the person's own presets, then the newest runs."""
+    def all(self, also: str = "") -> list[StartingPoint]:
+        """Return the recipes, then the person's own presets, then the newest runs.
+
+        Args:
+            also: A starting point that is chosen: a run is among them then, however old it is.
+        """
         shipped = [StartingPoint(i, f"{r.label}: {r.summary}") for i, r in recipes().items()]
         own = [
             StartingPoint(OWN + path.stem, f"My preset: {self._label(path)}")
             for path in sorted(self._directory.glob("*.yaml"))
         ]
-        newest = self._runs.all()[:NEWEST_RUNS]
+        runs = self._runs.all()
+        newest = runs[:NEWEST_RUNS] + [r for r in runs[NEWEST_RUNS:] if RUN + r.id == also]
         past = [StartingPoint(RUN + run.id, f"As in the run {run.name}") for run in newest]
         return shipped + own + past
 

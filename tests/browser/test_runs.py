@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_walk import fill, open_tab
-from tests.made_runs import make_run
+from tests.made_runs import DATA, PART, make_run
 from workbench.runs.store import RunStore
 from workbench.settings import Settings
 
@@ -90,6 +92,29 @@ def test_find_name_compare_and_delete(own_page, store, screenshot):
     expect(page.locator("#runs-details")).to_be_hidden()
     expect(page.locator("#runs-side-by-side")).to_be_hidden()
     assert sorted(run.name for run in store.all()) == sorted([NASTY, "faster"])
+
+
+def test_a_run_is_duplicated_with_all_it_was_started_with(own_page, store):
+    page = own_page
+    settings = {"learning_rate": 2e-3, "epochs": 7, "lora_rank": 4}
+    data = replace(DATA, parts=(replace(PART, id="sample-bookings", name="bookings.json"),))
+    old = make_run(store, "old one", settings, data)
+    for number in range(11):  # so many that the list of starting points no longer names it
+        make_run(store, f"newer {number}")
+    open_tab(page, "6. Runs")
+    fill(page, "#runs-search", "old")
+    expect(page.locator("#runs-note")).to_contain_text("1 of 12 runs.")
+    click_row(page, "old one")
+    page.locator("#runs-duplicate").click()
+    expect(page.locator("#configure-preset input")).to_have_value("As in the run old one")
+    expect(page.locator("#configure-epochs textarea")).to_have_value("7")
+    expect(page.locator("#configure-learning_rate textarea")).to_have_value("0.002")
+    expect(page.locator("#configure-plan")).to_contain_text("7 epochs")
+    open_tab(page, "1. Data")
+    expect(page.locator("#data-summary")).to_contain_text("bookings")
+    open_tab(page, "2. Configure")
+    expect(page.locator("#configure-preset input")).to_have_value("As in the run old one")
+    assert old in store.all()  # untouched
 
 
 def test_a_run_that_was_deleted_meanwhile_is_a_sentence(own_page, store):

@@ -129,10 +129,30 @@ def test_the_best_checkpoint_is_kept_besides_the_newest(services, tiny_model_dir
     assert best < 6, "the rate is so high that the model gets worse"
     assert [c.step for c in complete_checkpoints(run.checkpoints_dir)] == [best, 6]
     last = weights(assembly.model)
-    assert _take_best(assembly, run) is None  # the model at the end is the last one by default
+    said = []
+    assert (
+        _take_best(assembly, run, said.append) is None
+    )  # the model at the end is the last one by default
     wanted = replace(run, config=run.config.model_copy(update={"final_model": "best"}))
-    assert _take_best(assembly, wanted) == best
+    assert _take_best(assembly, wanted, said.append) == best
     assert not all(torch.equal(w, last[name]) for name, w in weights(assembly.model).items())
+    assert not said
+
+
+def test_a_damaged_best_checkpoint_is_not_taken(services, tiny_model_dir):
+    run = make_run(services, tiny_model_dir, "full", learning_rate=0.1, max_steps=6)
+    run = replace(run, config=run.config.model_copy(update={"final_model": "best"}))
+    events, assembly = train(run, tiny_model_dir)
+    losses = {e.step: e.loss for e in of_kind(events, EvaluationEvent, 0)}
+    best = min(losses, key=losses.get)
+    path = run.checkpoints_dir / f"checkpoint-{best}" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    last, said = weights(assembly.model), []
+    assert _take_best(assembly, run, said.append) is None
+    assert f"step {best}, is damaged" in said[0].message
+    assert all(torch.equal(w, last[name]) for name, w in weights(assembly.model).items())
 
 
 def test_it_stops_early_when_the_validation_loss_no_longer_falls(services, tiny_model_dir):

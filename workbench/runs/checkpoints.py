@@ -102,6 +102,11 @@ def newest_checkpoint(checkpoints_dir: Path) -> Checkpoint | None:
     return found[-1] if found else None
 
 
+def is_whole(checkpoint: Checkpoint) -> bool:
+    """Read a checkpoint; say whether it has just what was written into it."""
+    return _has_its_files(checkpoint.directory, read=True)
+
+
 def newest_whole(checkpoints_dir: Path) -> tuple[Checkpoint | None, list[Checkpoint]]:
     """Read checkpoints, the newest first, until one has just what was written into it.
 
@@ -110,7 +115,7 @@ def newest_whole(checkpoints_dir: Path) -> tuple[Checkpoint | None, list[Checkpo
     """
     damaged: list[Checkpoint] = []
     for checkpoint in reversed(_marked(checkpoints_dir)):
-        if _has_its_files(checkpoint.directory, read=True):
+        if is_whole(checkpoint):
             return checkpoint, damaged
         damaged.append(checkpoint)
     return None, damaged

@@ -18,7 +18,7 @@ from workbench.models.manner import NO_TEMPLATE
 from workbench.models.rendering import has_fallback_template, load_tokenizer
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
-from workbench.runs.checkpoints import complete_checkpoints
+from workbench.runs.checkpoints import complete_checkpoints, is_whole
 from workbench.runs.events import (
     DownloadEvent,
     FinishedEvent,
@@ -92,7 +92,7 @@ def train(
     enter("training")
     _learn(assembly, emit, lambda: team.agree(stop_requested()))
     step = assembly.trainer.state.global_step
-    best = _take_best(assembly, run)
+    best = _take_best(assembly, run, emit)
     if assembly.general_loss and not reporter.was_stopped:
         emit(GeneralEvent(step=best or step, loss=assembly.general_loss()))
     emit(PhaseEvent(phase="saving"))
@@ -119,16 +119,26 @@ def _learn(assembly: Assembly, emit: Emit, stop_requested: StopRequestedCheck) -
     trainer.train()
 
 
-def _take_best(assembly: Assembly, run: Run) -> int | None:
-    """Go back to the checkpoint with the lowest validation loss, where that is wanted; return its step."""
+def _take_best(assembly: Assembly, run: Run, emit: Emit) -> int | None:
+    """Go back to the best checkpoint, where that is wanted; return its step."""
     state = assembly.trainer.state
     if run.config.final_model == "last" or state.best_global_step in (None, state.global_step):
         return None
     for checkpoint in complete_checkpoints(run.checkpoints_dir):
         if checkpoint.step == state.best_global_step:
+            if not is_whole(checkpoint):
+                emit(WarningEvent(message=_damaged_best_words(checkpoint.step)))
+                return None
             assembly.trainer.load_weights(checkpoint)
             return checkpoint.step
     return None  # the disk was full; the warning said so
+
+
+def _damaged_best_words(step: int) -> str:
+    return (
+        f"The best checkpoint, that of step {step:,}, is damaged: the disk changed it. "
+        "So the model is that of the last step."
+    )
 
 
 def _last_words(step: int, total_steps: int, best: int | None, *, was_stopped: bool) -> str:

@@ -17,6 +17,7 @@ from workbench.settings import Settings
 from workbench.ui.configure_tab import build_configure_tab
 from workbench.ui.data_tab import build_data_tab
 from workbench.ui.data_tokens import build_tokens_view
+from workbench.ui.duplicating import wire_duplicating
 from workbench.ui.evaluate_tab import build_evaluate_tab
 from workbench.ui.guard import QUIET
 from workbench.ui.keep_posted import TITLE
@@ -57,8 +58,8 @@ def build_app(services: Services) -> gr.Blocks:
                 build_playground_tab(services, page, playground)
             with gr.Tab("5. Evaluate & export", id="evaluate", render_children=True) as evaluate:
                 evaluated_run = build_evaluate_tab(services, page, evaluate)
-            with gr.Tab("6. Runs", id="runs", render_children=True) as runs:
-                build_runs_tab(services, runs)
+            with gr.Tab("6. Runs", id="runs", render_children=True) as opened:
+                runs = build_runs_tab(services, opened)
         banner_timer = gr.Timer(BANNER_SECONDS)
 
         def open_evaluation(run_id: str) -> list[Any]:
@@ -73,6 +74,7 @@ def build_app(services: Services) -> gr.Blocks:
         train.open_evaluation.click(
             open_evaluation, train.run_choice, [tabs, evaluated_run], **QUIET
         )
+        wire_duplicating(services, runs.duplicate, runs.chosen, tabs, data.components, configure)
         banner_timer.tick(show_banner, None, [banner, banner_timer], **QUIET)
     return page
 

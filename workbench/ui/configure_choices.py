@@ -96,11 +96,11 @@ def general_choices(services: Services) -> list[tuple[str, str]]:
     return own + [(info.name, info.id) for info in services.datasets.uploads() if info.is_usable]
 
 
-def preset_choices(services: Services) -> list[tuple[str, str]]:
-    """Return what to start from: the recipes, the person's own presets, past runs."""
+def preset_choices(services: Services, chosen: str = "") -> list[tuple[str, str]]:
+    """Return what to start from: the recipes, the person's own presets, past runs; that which is chosen, too."""
     return [
         ("Defaults (fit most data)", NO_PRESET),
-        *((point.label, point.id) for point in services.starting_points.all()),
+        *((point.label, point.id) for point in services.starting_points.all(chosen)),
     ]
 
 

@@ -221,7 +221,9 @@ def build_configure_tab(
     delete.click(delete_preset, preset, preset, **PRIVATE)
     # The person may have put a model of their own into the workspace since.
     page.load(lambda: gr.update(choices=model_choices(services)), None, model, **QUIET)
-    opened.select(lambda: gr.update(choices=preset_choices(services)), None, preset, **QUIET)
+    opened.select(
+        lambda chosen: gr.update(choices=preset_choices(services, chosen)), preset, preset, **QUIET
+    )
     opened.select(lambda: gr.update(choices=general_choices(services)), None, general, **QUIET)
     # The plan writes into the fields what it chose. So it listens to what a person enters and to what
     # fills the form, not to the fields' ``change``: that also follows what it writes, without end. Text

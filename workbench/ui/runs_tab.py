@@ -79,6 +79,7 @@ class _Details:
     note: gr.Textbox
     save: gr.Button
     compare: gr.Button
+    duplicate: gr.Button
     delete: gr.Button
     question: gr.Markdown
     answers: gr.Row
@@ -94,7 +95,15 @@ class _Details:
         ]  # fmt: skip
 
 
-def build_runs_tab(services: Services, opened: gr.Tab) -> None:
+@dataclass(frozen=True)
+class RunsTab:
+    """What the page needs of it: the run that was clicked, by its id, and the button that duplicates it."""
+
+    chosen: gr.Textbox
+    duplicate: gr.Button
+
+
+def build_runs_tab(services: Services, opened: gr.Tab) -> RunsTab:
     """Lay the tab out and wire it. It reads the runs when it is opened and when it changed one."""
     listed = _build_list()
     details = _build_details()
@@ -174,6 +183,7 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> None:
             **FOLLOW,
         )
         renewed.then(comparison.draw, comparison.inputs, comparison.outputs, **FOLLOW)
+    return RunsTab(chosen, details.duplicate)
 
 
 def list_runs(services: Services) -> list[RunEntry]:
@@ -245,13 +255,15 @@ def _build_details() -> _Details:
         with gr.Row():
             save = gr.Button("Save", variant="primary", elem_id="runs-save")
             compare = gr.Button("Add to comparison", elem_id="runs-add")
+            duplicate = gr.Button("Duplicate with changes", elem_id="runs-duplicate")
             delete = gr.Button("Delete …", variant="stop", elem_id="runs-delete")
         question = gr.Markdown(visible=False, elem_id="runs-question")
         with gr.Row(visible=False) as answers:
             really = gr.Button("Delete it", variant="stop", size="sm", elem_id="runs-really")
             keep = gr.Button("Keep it", size="sm", elem_id="runs-keep")
     return _Details(
-        chosen, panel, status, name, tags, note, save, compare, delete, question, answers, really, keep,
+        chosen, panel, status, name, tags, note, save, compare, duplicate, delete, question, answers,
+        really, keep,
     )  # fmt: skip
 
 
