@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from workbench.config import STARTER_MODEL
-from workbench.settings import PROJECT_DIR
+from workbench.services import Services
+from workbench.settings import PROJECT_DIR, Settings
 
 SCREENSHOTS_DIR = Path(__file__).parent / "screenshots"
 CHROMIUM = (
@@ -28,6 +30,14 @@ CHROMIUM_FLAGS = [
     "--no-first-run",
 ]
 STARTUP_SECONDS = 60
+TRAINING_SECONDS = 150
+TINY = {
+    "model": "tests/tiny",
+    "max_steps": 4,
+    "keep_general": False,
+    "precision": "fp32",
+    "evaluate_after": 0,
+}
 
 
 class Server:
@@ -83,6 +93,22 @@ def serve(home_dir, model_dir):
     server = Server(home_dir, home_dir / "server.log")
     server.start()
     return server
+
+
+def train_counting(home_dir, name, **values):
+    """Train the tiny model for real in a workspace, on 20 rows of which 2 are held back."""
+    path = home_dir / "counting.json"
+    rows = [{"instruction": f"After {n}?", "output": f"{n + 1} comes next."} for n in range(20)]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    services = Services.for_workspace(Settings(home_dir=home_dir))
+    values = TINY | values
+    data = services.choose_data({services.datasets.add(path, path.name).id: 1})
+    run = services.start(services.plan(services.configure(None, values), data), data, name)
+    deadline = time.monotonic() + TRAINING_SECONDS
+    while services.supervisor.summary(run).is_active:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    return run
 
 
 def open_page(browser, server):

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import time
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import open_page, serve
+from tests.browser.conftest import open_page, serve, train_counting
 from tests.fake_hub_uploads import UploadHub
-from workbench.services import Services
-from workbench.settings import Settings
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -33,18 +29,7 @@ def export_server(tmp_path_factory, tiny_model_dir, hub):
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.delenv("HF_TOKEN", raising=False)
         server = serve(home, tiny_model_dir)
-    data = home / "counting.json"
-    rows = [{"instruction": f"After {n}?", "output": f"{n + 1} comes next."} for n in range(20)]
-    data.write_text(json.dumps(rows), encoding="utf-8")
-    services = Services.for_workspace(Settings(home_dir=home))
-    values = {"model": "tests/tiny", "max_steps": 4, "keep_general": False, "precision": "fp32"}
-    chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
-    plan = services.plan(services.configure(None, values), chosen)
-    run = services.start(plan, chosen, "counting")
-    deadline = time.monotonic() + 150
-    while services.supervisor.summary(run).is_active:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    train_counting(home, "counting")
     yield server
     server.end()
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.evaluation.test_report import part_of, run_with, say
 from tests.evaluation.test_tab import built, handler
-from tests.fake_server import FakeServer
+from tests.fake_judge import FakeJudge
 from workbench.cli import main
 from workbench.errors import WorkbenchError
 from workbench.evaluation import judging
@@ -24,41 +24,6 @@ from workbench.evaluation.rows import select_rows
 from workbench.ui.evaluate_tab import HELD_BACK, SAVED_MODEL
 
 KEY = "sk-very-secret"
-
-
-class FakeJudge(FakeServer):
-    """Prefers the answer with most of a mark; ``reply`` makes its words from question and both answers."""
-
-    def __init__(self):
-        self.asked, self.headers, self.refuse = [], [], []
-        self.reply = self.fair
-
-    def fair(self, question, first, second):
-        if first.count("!") == second.count("!"):
-            return "They are alike.\nVerdict: tie"
-        return f"Verdict: **{'A' if first.count('!') > second.count('!') else 'B'}**"
-
-    def answer(self, request, *, send_body):
-        request.send_error(405)
-
-    def receive(self, request):
-        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
-        self.headers.append(dict(request.headers))
-        if self.refuse:
-            status, text = self.refuse.pop(0)
-            return self._send(request, status, {"error": {"message": text}})
-        self.asked.append(body)
-        text = body["messages"][1]["content"]
-        question, rest = text.split("\n\n# Answer A\n")
-        said = self.reply(question, *rest.split("\n\n# Answer B\n"))
-        self._send(request, 200, {"choices": [{"message": {"content": said}}]})
-
-    def _send(self, request, status, body):
-        data = json.dumps(body).encode()
-        request.send_response(status)
-        request.send_header("Content-Length", str(len(data)))
-        request.end_headers()
-        request.wfile.write(data)
 
 
 @pytest.fixture

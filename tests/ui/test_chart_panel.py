@@ -40,7 +40,8 @@ def panel():
 
 def drawn(panel, snapshot, before="", chosen=CHOSEN):
     """Return the figure, or None where nothing was drawn, and what is drawn now."""
-    value, _, now = panel.draw("one", snapshot, before, *chosen)
+    value, now = panel.draw("one", snapshot, before, *chosen)
+    now = now if isinstance(now, str) else before
     return (json.loads(value) if isinstance(value, str) else None), now
 
 
@@ -55,7 +56,8 @@ def test_without_points_there_is_no_chart(panel, snapshot):
     figure, now = drawn(panel, snapshot, "something")
     assert figure is None
     assert now == ""
-    assert panel.draw("one", snapshot, "", *CHOSEN)[1].visible is False
+    assert panel.show(snapshot).visible is False
+    assert panel.show(TWO_STEPS).visible is True
 
 
 def test_what_is_drawn_already_is_not_drawn_again(panel):

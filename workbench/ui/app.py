@@ -52,8 +52,8 @@ def build_app(services: Services) -> gr.Blocks:
                 configure = build_configure_tab(services, page, opened, data.components)
             with data.model_view:
                 build_tokens_view(services, page, data.rows, configure)
-            with gr.Tab("3. Train", id="train", render_children=True):
-                train = build_train_tab(services, page, configure)
+            with gr.Tab("3. Train", id="train", render_children=True) as opened:
+                train = build_train_tab(services, page, opened, configure)
             with gr.Tab("4. Playground", id="playground", render_children=True) as playground:
                 build_playground_tab(services, page, playground)
             with gr.Tab("5. Evaluate & export", id="evaluate", render_children=True) as evaluate:

@@ -52,13 +52,15 @@ class ChartPanel:
 
     Attributes:
         components: What the person chooses; a change of one asks for another ``draw``.
-        drawn: What the chart shows, in one word.
+        drawn: What the chart shows, in one word. It is in the browser, where gradio finds it at once.
         outputs: What ``draw`` returns values for.
+        panel: All of it, which ``show`` shows or hides.
     """
 
     components: list[Any]
-    drawn: gr.State
+    drawn: gr.Textbox
     outputs: list[Any]
+    panel: gr.Column
     _columns: ColumnsCache = field(default_factory=ColumnsCache, repr=False)
 
     @property
@@ -77,13 +79,13 @@ class ChartPanel:
             already_drawn: The value of ``drawn``.
             chosen: The values of ``components``.
         """
-        if snapshot is None or not (snapshot.steps or snapshot.evaluations):
-            return [gr.skip(), gr.Column(visible=False), ""]
+        if snapshot is None or not _has_points(snapshot):
+            return [gr.skip(), ""]
         newest = snapshot.steps[-1].time if snapshot.steps else 0
         counts = f"{len(snapshot.steps)} {len(snapshot.evaluations)} {newest}"
         to_draw = f"{run_id} {counts} {snapshot.is_active} {chosen}"
         if to_draw == already_drawn:
-            return [gr.skip(), gr.skip(), already_drawn]
+            return [gr.skip(), gr.skip()]
         figure = run_figure(
             self._columns.get(run_id, snapshot.steps),
             snapshot.evaluations,
@@ -91,7 +93,11 @@ class ChartPanel:
             total_steps=snapshot.total_steps if snapshot.is_active else 0,
             zoom_key=run_id,
         )
-        return [figure.to_json(), gr.Column(visible=True), to_draw]
+        return [figure.to_json(), to_draw]
+
+    def show(self, snapshot: RunSnapshot | None) -> Any:
+        """Return the update of ``panel``: there is a chart where there are points."""
+        return gr.Column(visible=snapshot is not None and _has_points(snapshot))
 
 
 def build_chart_panel(services: Services, run_choice: gr.Dropdown) -> ChartPanel:
@@ -121,7 +127,7 @@ def build_chart_panel(services: Services, run_choice: gr.Dropdown) -> ChartPanel
                 min_width=180,
                 elem_id="train-chart-metric",
             )
-    drawn = gr.State("")
+    drawn = gr.Textbox(visible="hidden")
 
     def make_csv(run_id: str | None) -> tuple[str, str]:
         if not run_id:
@@ -130,7 +136,11 @@ def build_chart_panel(services: Services, run_choice: gr.Dropdown) -> ChartPanel
         return f"{run_id}.csv", steps_csv(Columns.of(snapshot.steps), snapshot.evaluations)
 
     save_on_click(save, make_csv, run_choice)
-    return ChartPanel([x, smoothing, log, metric], drawn, [chart, panel, drawn])
+    return ChartPanel([x, smoothing, log, metric], drawn, [chart, drawn], panel)
+
+
+def _has_points(snapshot: RunSnapshot) -> bool:
+    return bool(snapshot.steps or snapshot.evaluations)
 
 
 def build_view_choices(prefix: str) -> tuple[gr.Radio, gr.Slider, gr.Checkbox]:

@@ -48,7 +48,7 @@ def build_keep_posted() -> KeepPosted:
         elem_id="train-notify",
     )
     wanted.input(None, wanted, wanted, js=ASK)
-    return KeepPosted(gr.Textbox(visible=False), wanted)
+    return KeepPosted(gr.Textbox(visible="hidden"), wanted)
 
 
 def news_of(run: Run | None, snapshot: RunSnapshot | None) -> str:

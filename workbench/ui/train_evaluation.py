@@ -16,8 +16,16 @@ from workbench.services import Services
 from workbench.ui.guard import FOLLOW
 
 
-def build_evaluation_line(services: Services, run_choice: gr.Dropdown, timer: gr.Timer) -> Any:
-    """Lay the line out and keep it up to date; return the button that is to open the Evaluate tab."""
+def build_evaluation_line(
+    services: Services, run_choice: gr.Dropdown, situation: gr.Textbox
+) -> Any:
+    """Lay the line out; return the button that is to open the Evaluate tab.
+
+    Args:
+        services: Where the runs are.
+        run_choice: The run shown, by its id.
+        situation: Changes when there is something new to tell.
+    """
     with gr.Row(visible=False, equal_height=True) as row:
         line = gr.Textbox(
             show_label=False,
@@ -42,7 +50,7 @@ def build_evaluation_line(services: Services, run_choice: gr.Dropdown, timer: gr
         return [gr.Row(visible=bool(words)), words]
 
     # Apart from what else the tab shows: the libraries for metrics take seconds when first needed.
-    gr.on([timer.tick, run_choice.change], tell, run_choice, [row, line], **FOLLOW)
+    situation.change(tell, run_choice, [row, line], **FOLLOW)
     return more
 
 

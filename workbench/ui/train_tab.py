@@ -1,13 +1,22 @@
-"""Train tab: start, watch, stop. The page only reads; the run goes on without it."""
+"""Train tab: start, watch, stop. The page only reads; the run goes on without it.
+
+A look each second costs the browser most: for each value that comes, gradio searches its whole page for the
+component, three times over where that is hidden. So a look brings only what changes all the time, and in one word
+how things stand; what seldom changes follows that word.
+"""
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from workbench.errors import WorkbenchError
+from workbench.evaluation.process import look as look_at_evaluation
+from workbench.evaluation.request import EvaluationRequest
 from workbench.remedies import find_shortage
 from workbench.runs.logs import read_log
 from workbench.runs.reading import Reading, read_loss
@@ -31,6 +40,8 @@ from workbench.ui.views import (
 )
 
 POLL_SECONDS = 1.0
+IDLE_POLL_SECONDS = 4.0  # while the run that is shown does nothing
+SELDOM_SECONDS = 5.0  # how often the loss in words and the log follow while a run trains
 LOG_CHARACTERS = 8_000
 START, WAIT = "Start training", "Put in line: start when the present run has ended"
 
@@ -43,7 +54,9 @@ class TrainTab:
     open_evaluation: gr.Button
 
 
-def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab) -> TrainTab:
+def build_train_tab(
+    services: Services, page: gr.Blocks, tab: gr.Tab, configure: ConfigureTab
+) -> TrainTab:
     """Lay the tab out and wire it."""
     timer = gr.Timer(POLL_SECONDS)
     with gr.Row(equal_height=True):
@@ -65,7 +78,8 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
     run_choice = gr.Dropdown(run_choices(services), label="Run shown below", elem_id="train-run")
     line = gr.HTML(visible=False, elem_id="train-line")
     status = gr.HTML(run_status(None, None), elem_id="train-status")
-    open_evaluation = build_evaluation_line(services, run_choice, timer)
+    situation = gr.Textbox(visible="hidden", elem_id="train-situation")
+    open_evaluation = build_evaluation_line(services, run_choice, situation)
     reading = gr.HTML(visible=False, elem_id="train-reading")
     actions = build_run_actions(services, run_choice)
     posted = build_keep_posted()
@@ -76,7 +90,6 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         samples = gr.HTML(apply_default_css=False, elem_id="train-samples")
     with gr.Accordion("Technical log", open=False):
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="train-log")
-    shown = gr.State("")  # the run and how far it was, of which samples and log are on the page
 
     @user_errors
     def start_run(run_name: str, forced: bool, preset: str, *values: Any) -> Any:
@@ -102,34 +115,31 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         return [f"{plan_sentence(plan)} {words}", gr.Checkbox(visible=shortage is not None)]
 
     @user_errors
-    def refresh(
-        run_id: str | None, already_shown: str, already_drawn: str, *chosen: Any
-    ) -> list[Any]:
+    def look(run_id: str | None, was: str, already_drawn: str, *chosen: Any) -> list[Any]:
+        """Show how far the run is."""
+        run = _existing_run(services, run_id)
+        snapshot = services.supervisor.snapshot(run) if run else None
+        now = situation_of(services, run, snapshot)
+        drawn = chart.draw(run.id if run else "", snapshot, already_drawn, *chosen)
+        if now == was and not (snapshot and snapshot.is_active):
+            return [gr.skip(), gr.skip(), gr.skip(), *drawn]
+        strength = kept_strength(run) if run else AS_TRAINED
+        return [now, run_status(run, snapshot, strength), news_of(run, snapshot), *drawn]
+
+    @user_errors
+    def follow(run_id: str | None) -> list[Any]:
+        """Show what depends on how things stand."""
         run = _existing_run(services, run_id)
         snapshot = services.supervisor.snapshot(run) if run else None
         return [
             gr.update(value=START if services.supervisor.is_idle() else WAIT),
             _shown_if(line_words(services.supervisor.line())),
-            run_status(run, snapshot, kept_strength(run) if run else AS_TRAINED),
-            news_of(run, snapshot),
             *actions.show(run, snapshot),
-            *_words_of(run, snapshot, already_shown),
-            *chart.draw(run.id if run else "", snapshot, already_drawn, *chosen),
+            *_words_of(run, snapshot),
+            chart.show(snapshot),
+            gr.Timer(POLL_SECONDS if _is_moving(run, snapshot) else IDLE_POLL_SECONDS),
         ]
 
-    view = [
-        start,
-        line,
-        status,
-        posted.news,
-        *actions.outputs,
-        reading,
-        watch_panel,
-        samples,
-        log,
-        shown,
-        *chart.outputs,
-    ]
     start.click(
         start_run,
         [name, force, configure.preset, *configure.components],
@@ -137,10 +147,12 @@ def build_train_tab(services: Services, page: gr.Blocks, configure: ConfigureTab
         concurrency_limit=1,
         **PRIVATE,
     )
-    looked_at = [run_choice, shown, *chart.inputs]
-    posted.after(timer.tick(refresh, looked_at, view, **FOLLOW))
-    for chooser in (run_choice, *chart.components):
-        chooser.change(refresh, looked_at, view, **FOLLOW)
+    looked_at = [run_choice, situation, *chart.inputs]
+    seen = [situation, status, posted.news, *chart.outputs]
+    looks = [timer.tick, tab.select, *(one.change for one in (run_choice, *chart.components))]
+    posted.after(gr.on(looks, look, looked_at, seen, **FOLLOW))
+    view = [start, line, *actions.outputs, reading, watch_panel, samples, log, chart.panel, timer]
+    situation.change(follow, run_choice, view, **FOLLOW)
     changes = [page.load, *(component.change for component in configure.components)]
     gr.on(changes, promise_plan, configure.components, [promise, force], **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
@@ -152,6 +164,28 @@ def newest_run_id(services: Services) -> str | None:
     active = services.supervisor.active_run()
     ids = services.runs.ids()
     return active.id if active else (ids[0] if ids else None)
+
+
+def situation_of(services: Services, run: Run | None, snapshot: RunSnapshot | None) -> str:
+    """Return a word that changes when more than the progress of a run has changed; now and then also while it trains."""
+    others = [other.id for other in services.supervisor.line()]
+    if run is None or snapshot is None:
+        return json.dumps(others)
+    evaluation = look_at_evaluation(EvaluationRequest(strength=kept_strength(run)).directory(run))
+    parts = (
+        run.id, run.name, snapshot.state, snapshot.phase, snapshot.place, len(snapshot.samples),
+        len(snapshot.evaluations), bool(snapshot.steps), snapshot.can_resume, kept_strength(run),
+        run.evaluation_due_path.exists(), str(evaluation), services.supervisor.is_idle(),
+    )  # fmt: skip
+    moment = time.time() // SELDOM_SECONDS if snapshot.is_active else 0
+    return json.dumps([*parts, others, moment])
+
+
+def _is_moving(run: Run | None, snapshot: RunSnapshot | None) -> bool:
+    """Say whether a run works or waits, or is going to be evaluated."""
+    if run is None or snapshot is None:
+        return False
+    return snapshot.is_active or run.evaluation_due_path.exists()
 
 
 def _existing_run(services: Services, run_id: str | None) -> Run | None:
@@ -172,17 +206,13 @@ def _shown_if(text: str) -> Any:
     return gr.HTML(text, visible=bool(text))
 
 
-def _words_of(run: Run | None, snapshot: RunSnapshot | None, already_shown: str) -> list[Any]:
-    """Return the loss in words, samples, log, and what they are of; nothing where they are shown already."""
+def _words_of(run: Run | None, snapshot: RunSnapshot | None) -> list[Any]:
+    """Return the loss in words, samples and log."""
     if run is None or snapshot is None:
-        return [_shown_if(""), gr.update(visible=False), "", "", ""]
-    now = f"{run.id} {snapshot.step} {len(snapshot.samples)} {snapshot.state} {snapshot.phase}"
-    if now == already_shown:
-        return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), already_shown]
+        return [_shown_if(""), gr.update(visible=False), "", ""]
     return [
         _shown_if(reading_words(_read(snapshot))),
         gr.update(visible=bool(snapshot.samples)),
         samples_table(snapshot.samples),
         read_log(run, LOG_CHARACTERS)[0],
-        now,
     ]
