@@ -3,6 +3,7 @@
     python -m tests.benchmarks.open_tabs --runs 500
 
 The page is opened anew for each round. A tab is open when what it shows first is there; "again" is coming back to it.
+Before each click the page is left alone for some seconds, as by a person who looks at it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,12 @@ SHOWN = {  # by tab: what is waited for, and a text that it has
 }
 
 
+PAUSE_MILLISECONDS = 3_000
+
+
 def seconds_to_open(page: Page, name: str) -> float:
     """Click on a tab and wait for what it shows."""
+    page.wait_for_timeout(PAUSE_MILLISECONDS)
     selector, text = SHOWN[name]
     began = time.perf_counter()
     page.get_by_role("tab", name=name).click()
