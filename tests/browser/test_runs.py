@@ -109,7 +109,6 @@ def test_a_run_is_duplicated_with_all_it_was_started_with(own_page, store):
     expect(page.locator("#configure-preset input")).to_have_value("As in the run old one")
     expect(page.locator("#configure-epochs textarea")).to_have_value("7")
     expect(page.locator("#configure-learning_rate textarea")).to_have_value("0.002")
-    expect(page.locator("#configure-plan")).to_contain_text("7 epochs")
     open_tab(page, "1. Data")
     expect(page.locator("#data-summary")).to_contain_text("bookings")
     open_tab(page, "2. Configure")

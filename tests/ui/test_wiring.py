@@ -75,3 +75,22 @@ def test_what_follows_a_choice_is_answered_in_order(page):
     ]
     assert len(following) > 10
     assert {function.concurrency_limit for function in following} <= {1, "default"}
+
+
+def test_no_event_makes_the_browser_look_for_every_component(page):
+    # gradio tells all that ever were to show progress, at each event; with one of them that is quick.
+    assert {tuple(function.show_progress_on) for function in page.fns.values()} == {
+        tuple(next(iter(page.fns.values())).show_progress_on)
+    }
+
+
+def test_a_look_at_the_run_each_second_brings_little_and_nothing_hidden(page):
+    (look,) = [
+        function
+        for function in page.fns.values()
+        if function.name == "look" and function.inputs[0].elem_id == "train-run"
+    ]
+    assert len(look.outputs) <= 5
+    for output in look.outputs:
+        assert output.visible is not False, output
+        assert not isinstance(output, gr.State)

@@ -40,7 +40,7 @@ def build_app(services: Services) -> gr.Blocks:
     """Build the page."""
     starter = find_model(STARTER_MODEL)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as page:
-        gr.Markdown(
+        title = gr.Markdown(
             f"# {TITLE}\nTeach a small chat model something new: choose data, press Start, talk to it.",
             elem_classes="wb-title",
         )
@@ -76,7 +76,19 @@ def build_app(services: Services) -> gr.Blocks:
         )
         wire_duplicating(services, runs.duplicate, runs.chosen, tabs, data.components, configure)
         banner_timer.tick(show_banner, None, [banner, banner_timer], **QUIET)
+    _report_progress_to(title, page)
     return page
+
+
+def _report_progress_to(component: gr.blocks.Block, page: gr.Blocks) -> None:
+    """Let gradio tell one component, which shows nothing of it, how far each listener is.
+
+    By default it tells every output of every listener that ever ran, at each event, and searches the page for each:
+    a second of a browser's time once all tabs were open (gradio 6.31, ``update_loading_stati_state``). We say in
+    words of our own what takes long.
+    """
+    for function in page.fns.values():
+        function.show_progress_on = [component]
 
 
 def serve(services: Services, *, open_browser: bool) -> None:

@@ -24,6 +24,7 @@ from workbench.ui.runs_views import RunEntry
 from workbench.ui.views import run_label
 
 HEIGHT_PIXELS = 400
+SHOWN = "shown"
 TOP_PIXELS = 32  # for the buttons of the chart
 
 
@@ -59,15 +60,20 @@ def build_comparison(services: Services) -> Comparison:
             choices = build_view_choices("runs-chart")
         table = gr.HTML(apply_default_css=False, elem_id="runs-side-by-side")
     columns = ColumnsCache()
+    # Whether something is shown: to hide what is hidden costs a browser more than anything else.
+    shown_now = gr.Textbox(visible="hidden")
 
     @user_errors
-    def draw(run_ids: list[str] | None, x: Any, weight: float, is_log: bool) -> list[Any]:
+    def draw(
+        run_ids: list[str] | None, was_shown: str, x: Any, weight: float, is_log: bool
+    ) -> list[Any]:
         entries = [
             RunEntry(run, services.supervisor.snapshot(run))
             for run in existing_runs(services, run_ids or [])
         ]
         if len(entries) < FEWEST:
-            return [gr.Column(visible=False), gr.skip(), gr.skip(), gr.skip()]
+            hidden = [gr.Column(visible=False), ""] if was_shown else [gr.skip()] * 2
+            return [*hidden, gr.skip(), gr.skip(), gr.skip()]
         names = distinct_names([entry.run for entry in entries])
         curves = [
             (name, columns.get(entry.run.id, entry.snapshot.steps), entry.snapshot.evaluations)
@@ -77,10 +83,10 @@ def build_comparison(services: Services) -> Comparison:
         # Six runs make twelve lines of legend, which a chart has no room for.
         figure.update_layout(showlegend=False, margin_t=TOP_PIXELS)
         shown = [key_html(names), figure.to_json(), comparison_html(entries)]
-        return [gr.Column(visible=True), *shown]
+        return [gr.Column(visible=True), SHOWN, *shown]
 
-    inputs, outputs = [runs, *choices], [panel, key, chart, table]
-    gr.on([component.change for component in inputs], draw, inputs, outputs, **FOLLOW)
+    inputs, outputs = [runs, shown_now, *choices], [panel, shown_now, key, chart, table]
+    gr.on([component.change for component in (runs, *choices)], draw, inputs, outputs, **FOLLOW)
     return Comparison(runs, draw, inputs, outputs)
 
 

@@ -33,6 +33,7 @@ ORDERS = {
     "longest": "Longest first",
     "name": "By name",
 }
+MOST_ROWS = 100  # a browser takes more than a second to draw a table of 500
 NO_RUNS = (
     "**No run yet.** Choose data in *1. Data* and press Start in *3. Train*. Every run is kept and listed "
     "here, so that you can compare them."
@@ -70,9 +71,10 @@ def sort_entries(entries: Sequence[RunEntry], order: str) -> list[RunEntry]:
     return list(entries)
 
 
-def runs_table(entries: Iterable[RunEntry]) -> list[list[str]]:
-    """Return a row of text for each run, under ``HEADERS``; the last cell is its id, which tells it apart."""
-    return [[*(shorten(cell) for cell in _cells(entry)), entry.run.id] for entry in entries]
+def runs_table(entries: Sequence[RunEntry]) -> list[list[str]]:
+    """Return a row of text for each of the first runs, under ``HEADERS``; the last cell is its id."""
+    listed = entries[:MOST_ROWS]
+    return [[*(shorten(cell) for cell in _cells(entry)), entry.run.id] for entry in listed]
 
 
 def count_words(shown: int, all_runs: int) -> str:
@@ -83,7 +85,8 @@ def count_words(shown: int, all_runs: int) -> str:
     if not shown:
         return f"None of your {all_runs:,} {noun} has all of these words."
     counts = f"{shown:,} of {all_runs:,}" if shown < all_runs else f"{all_runs:,}"
-    return f"{counts} {noun}. {LOSS_HELP}"
+    first = f" The first {MOST_ROWS} are listed: search for others." if shown > MOST_ROWS else ""
+    return f"{counts} {noun}.{first} {LOSS_HELP}"
 
 
 def state_words(snapshot: RunSnapshot) -> str:
