@@ -41,8 +41,8 @@ def panel():
 def drawn(panel, snapshot, before="", chosen=CHOSEN):
     """Return the figure, or None where nothing was drawn, and what is drawn now."""
     value, now = panel.draw("one", snapshot, before, *chosen)
-    now = now if isinstance(now, str) else before
-    return (json.loads(value) if isinstance(value, str) else None), now
+    is_new = isinstance(value, str) and value
+    return (json.loads(value) if is_new else None), (now if isinstance(now, str) else before)
 
 
 def test_there_is_a_value_for_every_output_and_every_choice(panel):

@@ -80,7 +80,7 @@ class ChartPanel:
             chosen: The values of ``components``.
         """
         if snapshot is None or not _has_points(snapshot):
-            return [gr.skip(), ""]
+            return ["", ""] if already_drawn else [gr.skip(), gr.skip()]
         newest = snapshot.steps[-1].time if snapshot.steps else 0
         counts = f"{len(snapshot.steps)} {len(snapshot.evaluations)} {newest}"
         to_draw = f"{run_id} {counts} {snapshot.is_active} {chosen}"
