@@ -55,7 +55,7 @@ def build_compare_panel() -> ComparePanel:
     """Lay out what is shown of several runs."""
     with gr.Column(visible=False, elem_id="evaluate-comparison") as panel:
         card = gr.HTML(apply_default_css=False, elem_id="evaluate-compared")
-        with gr.Row(equal_height=True):
+        with gr.Row():
             which = gr.Radio(
                 [("All", "all"), ("Where the models differ", "differ")],
                 value="all",

@@ -168,17 +168,17 @@ def newest_run_id(services: Services) -> str | None:
 
 def situation_of(services: Services, run: Run | None, snapshot: RunSnapshot | None) -> str:
     """Return a word that changes when more than the progress of a run has changed; now and then also while it trains."""
-    others = [other.id for other in services.supervisor.line()]
+    around = [services.supervisor.is_idle(), *(run.id for run in services.supervisor.line())]
     if run is None or snapshot is None:
-        return json.dumps(others)
+        return json.dumps(around)
     evaluation = look_at_evaluation(EvaluationRequest(strength=kept_strength(run)).directory(run))
     parts = (
         run.id, run.name, snapshot.state, snapshot.phase, snapshot.place, len(snapshot.samples),
         len(snapshot.evaluations), bool(snapshot.steps), snapshot.can_resume, kept_strength(run),
-        run.evaluation_due_path.exists(), str(evaluation), services.supervisor.is_idle(),
+        run.evaluation_due_path.exists(), str(evaluation),
     )  # fmt: skip
     moment = time.time() // SELDOM_SECONDS if snapshot.is_active else 0
-    return json.dumps([*parts, others, moment])
+    return json.dumps([*parts, moment, *around])
 
 
 def _is_moving(run: Run | None, snapshot: RunSnapshot | None) -> bool:
