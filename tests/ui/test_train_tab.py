@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -41,12 +42,13 @@ def test_a_step_is_no_other_situation(services, run):
 
 
 def test_while_it_trains_it_is_another_one_every_few_seconds(services, run, monkeypatch):
-    monkeypatch.setattr(services.supervisor, "_process", lambda other: object())
-    moments = {}
-    for now in (100.0, 101.0, 100.0 + train_tab.SELDOM_SECONDS):
-        monkeypatch.setattr(train_tab, "time", SimpleNamespace(time=lambda now=now: now))
-        moments[now] = situation(services, run)
-    assert moments[100.0] == moments[101.0] != moments[100.0 + train_tab.SELDOM_SECONDS]
+    snapshot = replace(services.supervisor.snapshot(run), state="running")
+
+    def at(now):
+        monkeypatch.setattr(train_tab, "time", SimpleNamespace(time=lambda: now))
+        return situation_of(services, run, snapshot)
+
+    assert at(100.0) == at(101.0) != at(100.0 + train_tab.SELDOM_SECONDS)
 
 
 @pytest.mark.parametrize(
