@@ -25,10 +25,11 @@ from workbench.chat import ChatProcess
 from workbench.errors import WorkbenchError
 from workbench.runs.store import Run
 from workbench.settings import Settings
+from workbench.ui.app import PAGES_REMEMBERED
 
 QUESTION = [{"role": "user", "content": "Write a long story about a dog that learns to sail."}]
 NEAR_LIMIT, TOO_LONG = 7_500, 10_000  # tokens; the starter model reads 8,192
-WARM_PAGES = 5
+WARM_PAGES = PAGES_REMEMBERED + 4  # from then on a page that is opened lets another one go
 PATIENCE_SECONDS = 180
 LEAVING_SECONDS = 15
 

@@ -33,6 +33,9 @@ ONLY_FROM_HERE = (
     '<meta http-equiv="Content-Security-Policy" content="default-src \'self\' data: blob: '
     "'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'\">"
 )
+# Of so many opened pages gradio keeps what they show, 4 MB each, also of those that were closed; by default 10,000. The one
+# that was used least recently goes first; should its page still be open, it begins anew.
+PAGES_REMEMBERED = 16
 UPLOADS_KEPT = (3600, 86400)  # seconds: how often gradio's copies of uploads are cleared, how old
 
 
@@ -119,6 +122,7 @@ def serve(services: Services, *, open_browser: bool) -> None:
             show_error=False,
             enable_monitoring=False,
             run_history=False,
+            state_session_capacity=PAGES_REMEMBERED,
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
