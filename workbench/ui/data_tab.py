@@ -106,6 +106,12 @@ def build_data_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> DataTab:
         known = dataset_id in [identity for _, identity in choices]
         return gr.Dropdown(choices, value=dataset_id if known else FIRST_SAMPLE)
 
+    def renew(dataset_id: str) -> Any:
+        """List what is here now. A choice that still is stays as it is by now: it may have come meanwhile."""
+        choices = dataset_choices(services)
+        known = dataset_id in [identity for _, identity in choices]
+        return gr.Dropdown(choices) if known else gr.Dropdown(choices, value=FIRST_SAMPLE)
+
     @user_errors
     def add(path: str | None, dataset_id: str) -> Iterator[Any]:
         if path is None:
@@ -145,7 +151,7 @@ def build_data_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> DataTab:
     # An upload comes after what the page begins with.
     in_turn: dict[str, Any] = {**PRIVATE, "concurrency_id": "dataset"}
     page.load(reopen, remembered, dataset, **in_turn)
-    tab.select(reopen, dataset, dataset, **in_turn)
+    tab.select(renew, dataset, dataset, **in_turn)
     upload.upload(add, [upload, dataset], [check.report, dataset], **in_turn)
     # Empty the drop zone either way: a refused file must not look accepted, and the next one fits.
     upload.upload(lambda: None, None, upload, **PRIVATE)
