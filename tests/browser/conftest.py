@@ -96,7 +96,7 @@ def serve(home_dir, model_dir):
 
 
 def train_counting(home_dir, name, **values):
-    """Train the tiny model for real in a workspace, on 20 rows of which 2 are held back."""
+    """Train the tiny model for real in a workspace, on 20 rows."""
     path = home_dir / "counting.json"
     rows = [{"instruction": f"After {n}?", "output": f"{n + 1} comes next."} for n in range(20)]
     path.write_text(json.dumps(rows), encoding="utf-8")

@@ -81,7 +81,6 @@ def test_evaluate_open_a_row_keep_it_and_ask_a_judge(evaluate, evaluate_server, 
 
 def test_two_runs_answer_the_same_rows(evaluate, screenshot):
     page = evaluate
-    page.wait_for_timeout(3_000)  # the choices are listed anew when the tab opens
     page.locator("#evaluate-others input").click()
     page.get_by_role("option", name=re.compile("slow")).click()
     expect(page.locator("#evaluate-status textarea")).to_have_value(re.compile("Press Evaluate"))

@@ -130,9 +130,8 @@ def test_the_best_checkpoint_is_kept_besides_the_newest(services, tiny_model_dir
     assert [c.step for c in complete_checkpoints(run.checkpoints_dir)] == [best, 6]
     last = weights(assembly.model)
     said = []
-    assert (
-        _take_best(assembly, run, said.append) is None
-    )  # the model at the end is the last one by default
+    # The model at the end is the last one by default.
+    assert _take_best(assembly, run, said.append) is None
     wanted = replace(run, config=run.config.model_copy(update={"final_model": "best"}))
     assert _take_best(assembly, wanted, said.append) == best
     assert not all(torch.equal(w, last[name]) for name, w in weights(assembly.model).items())

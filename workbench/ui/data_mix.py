@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -56,23 +56,7 @@ def build_mix_view(
     ) -> list[Any]:
         """Offer what is there now, without what is chosen already."""
         set_before = {row[0]: row[2] for row in table}
-        others = [choice for choice in dataset_choices(services) if choice[1] != dataset_id]
-        known = {identity for _, identity in others}
-        kept = [identity for identity in more_ids or [] if identity in known]
-        checks = [choice for choice in others if choice[1] not in kept]
-        still = validation_id in {identity for _, identity in checks}
-        infos = [services.datasets.info(identity) for identity in (dataset_id, *kept)]
-        return [
-            gr.Dropdown(others, value=kept),
-            gr.Dataframe(
-                value=[[i.name, i.row_count, set_before.get(i.name, 1)] for i in infos],
-                visible=bool(kept),
-            ),
-            gr.Dropdown(
-                [("Rows held back from the data", HELD_BACK), *checks],
-                value=validation_id if still else HELD_BACK,
-            ),
-        ]
+        return fill_mix(services, dataset_id, more_ids or [], set_before, validation_id)
 
     def describe(*values: Any) -> str:
         try:
@@ -97,6 +81,41 @@ def build_mix_view(
     )
     gr.on([weights.change, validation.change], describe, inputs, note, **FOLLOW)
     return inputs
+
+
+def fill_mix(
+    services: Services,
+    dataset_id: str,
+    more_ids: Sequence[str],
+    weights: Mapping[str, float],
+    validation_id: str,
+) -> list[Any]:
+    """Return what all but the first of the mix's components show; what is gone is left out.
+
+    Args:
+        services: Where the datasets are.
+        dataset_id: The first dataset.
+        more_ids: Those learned from, too.
+        weights: How often, by the name of a dataset; the others once.
+        validation_id: What to check with, or ``HELD_BACK``.
+    """
+    others = [choice for choice in dataset_choices(services) if choice[1] != dataset_id]
+    known = {identity for _, identity in others}
+    kept = [identity for identity in more_ids if identity in known]
+    checks = [choice for choice in others if choice[1] not in kept]
+    still = validation_id in {identity for _, identity in checks}
+    infos = [services.datasets.info(identity) for identity in (dataset_id, *kept)]
+    return [
+        gr.Dropdown(others, value=kept),
+        gr.Dataframe(
+            value=[[info.name, info.row_count, weights.get(info.name, 1)] for info in infos],
+            visible=bool(kept),
+        ),
+        gr.Dropdown(
+            [("Rows held back from the data", HELD_BACK), *checks],
+            value=validation_id if still else HELD_BACK,
+        ),
+    ]
 
 
 def read_choice(services: Services, values: Sequence[Any]) -> DataChoice:

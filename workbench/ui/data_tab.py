@@ -100,17 +100,19 @@ def build_data_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> DataTab:
             rows = build_rows_view(services, page, dataset)
             model_view = gr.Column()
 
-    def reopen(dataset_id: str) -> Any:
-        """List what is here now, good answers of the Playground too, and keep the choice if it still is."""
-        choices = dataset_choices(services)
-        known = dataset_id in [identity for _, identity in choices]
-        return gr.Dropdown(choices, value=dataset_id if known else FIRST_SAMPLE)
-
     def renew(dataset_id: str) -> Any:
-        """List what is here now. A choice that still is stays as it is by now: it may have come meanwhile."""
+        """List what is here now, good answers of the Playground too.
+
+        A choice that still is stays as it is by now: another one may have been made meanwhile.
+        """
         choices = dataset_choices(services)
-        known = dataset_id in [identity for _, identity in choices]
-        return gr.Dropdown(choices) if known else gr.Dropdown(choices, value=FIRST_SAMPLE)
+        if dataset_id in [identity for _, identity in choices]:
+            return gr.update(choices=choices)
+        return gr.update(choices=choices, value=FIRST_SAMPLE)
+
+    def reopen(dataset_id: str) -> Any:
+        """Choose what was chosen when this browser was here last, if it still is."""
+        return {"value": dataset_id, **renew(dataset_id)}
 
     @user_errors
     def add(path: str | None, dataset_id: str) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from workbench.starting_points import RUN
 from workbench.ui.configure_choices import preset_choices
 from workbench.ui.configure_tab import ConfigureTab
 from workbench.ui.data_check import dataset_choices
-from workbench.ui.data_mix import HELD_BACK
+from workbench.ui.data_mix import HELD_BACK, fill_mix
 from workbench.ui.form import preset_values
 from workbench.ui.guard import PRIVATE, user_errors
 
@@ -64,13 +64,10 @@ def _data_values(services: Services, run: Run) -> list[Any]:
             "in 1. Data."
         )
         return [gr.skip()] * 4
-    first, *more = parts
+    first, *more = (part.id for part in parts)
+    weights = {part.name: part.weight for part in parts}
+    chosen = validation.id if validation else HELD_BACK
     return [
-        gr.Dropdown(choices, value=first.id),
-        gr.Dropdown([one for one in choices if one[1] != first.id], value=[p.id for p in more]),
-        gr.Dataframe([[p.name, p.row_count, p.weight] for p in parts], visible=bool(more)),
-        gr.Dropdown(
-            [("Rows held back from the data", HELD_BACK), *choices],
-            value=validation.id if validation else HELD_BACK,
-        ),
+        gr.Dropdown(choices, value=first),
+        *fill_mix(services, first, more, weights, chosen),
     ]

@@ -72,11 +72,14 @@ def build_compare_panel() -> ComparePanel:
 
 
 def other_choices(services: Services, run_id: str | None, chosen: Sequence[str] | None) -> Any:
-    """Offer every other run that has a model, if there is one; those chosen stay chosen."""
+    """Offer every other run that has a model, if there is one; those chosen that are still there stay."""
     choices = [(label, other) for label, other in finished_runs(services) if other != run_id]
     there = {other for _, other in choices}
     kept = [other for other in chosen or () if other in there]
-    return gr.Dropdown(choices, value=kept, multiselect=True, visible=bool(choices))
+    offer: dict[str, Any] = {"choices": choices, "visible": bool(choices), "multiselect": True}
+    if kept != list(chosen or ()):  # else leave it alone: by now others may be chosen
+        offer["value"] = kept
+    return gr.Dropdown(**offer)
 
 
 def hide() -> list[Any]:

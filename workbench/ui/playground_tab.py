@@ -331,10 +331,12 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
 
 
 def choice_to_ask(services: Services, chosen: str | None) -> Any:
-    """List the runs that can be asked now; keep the choice, else take the first."""
+    """List the runs that can be asked now; leave a choice that still is, else take the first."""
     choices = runs_to_ask(services)
     ids = [run_id for _, run_id in choices]
-    return gr.Dropdown(choices, value=chosen if chosen in ids else next(iter(ids), None))
+    if chosen in ids:
+        return gr.Dropdown(choices)  # by now another one may be chosen
+    return gr.Dropdown(choices, value=next(iter(ids), None))
 
 
 def finished_runs(services: Services) -> list[tuple[str, str]]:

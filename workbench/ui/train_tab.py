@@ -168,13 +168,15 @@ def newest_run_id(services: Services) -> str | None:
 
 def situation_of(services: Services, run: Run | None, snapshot: RunSnapshot | None) -> str:
     """Return a word that changes when more than the progress of a run has changed; now and then also while it trains."""
-    around = [services.supervisor.is_idle(), *(run.id for run in services.supervisor.line())]
+    active, waiting = services.supervisor.active_run(), services.supervisor.line()
+    around = [active and active.id, *(other.id for other in waiting)]
     if run is None or snapshot is None:
         return json.dumps(around)
-    evaluation = look_at_evaluation(EvaluationRequest(strength=kept_strength(run)).directory(run))
+    strength = kept_strength(run)
+    evaluation = look_at_evaluation(EvaluationRequest(strength=strength).directory(run))
     parts = (
         run.id, run.name, snapshot.state, snapshot.phase, snapshot.place, len(snapshot.samples),
-        len(snapshot.evaluations), bool(snapshot.steps), snapshot.can_resume, kept_strength(run),
+        len(snapshot.evaluations), bool(snapshot.steps), snapshot.can_resume, strength,
         run.evaluation_due_path.exists(), str(evaluation),
     )  # fmt: skip
     moment = time.time() // SELDOM_SECONDS if snapshot.is_active else 0
