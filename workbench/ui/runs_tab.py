@@ -217,7 +217,7 @@ def _build_list() -> _List:
         refresh = gr.Button("Refresh", scale=0, min_width=110, elem_id="runs-refresh")
     table = gr.Dataframe(
         headers=HEADERS,
-        label="Runs (click one to rename, compare or delete it)",
+        label="Runs (click one to rename, compare, duplicate or delete it)",
         interactive=False,
         wrap=False,
         max_height=TABLE_PIXELS,
