@@ -259,6 +259,8 @@ def test_the_step_that_ends_a_run_is_told_without_a_loss(services, tiny_model_di
     assert [step.step for step in record.steps] == [1, 2, 3, 4]
     assert [step.loss is None for step in record.steps] == [False, False, False, True]
     assert record.steps[-1].token_accuracy is None
+    epochs = [step.epoch for step in record.steps]
+    assert epochs == pytest.approx([epochs[0] * step for step in (1, 2, 3, 4)], abs=1e-3)
     assert "Since step 4 the loss is not a number" in read_loss(record.steps, [], 6).sentence
     (mark,) = (
         trace

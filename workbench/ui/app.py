@@ -12,6 +12,7 @@ import gradio as gr
 from workbench.config import STARTER_MODEL
 from workbench.errors import WorkbenchError
 from workbench.models.sources import find_model
+from workbench.processes import share_memory_pools
 from workbench.services import Services
 from workbench.settings import Settings
 from workbench.ui.configure_tab import build_configure_tab
@@ -103,6 +104,7 @@ def serve(services: Services, *, open_browser: bool) -> None:
     settings = services.settings
     settings.check_address_is_safe()
     _check_port(settings)
+    share_memory_pools()
     services.models.fetch_in_background(find_model(STARTER_MODEL))
     services.look_after_runs()
     shown_host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104

@@ -119,12 +119,11 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> RunsTab:
         entries = list_runs(services)
         known = {entry.run.id: entry for entry in entries}
         clicked = known.get(run_id)
-        status = _status(services, clicked.run, clicked.snapshot) if clicked else gr.skip()
+        details = _renew_details(services, clicked) if run_id else [gr.skip(), gr.skip()]
         return [
             *_show_list(entries, words, order),
             comparison_choices([entry.run for entry in entries], compared or []),
-            gr.Column(visible=clicked is not None),
-            status,
+            *details,
         ]
 
     @user_errors
@@ -161,9 +160,9 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> RunsTab:
         return [gr.Markdown(question, visible=True), gr.Row(visible=True)]
 
     @user_errors
-    def delete(run_id: str) -> str:
+    def delete(run_id: str) -> list[Any]:
         services.delete_run(_get(services, run_id))
-        return ""
+        return ["", gr.Column(visible=False)]
 
     shown = [listed.note, listed.table]
     labels = [chosen, details.name, details.tags, details.note]
@@ -174,7 +173,7 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> RunsTab:
     details.compare.click(add, [chosen, comparison.runs], comparison.runs, **PRIVATE)
     details.delete.click(ask, chosen, [details.question, details.answers], **PRIVATE)
     details.keep.click(_hide_question, None, [details.question, details.answers], **QUIET)
-    deleted = details.really.click(delete, chosen, chosen, **PRIVATE)
+    deleted = details.really.click(delete, chosen, [chosen, details.panel], **PRIVATE)
     for event in (opened.select, listed.refresh.click, saved.success, deleted.success):
         renewed = event(
             renew,
@@ -279,6 +278,13 @@ def _show_run(services: Services, run: Run) -> list[Any]:
     status = _status(services, run, services.supervisor.summary(run))
     tags = ", ".join(run.tags)
     return [run.id, gr.Column(visible=True), status, run.name, tags, run.note, *_hide_question()]
+
+
+def _renew_details(services: Services, clicked: RunEntry | None) -> list[Any]:
+    if clicked is None:  # deleted meanwhile, in another window
+        return [gr.Column(visible=False), gr.skip()]
+    status = _status(services, clicked.run, clicked.snapshot)
+    return [gr.Column(visible=True), status]
 
 
 def _status(services: Services, run: Run, snapshot: RunSnapshot) -> str:
