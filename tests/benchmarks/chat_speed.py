@@ -1,12 +1,13 @@
-"""How fast the chat answers with the starter model and an adapter, beside plain ``generate``.
+"""How fast the chat answers with the starter model and an adapter, beside plain ``generate`` and llama.cpp.
 
 ::
 
     .venv/bin/workbench models --download smollm2-135m-instruct
-    .venv/bin/python -m tests.benchmarks.chat_speed [--tokens 128] [--rounds 3]
+    .venv/bin/python -m tests.benchmarks.chat_speed [--tokens 128] [--rounds 3] [--llama PYTHON]
 
-Both sides take turns on the same prompt, greedy, in a process of their own; the best round counts, for
-other programs can only slow a computer down. The chat is asked over HTTP, as the page asks it.
+All take turns on the same prompt, greedy, in a process of their own; the best round counts, for other programs
+can only slow a computer down. The chat is asked over HTTP, as the page asks it. ``PYTHON`` is one that has
+llama-cpp-python, which must be compiled; it reads the same tuned model, exported as GGUF of several types.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import httpx2
 
+from tests.export.made import export
 from workbench.chat_server import start_chat_server
 from workbench.config import STARTER_MODEL
 from workbench.hardware import cpu_cores
@@ -55,6 +57,29 @@ for _ in sys.stdin:
     text = tokenizer.decode(answer, skip_special_tokens=True)
     print(json.dumps([first, (len(answer) - 1) / (whole - first), text]), flush=True)
 """
+
+LLAMA = """
+import json, sys, time
+from llama_cpp import Llama
+
+path, question, tokens, threads = sys.argv[1:]
+model = Llama(path, n_ctx=2048, n_threads=int(threads), n_threads_batch=int(threads), verbose=False)
+chat = [{"role": "user", "content": question}]
+
+for _ in sys.stdin:
+    model.reset()  # else it remembers how the prompt begins
+    began, first, count, text = time.perf_counter(), 0.0, 0, ""
+    for chunk in model.create_chat_completion(
+        chat, temperature=0.0, repeat_penalty=1.0, max_tokens=int(tokens), stream=True
+    ):
+        if piece := chunk["choices"][0]["delta"].get("content"):
+            first = first or time.perf_counter() - began
+            text, count = text + piece, count + 1
+    whole = time.perf_counter() - began
+    print(json.dumps([first, (count - 1) / (whole - first), text]), flush=True)
+"""
+PLAIN_TUNED = "plain generate, tuned"
+GGUF_TYPES = ("BF16", "Q8_0", "Q4_0")
 
 
 def make_run(home_dir: Path, models_dir: Path):
@@ -104,33 +129,43 @@ def ask(server, model: str, tokens: int) -> tuple[float, float, str]:
     return first, (chunk["usage"]["completion_tokens"] - 1) / (whole - first), text
 
 
-def measure(tokens: int, rounds: int) -> dict[str, tuple[float, float]]:
+def start(python: str, code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a program that answers each time it is sent a line."""
+    return subprocess.Popen(
+        [python, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=child_environment(),
+    )  # fmt: skip
+
+
+def measure(tokens: int, rounds: int, llama: str | None) -> dict[str, tuple[float, float]]:
     """Return first token (seconds) and speed (tokens/s) of each side, the best of some rounds."""
     found: dict[str, list[tuple[float, float, str]]] = {}
     models_dir = Settings.from_environment().models_dir
     with tempfile.TemporaryDirectory() as folder:
         settings, run, model_dir = make_run(Path(folder) / "home", models_dir)
-        arguments = [model_dir, run.model_dir, QUESTION, str(tokens), str(cpu_cores())]
-        plain = subprocess.Popen(
-            [sys.executable, "-c", PLAIN, *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=child_environment(),
-        )  # fmt: skip
+        asked = [QUESTION, tokens, cpu_cores()]
+        others = {PLAIN_TUNED: start(sys.executable, PLAIN, model_dir, run.model_dir, *asked)}
+        for kind in GGUF_TYPES if llama else ():
+            path = Path(folder) / f"{kind}.gguf"
+            export(Services.for_workspace(settings), run, "gguf", path, gguf_type=kind)
+            others[f"llama.cpp, {kind}"] = start(llama, LLAMA, path, *asked)
         server = start_chat_server(run, settings)
         try:
             server.wait_until_ready()
             for _ in range(rounds):
                 for model in ("tuned", "base"):
                     found.setdefault(f"chat, {model}", []).append(ask(server, model, tokens))
-                print(file=plain.stdin, flush=True)
-                found.setdefault("plain generate, tuned", []).append(
-                    json.loads(plain.stdout.readline())
-                )
+                for name, other in others.items():
+                    print(file=other.stdin, flush=True)
+                    found.setdefault(name, []).append(json.loads(other.stdout.readline()))
         finally:
             server.end()
-            plain.kill()
-            plain.wait()
-    if found["chat, tuned"][0][2] != found["plain generate, tuned"][0][2]:
-        print("Note: the chat and plain generate gave different answers (other precision).")
+            for other in others.values():
+                other.kill()
+                other.wait()
+    for name in others:
+        if found["chat, tuned"][0][2].strip() != found[name][0][2].strip():
+            print(f"Note: {name} gave another answer than the chat (other precision).")
     return {
         name: (min(first for first, _, _ in times), max(speed for _, speed, _ in times))
         for name, times in found.items()
@@ -141,9 +176,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--llama", metavar="PYTHON", help="one that has llama-cpp-python")
     options = parser.parse_args()
     print(f"{'':24}{'first token':>12}{'then':>16}   ({cpu_cores()} cores)")
-    for name, (first, speed) in measure(options.tokens, options.rounds).items():
+    for name, (first, speed) in measure(options.tokens, options.rounds, options.llama).items():
         print(f"{name:24}{first:>10.2f} s{speed:>9.1f} tokens/s")
 
 

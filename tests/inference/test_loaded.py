@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
+from workbench.inference import loaded
 from workbench.inference.loaded import (
     MOST_ADAPTERS,
     MOST_MODELS,
@@ -27,8 +28,10 @@ from workbench.inference.loaded import (
     LoadedModels,
     check_strength,
 )
+from workbench.inference.products import Way, as_rows, in_parts
 
 FP32 = Compute("cpu", "fp32")
+PARTS = Way(torch.float32, in_parts)
 IDS = torch.tensor([[5, 6, 7, 8]])
 NAMES = ["tuned", *(f"step-{step}" for step in range(MOST_ADAPTERS + 2))]
 CONFIGS = {
@@ -78,7 +81,7 @@ def half_as_strong(adapter_dir, directory):
 
 def adapters(made, tiny_model_dir):
     _, root, _ = made
-    return LoadedAdapters(load(tiny_model_dir), root / "tuned", FP32)
+    return LoadedAdapters(load(tiny_model_dir), root / "tuned", FP32, PARTS)
 
 
 def test_every_order_gives_what_was_asked(made, tiny_model_dir):
@@ -124,7 +127,7 @@ def test_an_answer_that_fails_leaves_nothing_on(made, tiny_model_dir):
 
 
 def test_a_base_has_no_strength(tiny_model_dir):
-    models = LoadedModels(load, FP32)
+    models = LoadedModels(load, FP32, PARTS)
     check_strength(models, "base", 1.0)
     for name, words in (("base", "has no adapter"), ("tuned", "cannot be changed")):
         with pytest.raises(WorkbenchError, match=words):
@@ -140,9 +143,24 @@ def test_few_whole_models_are_kept(tiny_model_dir, tmp_path):
         model.test_name = directory.name
         return model
 
-    models = LoadedModels(remember, FP32)
+    models = LoadedModels(remember, FP32, PARTS)
     for name in ("base", "tuned", "base", "step-1", "step-2", "base", "tuned"):
         with models.use(name, tmp_path / name, 1.0) as model:
             assert model.test_name == name
     assert MOST_MODELS == 3
     assert loaded == ["base", "tuned", "step-1", "step-2", "tuned"]
+
+
+def test_small_models_may_take_more_memory_to_answer_faster(tiny_model_dir, monkeypatch):
+    tried = []
+    monkeypatch.setattr(loaded, "fastest_way", lambda *tried_now: tried.append(tried_now) or PARTS)
+    bf16 = Compute("cpu", "bf16")
+    assert loaded._way(tiny_model_dir, bf16) is PARTS
+    monkeypatch.setattr(loaded, "SMALL_BYTES", 0)
+    loaded._way(tiny_model_dir, bf16)
+    loaded._way(tiny_model_dir, FP32)
+    assert [formats for formats, *_ in tried] == [
+        [torch.bfloat16, torch.float32], [torch.bfloat16], [torch.float32],
+    ]  # fmt: skip
+    assert loaded._way(tiny_model_dir, Compute("cuda", "bf16")) == Way(torch.bfloat16, as_rows)
+    assert len(tried) == 3

@@ -17,21 +17,26 @@ from transformers import (
 )
 
 from workbench.compute import Compute
-from workbench.inference import quick
-from workbench.inference.quick import quick_layers
+from workbench.inference import products, quick
+from workbench.inference.products import WAYS, Way, as_rows, as_vector, fastest_way, in_parts
 
 PROMPT = torch.tensor([[5, 6, 7, 8, 9]])
+PARTS = Way(torch.float32, in_parts)
 SIZES = {
     "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 64,
 }  # fmt: skip
 
 
-def written(model, compute=None):
+def quick_layers(model, way=PARTS):
+    return quick.quick_layers(model, way)
+
+
+def written(model, compute=None, prompt=PROMPT):
     """Return the logits of every token of an answer."""
     with torch.inference_mode(), (compute or Compute("cpu", "fp32")).autocast():
         made = model.generate(
-            PROMPT, max_new_tokens=6, min_new_tokens=6, do_sample=False, eos_token_id=0,
+            prompt, max_new_tokens=6, min_new_tokens=6, do_sample=False, eos_token_id=0,
             return_dict_in_generate=True, output_logits=True,
         )  # fmt: skip
     return torch.cat(made.logits).float()
@@ -82,16 +87,15 @@ def test_an_adapter_and_no_adapter_answer_as_before(tiny_model_dir, tmp_path, mo
     assert len(calls) == 2 * 10
 
 
-def test_bf16_rounds_no_more_than_the_layers_own_way(tiny_model_dir, tmp_path):
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.dtype}-{way.times.__name__}")
+def test_bf16_rounds_no_more_than_the_layers_own_way(tiny_model_dir, tmp_path, way):
     compute = Compute("cpu", "bf16")
     adapter = with_lora(tiny(tiny_model_dir), tmp_path)
     exact = written(adapter)
-    model = PeftModel.from_pretrained(
-        tiny(tiny_model_dir, torch.bfloat16), tmp_path / "adapter"
-    ).eval()
+    model = PeftModel.from_pretrained(tiny(tiny_model_dir, way.dtype), tmp_path / "adapter").eval()
     own_way = written(model, compute)
     with compute.autocast(), model.disable_adapter():
-        layers = quick_layers(model)
+        layers = quick_layers(model, way)
     with layers.use("default"):
         short_way = written(model, compute)
     error = (own_way[:2] - exact[:2]).abs().max()
@@ -166,3 +170,50 @@ def test_layers_that_would_say_something_else_are_left_alone(tiny_model_dir, mon
     model = tiny(tiny_model_dir)
     model.model.layers[0].mlp.forward = lambda x: x  # it has the parts, and does not use them
     assert quick_layers(model) is None
+
+
+@pytest.mark.parametrize("outputs", [64, 63])  # one can be parted, the other cannot
+@pytest.mark.parametrize("times", [in_parts, as_rows, as_vector])
+def test_every_way_multiplies(outputs, times):
+    weight, x = torch.randn(outputs, 32), torch.randn(1, 32)
+    torch.testing.assert_close(times(weight, x), x @ weight.T)
+
+
+def test_the_fastest_way_is_taken_and_the_exact_one_where_it_is_nearly_as_fast(monkeypatch):
+    clock, costs = [0.0], {}
+
+    def way(dtype, name):
+        def times(weight, x):
+            clock[0] += costs[name]
+
+        return Way(dtype, times)
+
+    ways = [way(torch.float32, "exact"), way(torch.float32, "slow"), way(torch.bfloat16, "short")]
+    monkeypatch.setattr(products, "WAYS", ways)
+    monkeypatch.setattr(products.time, "perf_counter", lambda: clock[0])
+    costs |= {"exact": 1.0, "slow": 3.0, "short": 0.9}
+    both = [torch.float32, torch.bfloat16]
+    assert fastest_way(both, 8, 16) is ways[0]
+    costs["short"] = 0.5
+    assert fastest_way(both, 8, 16) is ways[2]
+    assert fastest_way([torch.float32], 8, 16) is ways[0]
+
+
+def test_an_answer_longer_than_the_room_in_the_cache_and_a_prompt_of_one_token(
+    tiny_model_dir, monkeypatch
+):
+    monkeypatch.setattr(quick, "ROOM_TOKENS", 2)
+    model = tiny(tiny_model_dir)
+    for prompt in (PROMPT, PROMPT[:, :1]):
+        plain, layers = written(model, prompt=prompt), quick_layers(model)
+        with layers.use():
+            torch.testing.assert_close(written(model, prompt=prompt), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_cache_that_forgets_is_left_to_forget():
+    torch.manual_seed(0)
+    sizes = SIZES | {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 0}
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes)).eval()
+    plain, layers = written(model), quick_layers(model)
+    with layers.use():
+        torch.testing.assert_close(written(model), plain, rtol=1e-4, atol=1e-4)

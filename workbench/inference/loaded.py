@@ -7,12 +7,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
+from transformers import AutoConfig
 
 from workbench.asking import can_scale, load_to_ask, scale_adapter
 from workbench.chat import learned_model, served_models
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
+from workbench.inference.products import Way, as_rows, fastest_way
 from workbench.inference.quick import QuickLayers, quick_layers
 from workbench.presets import methods
 from workbench.runs.store import Run
@@ -20,6 +23,9 @@ from workbench.runs.store import Run
 BASE, TUNED = "base", "tuned"
 MOST_ADAPTERS = 6  # an adapter is some percent of the base
 MOST_MODELS = 3  # whole models: the base, and two to compare
+SMALL_BYTES = (
+    1_200_000_000  # of weights on disk: these may take twice the memory where they answer faster so
+)
 
 
 class LoadedAdapters:
@@ -29,13 +35,16 @@ class LoadedAdapters:
         base: The model that was tuned.
         model_dir: The adapter that is loaded first.
         compute: Device and precision.
+        way: How to multiply with the base's weights.
         name: What that one is called.
     """
 
-    def __init__(self, base: Any, model_dir: Path, compute: Compute, name: str = TUNED) -> None:
+    def __init__(
+        self, base: Any, model_dir: Path, compute: Compute, way: Way, name: str = TUNED
+    ) -> None:
         self._model = PeftModel.from_pretrained(base, model_dir, adapter_name=name).eval()
         with self._model.disable_adapter(), compute.autocast():
-            self._quick = quick_layers(self._model)
+            self._quick = quick_layers(self._model, way)
         self._names = [name]  # the one used longest ago comes first
         self.can_scale = can_scale(self._model)
 
@@ -80,13 +89,14 @@ class LoadedModels:
     Args:
         load: Reads the model in a folder.
         compute: Device and precision.
+        way: How to multiply with their weights.
     """
 
     can_scale = False
 
-    def __init__(self, load: Any, compute: Compute) -> None:
+    def __init__(self, load: Any, compute: Compute, way: Way) -> None:
         self._load = load
-        self._compute = compute
+        self._compute, self._way = compute, way
         # The one used longest ago comes first.
         self._models: dict[str, tuple[Any, QuickLayers | None]] = {}
 
@@ -99,7 +109,7 @@ class LoadedModels:
                 self._models.pop(next(iter(self._models)))
             model = self._load(directory)
             with self._compute.autocast():
-                known = model, quick_layers(model)
+                known = model, quick_layers(model, self._way)
         self._models[name] = known
         model, quick = known
         with _quickly(quick):
@@ -122,15 +132,18 @@ def load_models(
     method = methods()[run.config.method]
     name = learned_model(run)
     model_dir = served_models(run).get(name) or run.model_dir
+    quantization = compute.quantization(method.base)
+    way = _way(base_dir, compute)
 
     def load(directory: Path) -> Any:
-        quantization = compute.quantization(method.base)
-        return load_to_ask(directory, compute, compute.dtype, quantization)
+        return load_to_ask(
+            directory, compute, compute.dtype if quantization else way.dtype, quantization
+        )
 
     if method.saves == "adapter":
         base = load(base_dir)
-        return LoadedAdapters(base, model_dir, compute, name), base.config
-    models = LoadedModels(load, compute)
+        return LoadedAdapters(base, model_dir, compute, way, name), base.config
+    models = LoadedModels(load, compute, way)
     with models.use(name, model_dir, 1.0) as tuned:
         return models, tuned.config
 
@@ -153,6 +166,22 @@ def check_strength(models: LoadedAdapters | LoadedModels, name: str, strength: f
             "The strength of this method cannot be changed; it works for LoRA and its plain relatives.",
             "Leave strength at 1.",
         )
+
+
+def _way(base_dir: Path, compute: Compute) -> Way:
+    """Return how a model's weights are kept, where nothing squeezes them, and multiplied with."""
+    config = AutoConfig.from_pretrained(base_dir, trust_remote_code=False).get_text_config()
+    widths = getattr(config, "hidden_size", None), getattr(config, "intermediate_size", None)
+    if compute.device != "cpu" or not all(isinstance(width, int) for width in widths):
+        return Way(compute.dtype, as_rows)
+    formats = {compute.dtype}
+    if _stored_bytes(base_dir) <= SMALL_BYTES:
+        formats.add(torch.float32)
+    return fastest_way(sorted(formats, key=str), *widths)
+
+
+def _stored_bytes(model_dir: Path) -> int:
+    return sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
 
 
 def _quickly(quick: QuickLayers | None, adapter: str | None = None) -> AbstractContextManager[None]:

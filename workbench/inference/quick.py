@@ -16,6 +16,9 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.cache_utils import DynamicLayer
+
+from workbench.inference.products import Way
 
 # What a layer of Llama's kind consists of (Llama, SmolLM2, Qwen2.5, Mistral); one with more is left alone.
 PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -24,6 +27,7 @@ MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 # Of the largest logit: what another order of additions, and of rounding, may change.
 SAME = {torch.float32: 1e-3, torch.bfloat16: 6e-2}
 TRIAL_IDS = (1, 2, 3, 4)
+ROOM_TOKENS = 256  # by which a cache that is full grows
 
 
 class QuickLayers:
@@ -32,11 +36,13 @@ class QuickLayers:
     Args:
         layers: All decoder layers of a model in evaluation mode; of Llama's kind.
         head: What gives the logits; a linear layer.
+        way: How to multiply with their weights.
     """
 
-    def __init__(self, layers: Sequence[Any], head: Any) -> None:
+    def __init__(self, layers: Sequence[Any], head: Any, way: Way) -> None:
         self._layers = layers
         self._head = head
+        self._way = way
         for layer in layers:
             _join([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj])
             _join([layer.mlp.gate_proj, layer.mlp.up_proj])
@@ -55,40 +61,44 @@ class QuickLayers:
         ):
             yield
             return
-        quick = [_QuickLayer(layer, adapter) for layer in self._layers]
+        quick = [_QuickLayer(layer, adapter, self._way) for layer in self._layers]
         try:
             for layer, forward in zip(self._layers, quick, strict=True):
                 layer.forward = forward
-            self._head.forward = _QuickHead(self._head)
+            self._head.forward = _QuickHead(self._head, self._way)
             yield
         finally:
             for module in (*self._layers, self._head):
                 module.__dict__.pop("forward", None)
 
 
-def quick_layers(model: Any) -> QuickLayers | None:
+def quick_layers(model: Any, way: Way) -> QuickLayers | None:
     """Return the layers of a model that can take the short way, or ``None`` where they cannot.
 
     Args:
         model: In evaluation mode, without an adapter that is on.
+        way: How to multiply with its weights.
     """
     layers = [module for module in model.modules() if _parts(module) == PARTS]
     head = model.get_output_embeddings()
     if model.device.type != "cpu" or not layers or not all(map(_is_llama_layer, layers)):
         return None
-    if type(head) is not nn.Linear or head.weight.dtype not in SAME:
+    if type(head) is not nn.Linear or head.weight.dtype != way.dtype:
         return None
     plain = _trial(model)
-    made = QuickLayers(layers, head)
+    made = QuickLayers(layers, head, way)
     with made.use(None):
         difference = (_trial(model) - plain).abs().max()
-    return made if difference <= SAME[head.weight.dtype] * plain.abs().max() else None
+    in_bf16 = torch.is_autocast_enabled("cpu") or way.dtype == torch.bfloat16
+    same = SAME[torch.bfloat16 if in_bf16 else torch.float32]
+    return made if difference <= same * plain.abs().max() else None
 
 
 class _Projection:
     """Linear layers that read the same input, as one, with their part of an adapter."""
 
-    def __init__(self, modules: Sequence[Any], adapter: str | None) -> None:
+    def __init__(self, modules: Sequence[Any], adapter: str | None, way: Way) -> None:
+        self._times = way.times
         plain = [_plain(module) for module in modules]
         self._weight = _joined([linear.weight for linear in plain])
         has_bias = plain[0].bias is not None
@@ -96,7 +106,7 @@ class _Projection:
         self._down, self._up = _adapter(modules, adapter)
 
     def __call__(self, x: Tensor) -> Tensor:
-        y = _times(self._weight, x)
+        y = self._times(self._weight, x)
         if self._bias is not None:
             y = y + self._bias
         if self._down is None:
@@ -104,26 +114,18 @@ class _Projection:
         return torch.addmm(y, functional.linear(x, self._down), self._up)
 
 
-def _times(weight: Tensor, x: Tensor) -> Tensor:
-    """Multiply one token's values with weights, float32 [1, inputs] to float32 [1, outputs].
-
-    In bf16 as a matrix with a vector: a matrix with a matrix of one row takes twice the time (torch 2.13).
-    """
-    if weight.dtype == torch.float32:
-        return functional.linear(x, weight)
-    return torch.mv(weight, x[0].to(weight.dtype)).float()[None]
-
-
 class _QuickHead:
     """The forward pass of the head for one token."""
 
-    def __init__(self, head: nn.Linear) -> None:
+    def __init__(self, head: nn.Linear, way: Way) -> None:
         self._head = head
+        self._times = way.times
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[:2] != (1, 1):
             return nn.Linear.forward(self._head, x)
-        logits = _times(self._head.weight, x[0].float())
+        with torch.autocast("cpu", enabled=False):
+            logits = self._times(self._head.weight, x[0].float())
         return (logits if self._head.bias is None else logits + self._head.bias)[None]
 
 
@@ -133,7 +135,7 @@ class _QuickLayer:
     More than one token at once take the layer's own way.
     """
 
-    def __init__(self, layer: Any, adapter: str | None) -> None:
+    def __init__(self, layer: Any, adapter: str | None, way: Way) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self._layer = layer
         self._index, self._dim, self._scaling = (
@@ -141,17 +143,19 @@ class _QuickLayer:
             attention.head_dim,
             attention.scaling,
         )
-        self._qkv = _Projection([attention.q_proj, attention.k_proj, attention.v_proj], adapter)
-        self._out = _Projection([attention.o_proj], adapter)
-        self._gate_up = _Projection([mlp.gate_proj, mlp.up_proj], adapter)
-        self._down = _Projection([mlp.down_proj], adapter)
+        self._qkv = _Projection(
+            [attention.q_proj, attention.k_proj, attention.v_proj], adapter, way
+        )
+        self._out = _Projection([attention.o_proj], adapter, way)
+        self._gate_up = _Projection([mlp.gate_proj, mlp.up_proj], adapter, way)
+        self._down = _Projection([mlp.down_proj], adapter, way)
         self._act = mlp.act_fn
-        self._dtype = _plain(attention.k_proj).weight.dtype  # the cache's, too
         self._heads = _plain(attention.q_proj).out_features // self._dim
         self._kv_heads = _plain(attention.k_proj).out_features // self._dim
 
     def __call__(self, hidden_states: Tensor, **given: Any) -> Any:
-        if hidden_states.shape[:2] != (1, 1) or given.get("past_key_values") is None:
+        cache = given.get("past_key_values")
+        if hidden_states.shape[:2] != (1, 1) or not (cache and cache.get_seq_length(self._index)):
             return type(self._layer).forward(self._layer, hidden_states, **given)
         with torch.autocast("cpu", enabled=False):
             x = hidden_states[0].float()
@@ -174,8 +178,9 @@ class _QuickLayer:
         cos, sin = position_embeddings
         first, second = turned.chunk(2, -1)
         turned = turned * cos + torch.cat((-second, first), -1) * sin
-        q, k = turned.to(self._dtype).split((heads, kv_heads), 1)
-        k, v = past_key_values.update(k, v.to(self._dtype), self._index)
+        cache = past_key_values.layers[self._index]
+        q, k = turned.to(cache.keys.dtype).split((heads, kv_heads), 1)
+        k, v = _remember(cache, k, v.to(cache.keys.dtype))
         said = functional.scaled_dot_product_attention(
             q, k, v, attn_mask=attention_mask, scale=self._scaling, enable_gqa=heads != kv_heads
         )
@@ -185,6 +190,27 @@ class _QuickLayer:
     def _norm(module: Any, x: Tensor) -> Tensor:
         weight = module.weight.float()
         return functional.rms_norm(x, weight.shape, weight, module.variance_epsilon)
+
+
+def _remember(cache: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Add a token to what a layer remembers, and return all of it: (1, heads, tokens, head size) each.
+
+    As the cache's own ``update`` does, which copies all that is there for every token.
+    """
+    if type(cache) is not DynamicLayer:  # it forgets what is far away
+        both: tuple[Tensor, Tensor] = cache.update(k, v)
+        return both
+    tokens = cache.keys.shape[2]
+    room = getattr(cache, "room", None)
+    if room is None or room[0].data_ptr() != cache.keys.data_ptr() or room[0].shape[2] == tokens:
+        more = cache.keys.new_empty(*k.shape[:2], ROOM_TOKENS, k.shape[3])
+        cache.room = room = tuple(
+            torch.cat([states, more], 2) for states in (cache.keys, cache.values)
+        )
+    room[0][:, :, tokens] = k[:, :, 0]
+    room[1][:, :, tokens] = v[:, :, 0]
+    cache.keys, cache.values = room[0][:, :, : tokens + 1], room[1][:, :, : tokens + 1]
+    return cache.keys, cache.values
 
 
 def _is_llama_layer(layer: Any) -> bool:

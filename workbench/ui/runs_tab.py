@@ -252,10 +252,10 @@ def _build_details() -> _Details:
             elem_id="runs-text",
         )
         with gr.Row():
-            save = gr.Button("Save", variant="primary", elem_id="runs-save")
-            compare = gr.Button("Add to comparison", elem_id="runs-add")
+            save = gr.Button("Save", variant="primary", min_width=110, elem_id="runs-save")
+            compare = gr.Button("Add to comparison", min_width=150, elem_id="runs-add")
             duplicate = gr.Button("Duplicate with changes", elem_id="runs-duplicate")
-            delete = gr.Button("Delete …", variant="stop", elem_id="runs-delete")
+            delete = gr.Button("Delete …", variant="stop", min_width=110, elem_id="runs-delete")
         question = gr.Markdown(visible=False, elem_id="runs-question")
         with gr.Row(visible=False) as answers:
             really = gr.Button("Delete it", variant="stop", size="sm", elem_id="runs-really")
