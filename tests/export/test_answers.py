@@ -71,7 +71,11 @@ def test_llama_cpp_writes_the_same(run, services, model_dir, tmp_path):
         )  # fmt: skip
         found.append(said["choices"][0]["message"]["content"].strip())
     expected = playground(run, model_dir, "tuned")
-    assert list(map(readable, found)) == list(map(readable, expected))
+    # llama-cpp-python goes on where the last token is half a letter.
+    for theirs, ours in zip(map(readable, found), map(readable, expected), strict=True):
+        assert theirs.startswith(ours)
+        assert len(theirs) <= len(ours) + 1
+    assert all(map(readable, expected))
 
 
 def words(line):
