@@ -105,26 +105,31 @@ class Reply:
 
 
 class Stop:
-    """Ends one answer from another thread, also while nothing of it has come yet."""
+    """Ends answers from another thread, also while nothing of them has come yet.
 
-    def __init__(self) -> None:
+    Args:
+        outer: Is heeded, too, and not touched by this one.
+    """
+
+    def __init__(self, outer: Stop | None = None) -> None:
         self._is_set = threading.Event()
-        self._socket: socket.socket | None = None
+        self._outer = outer
+        self._sockets: list[socket.socket] = outer._sockets if outer else []
 
     @property
     def is_set(self) -> bool:
-        return self._is_set.is_set()
+        return self._is_set.is_set() or bool(self._outer and self._outer.is_set)
 
     def set(self) -> None:
-        """End it: the connection is cut, and the model stops after the present token."""
+        """End them: the connections are cut, and the model stops after the present token."""
         self._is_set.set()
-        if self._socket is not None:
+        for connection in self._sockets:
             with suppress(OSError):  # it was at its end already
-                self._socket.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def reach(self, response: httpx2.Response) -> None:
-        """Learn which connection to cut."""
-        self._socket = response.extensions["network_stream"].get_extra_info("socket")
+        """Learn of a connection to cut."""
+        self._sockets.append(response.extensions["network_stream"].get_extra_info("socket"))
         if self.is_set:
             self.set()
 

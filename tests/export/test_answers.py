@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 from tests.export.made import export, make_run
 from tests.export.test_whole import QUESTIONS, answers, from_gguf
 from workbench.export.usage import hub_gguf_lines
-from workbench.inference.engine import Engine, Sampling
+from workbench.inference.answer import Sampling
+from workbench.inference.engine import Engine
 from workbench.models.rendering import load_tokenizer
 
 TOKENS = 16

@@ -24,7 +24,8 @@ from workbench.config import ANSWER_TOKENS
 from workbench.errors import WorkbenchError
 from workbench.inference import engine as engine_module
 from workbench.inference.__main__ import listen
-from workbench.inference.engine import Engine, Sampling
+from workbench.inference.answer import Sampling
+from workbench.inference.engine import Engine
 from workbench.models.rendering import load_tokenizer, prompt_ids
 from workbench.runs.strength import keep_strength
 from workbench.services import Services

@@ -13,7 +13,9 @@ from tests.made_runs import make_run
 from tests.tiny_model import build_tiny_model
 from workbench.asking import load_to_ask
 from workbench.compute import Compute
-from workbench.inference.engine import Engine, Sampling
+from workbench.inference.answer import Sampling
+from workbench.inference.engine import Engine
+from workbench.inference.quick import QuickModel
 
 FP32 = Compute("cpu", "fp32")
 QUESTION = [{"role": "user", "content": "What comes after 3?"}]
@@ -74,8 +76,8 @@ def test_the_base_of_a_qlora_run_is_the_4_bit_base_with_no_adapter_on(services, 
     assert not torch.allclose(base_logits, logits(whole, ids), atol=0.1)
     assert said == [expected, plain_answer(engine, tuned, ids), expected]
     assert said[0] != said[1]
-    with engine._models.use("base", Path(), 1.0) as model:
-        assert torch.equal(logits(model, ids), base_logits)
+    with engine._models.use("base", Path(), 1.0) as ready:
+        assert torch.equal(logits(ready.model, ids), base_logits)
 
 
 def test_an_adapter_that_is_loaded_later_leaves_a_4_bit_base_as_it_was(services, lively_model_dir):
@@ -83,8 +85,8 @@ def test_an_adapter_that_is_loaded_later_leaves_a_4_bit_base_as_it_was(services,
     models, adapter_dir, ids = engine._models, engine.run.model_dir, list(range(5, 25))
 
     def ask(name):
-        with models.use(name, adapter_dir, 1.0) as model:
-            return logits(model, ids)
+        with models.use(name, adapter_dir, 1.0) as ready:
+            return logits(ready.model, ids)
 
     base, tuned = ask("base"), ask("tuned")
     assert torch.equal(ask("step-10"), tuned)  # the same adapter, under another name
@@ -94,15 +96,20 @@ def test_an_adapter_that_is_loaded_later_leaves_a_4_bit_base_as_it_was(services,
 
 @pytest.mark.parametrize("at_token", [1, 2, 7])
 @pytest.mark.parametrize("name", ["base", "tuned"])
-def test_stop_ends_it_with_the_token_that_is_computed(services, tiny_model_dir, name, at_token):
-    engine = open_engine(services, tiny_model_dir, "lora")
-    started = []
+@pytest.mark.parametrize("method", ["lora", "qlora"])  # a 4-bit base has no short way
+def test_stop_ends_it_with_the_token_that_is_computed(
+    services, tiny_model_dir, monkeypatch, method, name, at_token
+):
+    engine = open_engine(services, tiny_model_dir, method)
+    started, step = [], QuickModel.step
 
     def count(*_):
         started.append(1)
 
-    with engine._models.use("base", Path(), 1.0) as model:
-        model.get_base_model().model.register_forward_pre_hook(count)
+    monkeypatch.setattr(QuickModel, "step", lambda quick, rows: count() or step(quick, rows))
+    with engine._models.use("base", Path(), 1.0) as ready:
+        assert (ready.quick is None) == (method == "qlora")
+        ready.model.get_base_model().model.register_forward_pre_hook(count)
     # Somebody presses Stop while this token is being computed.
     _, outcome = answer(engine, name, tokens=200, is_stopped=lambda: len(started) >= at_token)
     assert (len(started), outcome.tokens, outcome.finish_reason) == (at_token, at_token, "stop")
@@ -111,3 +118,42 @@ def test_stop_ends_it_with_the_token_that_is_computed(services, tiny_model_dir, 
 def test_stop_before_the_first_token_computes_nothing(services, tiny_model_dir):
     engine = open_engine(services, tiny_model_dir, "lora")
     assert answer(engine, "tuned", is_stopped=lambda: True)[1].tokens == 0
+
+
+def begin(engine, name, question=QUESTION, tokens=24, **choice):
+    """Begin an answer, and return it with the list its text comes to."""
+    pieces = []
+    prompt = engine.chat_prompt(question, tokens)
+    asked = engine.find(name, choice.pop("strength", None))
+    return engine.begin(asked, prompt, Sampling(**choice), pieces.append, lambda: False), pieces
+
+
+ASKED = [
+    ("tuned", {}),
+    ("base", {}),
+    ("tuned", {"strength": 0.5, "temperature": 0.8, "seed": 3, "top_p": 0.9}),
+    ("base", {"temperature": 1.0, "seed": 4, "top_k": 20, "repetition_penalty": 1.2}),
+    ("base", {"question": [{"role": "user", "content": "And " * 30 + "?"}], "tokens": 7}),
+]
+
+
+def test_answers_written_together_are_those_written_alone(services, lively_model_dir):
+    engine = open_engine(services, lively_model_dir, "lora")
+    alone = []
+    for name, choice in ASKED:
+        one, pieces = begin(engine, name, **choice)
+        while not one.is_over:
+            engine.go_on([one])
+        alone.append(("".join(pieces), one.outcome))
+    begun, going = [], []
+    for name, choice in ASKED:  # each joins those that are at their third token, or further
+        begun.append(begin(engine, name, **choice))
+        going = [one for one, _ in begun if not one.is_over]
+        for _ in range(3):
+            engine.go_on(going)
+            going = [one for one in going if not one.is_over]
+    while going:
+        engine.go_on(going)
+        going = [one for one in going if not one.is_over]
+    assert [("".join(pieces), one.outcome) for one, pieces in begun] == alone
+    assert len({text for text, _ in alone}) == len(ASKED)

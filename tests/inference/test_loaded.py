@@ -89,8 +89,8 @@ def test_every_order_gives_what_was_asked(made, tiny_model_dir):
     base = logits(load(tiny_model_dir))
     models = adapters(made, tiny_model_dir)
     for name in itertools.chain(["base"], NAMES, ["base"], reversed(NAMES), ["tuned", "base"]):
-        with models.use(name, root / name, 1.0) as model:
-            found = logits(model)
+        with models.use(name, root / name, 1.0) as ready:
+            found = logits(ready.model)
         torch.testing.assert_close(found, base if name == "base" else expected[name])
     assert not torch.allclose(expected["tuned"], expected["step-0"])
     assert not torch.allclose(expected["tuned"], base)
@@ -108,10 +108,10 @@ def test_strength_goes_from_the_base_to_the_tuned_model(made, tiny_model_dir, tm
     half = half_as_strong(root / "tuned", tmp_path / "half")
     middle = logits(PeftModel.from_pretrained(load(tiny_model_dir), half).eval())
     for strength, wanted in ((0, base), (1, expected["tuned"]), (0.5, middle), (0, base)):
-        with models.use("tuned", root / "tuned", strength) as model:
-            torch.testing.assert_close(logits(model), wanted)
-    with models.use("tuned", root / "tuned", 1.0) as model:
-        assert torch.equal(logits(model), expected["tuned"])
+        with models.use("tuned", root / "tuned", strength) as ready:
+            torch.testing.assert_close(logits(ready.model), wanted)
+    with models.use("tuned", root / "tuned", 1.0) as ready:
+        assert torch.equal(logits(ready.model), expected["tuned"])
 
 
 def test_an_answer_that_fails_leaves_nothing_on(made, tiny_model_dir):
@@ -120,10 +120,10 @@ def test_an_answer_that_fails_leaves_nothing_on(made, tiny_model_dir):
     for name, strength in (("base", 1.0), ("tuned", 0.5 if models.can_scale else 1.0)):
         with pytest.raises(RuntimeError), models.use(name, root / name, strength):
             raise RuntimeError
-    with models.use("tuned", root / "tuned", 1.0) as model:
-        torch.testing.assert_close(logits(model), expected["tuned"])
-    with models.use("base", root, 1.0) as model:
-        torch.testing.assert_close(logits(model), logits(load(tiny_model_dir)))
+    with models.use("tuned", root / "tuned", 1.0) as ready:
+        torch.testing.assert_close(logits(ready.model), expected["tuned"])
+    with models.use("base", root, 1.0) as ready:
+        torch.testing.assert_close(logits(ready.model), logits(load(tiny_model_dir)))
 
 
 def test_a_base_has_no_strength(tiny_model_dir):
@@ -145,8 +145,8 @@ def test_few_whole_models_are_kept(tiny_model_dir, tmp_path):
 
     models = LoadedModels(remember, FP32, PARTS)
     for name in ("base", "tuned", "base", "step-1", "step-2", "base", "tuned"):
-        with models.use(name, tmp_path / name, 1.0) as model:
-            assert model.test_name == name
+        with models.use(name, tmp_path / name, 1.0) as ready:
+            assert ready.model.test_name == name
     assert MOST_MODELS == 3
     assert loaded == ["base", "tuned", "step-1", "step-2", "tuned"]
 

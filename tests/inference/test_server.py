@@ -16,10 +16,12 @@ from fastapi.testclient import TestClient
 
 from workbench.errors import WorkbenchError
 from workbench.inference.__main__ import listen
+from workbench.inference.answer import Outcome
 from workbench.inference.context import Prompt
-from workbench.inference.engine import Asked, Outcome, UnknownModelError
+from workbench.inference.engine import Asked, UnknownModelError
 from workbench.inference.gate import BODY_LIMIT_BYTES
 from workbench.inference.server import build_server
+from workbench.inference.writer import MOST_AT_ONCE
 
 TOKEN = {"Authorization": "Bearer right"}
 
@@ -49,13 +51,14 @@ class FakeEngine:
     def text_of(self, prompt):
         return " ".join(prompt.ids)
 
-    def write(self, asked, prompt, sampling, show, is_stopped):
+    def begin(self, asked, prompt, sampling, show, is_stopped):
         if "break" in prompt.ids:
             raise RuntimeError("out of memory")
         words = [f"{asked.name}:", *prompt.ids]
         for word in words[: prompt.max_tokens]:
             show(f"{word} ")
-        return Outcome("length" if len(words) > prompt.max_tokens else "stop", len(words))
+        reason = "length" if len(words) > prompt.max_tokens else "stop"
+        return SimpleNamespace(is_over=True, outcome=Outcome(reason, len(words)))
 
 
 @pytest.fixture
@@ -205,25 +208,33 @@ def test_a_wrong_request_is_refused_with_the_reason(client, changes, status, wor
 
 
 class SlowEngine(FakeEngine):
-    """Writes words until it is stopped."""
+    """Writes words until it is stopped, one each to all answers in turn."""
 
     def __init__(self):
-        self.running, self.most_running, self.stopped = 0, 0, threading.Event()
+        self.running, self.most_running, self.most_together = 0, 0, 0
+        self.stopped = threading.Event()
 
-    def write(self, asked, prompt, sampling, show, is_stopped):
+    def begin(self, asked, prompt, sampling, show, is_stopped):
+        one = SimpleNamespace(written=0, most=prompt.max_tokens, show=show, is_stopped=is_stopped)
+        one.is_over = is_stopped()
+        one.outcome = Outcome("stop", 0)
+        return one
+
+    def go_on(self, answers):
         self.running += 1
         self.most_running = max(self.running, self.most_running)
-        for count in range(prompt.max_tokens):
-            if is_stopped():
+        self.most_together = max(len(answers), self.most_together)
+        for one in answers:
+            one.show(f"{one.written} ")
+            one.written += 1
+            if one.is_stopped():
                 self.stopped.set()
-                break
-            show(f"{count} ")
-            time.sleep(0.01)
+            one.is_over = one.is_stopped() or one.written == one.most
+        time.sleep(0.01)
         self.running -= 1
-        return Outcome("stop", count)
 
 
-def test_answers_are_written_one_at_a_time_and_each_gets_its_own():
+def test_some_answers_are_written_together_and_each_gets_its_own():
     engine = SlowEngine()
     client = TestClient(build_server(engine, "right", ThreadPoolExecutor(1)))
     with client:
@@ -234,13 +245,46 @@ def test_answers_are_written_one_at_a_time_and_each_gets_its_own():
                 "content"
             ]
 
-        threads = [threading.Thread(target=fill, args=(count,)) for count in range(3, 13)]
+        threads = [threading.Thread(target=fill, args=(count,)) for count in range(13, 23)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert engine.most_running == 1
+    assert engine.most_together == MOST_AT_ONCE
+    assert len(answers) == 10
     assert all(len(answer.split()) == count for count, answer in answers.items())
+
+
+def test_a_failure_ends_all_that_are_written_and_none_that_come_later():
+    engine, fail = SlowEngine(), threading.Event()
+    go_on = engine.go_on
+
+    def breaks(answers):
+        if fail.is_set() and len(answers) == 2:
+            raise RuntimeError("out of memory")
+        go_on(answers)
+
+    engine.go_on = breaks
+    client = TestClient(
+        build_server(engine, "right", ThreadPoolExecutor(1)), raise_server_exceptions=False
+    )
+    with client:
+        found = []
+        threads = [
+            threading.Thread(target=lambda: found.append(ask(client, max_tokens=200)))
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        while engine.most_together < 2:
+            time.sleep(0.01)
+        fail.set()
+        for thread in threads:
+            thread.join()
+        assert [response.status_code for response in found] == [500, 500]
+        assert "out of memory" in found[1].json()["error"]["message"]
+        assert ask(client, max_tokens=3).status_code == 200
 
 
 @pytest.fixture
@@ -275,7 +319,7 @@ def test_who_leaves_stops_the_writing(slow, stream):
 
 
 def test_who_leaves_the_line_is_not_answered(slow):
-    engine, url = slow
+    _, url = slow
     messages = [{"role": "user", "content": "hi"}]
     body = {"model": "tuned", "messages": messages, "max_tokens": 10**6, "stream": True}
     with httpx2.Client(headers=TOKEN) as client:
@@ -286,7 +330,6 @@ def test_who_leaves_the_line_is_not_answered(slow):
                     next(waiting.iter_lines())
         answer = client.post(url, json=body | {"max_tokens": 3, "stream": False}, timeout=5).json()
     assert answer["choices"][0]["message"]["content"] == "0 1 2 "
-    assert engine.most_running == 1
 
 
 def test_it_knows_for_how_long_nobody_asked():

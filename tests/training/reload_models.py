@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from workbench.chat import OTHER_RUN, served_models
-from workbench.inference.engine import Engine, Sampling
+from workbench.inference.answer import Sampling
+from workbench.inference.engine import Engine
 from workbench.runs.store import open_run
 
 PROMPT = list(range(2, 34))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 from dataclasses import dataclass, field
 from html import unescape
 
@@ -54,9 +56,14 @@ class FakeChat:
 
     def replies(self, model, messages, stop=None, **sampling):
         self.asked.append((model, list(messages), sampling))
+        return self._replies(model, messages, stop)
+
+    def _replies(self, model, messages, stop):
         text = f"{model} {len(messages)}" if messages[-1]["content"] != "hush" else ""
         yield Reply(text[:3], self.note)
-        if stop and stop.is_set:
+        if self.finish_reason == "stopped":
+            while not stop.is_set:
+                time.sleep(0.01)
             yield Reply(text[:3], self.note, "stopped")
             return
         yield Reply(text, self.note, self.finish_reason)
@@ -103,22 +110,57 @@ def test_another_runs_model_has_the_strength_that_is_kept_with_it():
     ]
 
 
-def test_a_stopped_answer_stays_and_the_other_side_does_not_begin():
-    chat, stop = FakeChat(), Stop()
+def test_what_was_written_before_stop_stays_on_both_sides():
+    chat, stop = FakeChat(finish_reason="stopped"), Stop()
     talk = Talk().with_question("one", BOTH)
     for step in answers(chat, talk, BOTH, SETTINGS, stop):
-        if texts(step[0].left)[-1]:
+        if texts(step[0].left)[-1] or texts(step[0].right)[-1]:
             stop.set()
     now, words = step
-    assert (texts(now.left), texts(now.right)) == (["one", "tun"], ["one", ""])
+    assert (texts(now.left), texts(now.right)) == (["one", "tun"], ["one", "bas"])
     assert words == STOPPED
-    assert [model for model, _, _ in chat.asked] == ["tuned"]
+
+
+def test_both_sides_are_written_at_once():
+    meeting, chat = threading.Barrier(2, timeout=10), FakeChat()
+
+    def replies(model, messages, **sampling):
+        meeting.wait()  # breaks if the other side has not begun
+        yield Reply(model, "", "stop")
+
+    chat.replies = replies
+    talk, _ = talked(chat, Talk(), "one")
+    assert (texts(talk.left)[-1], texts(talk.right)[-1]) == ("tuned", "base")
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_who_fails_or_leaves_ends_both_sides_and_not_what_the_person_can_stop(leaves):
+    chat, stop, ended = FakeChat(), Stop(), threading.Event()
+
+    def replies(model, messages, stop, **sampling):
+        if model == "base" and not leaves:
+            raise WorkbenchError("It is gone.")
+        yield Reply(model)
+        while not stop.is_set:
+            time.sleep(0.01)
+        ended.set()
+
+    chat.replies = replies
+    written = answers(chat, Talk().with_question("one", BOTH), BOTH, SETTINGS, stop)
+    if leaves:
+        next(written), next(written)
+        written.close()
+    else:
+        with pytest.raises(WorkbenchError, match="It is gone"):
+            list(written)
+    assert ended.wait(10)
+    assert not stop.is_set
 
 
 def test_who_waits_for_another_answer_is_told_at_once():
     talk = Talk().with_question("one", BOTH)
     words = [words for _, words in answers(FakeChat(users=2), talk, BOTH, SETTINGS)]
-    assert words[:2] == [WAITING, "Tuned model answers…"]
+    assert words[:2] == [WAITING, "Tuned model and Before training answer…"]
     words = [words for _, words in answers(FakeChat(), talk, BOTH, SETTINGS)]
     assert WAITING not in words
 

@@ -48,9 +48,9 @@ def main(options: argparse.Namespace) -> None:
         base_dir = ModelStore(settings).ensure(source, lambda progress: None)
         # All that computes is in one thread: with two, OpenMP thinks that there are more threads than cores, and
         # they no longer wait for each other actively (17 tokens/s instead of 30, libgomp 12).
-        writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
-        engine = writer.submit(Engine, run, base_dir).result()
-        gate = build_server(engine, token, writer)
+        thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        engine = thread.submit(Engine, run, base_dir).result()
+        gate = build_server(engine, token, thread)
     except Exception as error:  # the process boundary: the parent waits for one line
         traceback.print_exc()
         message = (

@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field, field_validator
 
 from workbench.config import ANSWER_TOKENS
 from workbench.data.formats import Message
+from workbench.inference.answer import Outcome, Sampling
 from workbench.inference.context import Prompt
-from workbench.inference.engine import Outcome, Sampling
 from workbench.runs.strength import MOST
 
 MOST_STOPS = 4  # as in the OpenAI API

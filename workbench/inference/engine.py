@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jinja2 import TemplateError
@@ -16,9 +16,9 @@ from workbench.compute import choose_compute
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.hardware import cpu_cores
+from workbench.inference.answer import Answer, Outcome, Sampling
 from workbench.inference.context import Prompt, fit_conversation, fit_text
-from workbench.inference.loaded import check_strength, load_models
-from workbench.inference.text import TextPieces
+from workbench.inference.loaded import Ready, check_strength, load_models
 from workbench.models.rendering import load_tokenizer, prompt_ids, stop_ids
 from workbench.runs.store import Run, sibling
 from workbench.runs.strength import kept_strength
@@ -29,41 +29,12 @@ class UnknownModelError(WorkbenchError):
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen. ``temperature`` 0 always takes the likeliest (greedy).
-
-    Attributes:
-        temperature: Above 0; higher varies more.
-        top_p: Only the likeliest tokens that together have this probability.
-        top_k: Only this many of the likeliest tokens; 0 for all.
-        repetition_penalty: Above 1, tokens that were there already become less likely (arXiv 1909.05858).
-        stop: Texts that end the answer.
-        seed: The same seed gives the same answer again; ``None`` for another one each time.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
 class Asked:
     """The model that is to answer, its folder, and how much of its adapter is on (1 is as trained)."""
 
     name: str
     directory: Path
     strength: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an answer ended; ``tokens`` counts every token that was written, the one that ends it too."""
-
-    finish_reason: Literal["stop", "length"]
-    tokens: int
 
 
 class Engine:
@@ -152,15 +123,15 @@ class Engine:
         text: str = self.tokenizer.decode(prompt.ids, skip_special_tokens=False)
         return text
 
-    def write(
+    def begin(
         self,
         asked: Asked,
         prompt: Prompt,
         sampling: Sampling,
         show: Callable[[str], None],
         is_stopped: Callable[[], bool],
-    ) -> Outcome:
-        """Write an answer.
+    ) -> Answer:
+        """Read a prompt and write the first token; all of the answer where the model has no short way.
 
         Args:
             asked: Which model answers, from ``find``.
@@ -169,67 +140,90 @@ class Engine:
             show: Is given the text piece by piece.
             is_stopped: Asked after every token; true ends the answer.
         """
-        if is_stopped():
-            return Outcome("stop", 0)
-        answer = _Answer(
-            TextPieces(self.tokenizer, sampling.stop), self._stop_ids, show, is_stopped
-        )
-        input_ids = torch.tensor([prompt.ids], device=self._compute.device)
+        answer = Answer(self.tokenizer, self._stop_ids, prompt, sampling, show, is_stopped)
+        if answer.is_over:
+            return answer
         with torch.inference_mode(), self._compute.autocast():
-            with self._models.use(asked.name, asked.directory, asked.strength) as model:
-                # After loading: a new adapter begins with random numbers.
-                torch.seed() if sampling.seed is None else torch.manual_seed(sampling.seed)
-                model.generate(
-                    input_ids=input_ids,
-                    attention_mask=torch.ones_like(input_ids),
-                    max_new_tokens=prompt.max_tokens,
-                    eos_token_id=self._stop_ids,
-                    pad_token_id=self._stop_ids[0],
-                    stopping_criteria=[answer],
-                    use_cache=True,
-                    **_choice(sampling),
-                )
-        answer.end()
-        is_cut = answer.tokens >= prompt.max_tokens and not answer.is_complete
-        return Outcome("length" if is_cut else "stop", answer.tokens)
+            with self._models.use(asked.name, asked.directory, asked.strength) as ready:
+                if ready.quick is None:
+                    self._generate(ready.model, answer)
+                else:
+                    self._read(ready, answer)
+        return answer
+
+    def go_on(self, answers: Sequence[Answer]) -> None:
+        """Write the next token of answers that are not over; those of one model read its weights once."""
+        with torch.inference_mode():
+            for quick in {id(answer.quick): answer.quick for answer in answers}.values():
+                assert quick is not None
+                together = [answer for answer in answers if answer.quick is quick]
+                logits = quick.step([answer.row for answer in together])
+                for answer, scores in zip(together, logits, strict=True):
+                    answer.choose(scores[None])
+
+    def write(
+        self,
+        asked: Asked,
+        prompt: Prompt,
+        sampling: Sampling,
+        show: Callable[[str], None],
+        is_stopped: Callable[[], bool],
+    ) -> Outcome:
+        """Write a whole answer; the arguments are those of ``begin``."""
+        answer = self.begin(asked, prompt, sampling, show, is_stopped)
+        while not answer.is_over:
+            self.go_on([answer])
+        return answer.outcome
+
+    def _read(self, ready: Ready, answer: Answer) -> None:
+        """Let the model read the prompt in its own way."""
+        ids = answer.ids
+        # Like ``generate``: of the prompt only the last token's logits.
+        read = ready.model(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        answer.quick, answer.factors, answer.cache = (
+            ready.quick,
+            ready.factors,
+            read.past_key_values,
+        )
+        answer.choose(read.logits[:, -1].float())
+
+    def _generate(self, model: Any, answer: Answer) -> None:
+        """Write all of an answer with ``generate`` of transformers."""
+        input_ids = answer.ids.to(self._compute.device)
+        seed = answer.sampling.seed
+        # After loading: a new adapter begins with random numbers.
+        torch.seed() if seed is None else torch.manual_seed(seed)
+        model.generate(
+            input_ids=input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            max_new_tokens=answer.prompt.max_tokens,
+            eos_token_id=self._stop_ids,
+            pad_token_id=self._stop_ids[0],
+            stopping_criteria=[_Listener(answer)],
+            use_cache=True,
+            **_choice(answer.sampling),
+        )
 
 
-class _Answer(StoppingCriteria):
-    """Sees every token, shows its text, and says when it is enough.
+class _Listener(StoppingCriteria):
+    """Hands the tokens of ``generate`` to an answer, which says when it is enough.
 
     A streamer would see the tokens too, but only after the decision to write another one.
     """
 
-    def __init__(
-        self,
-        pieces: TextPieces,
-        stop_ids: Sequence[int],
-        show: Callable[[str], None],
-        is_stopped: Callable[[], bool],
-    ) -> None:
-        self._pieces, self._stop_ids = pieces, stop_ids
-        self._show, self._is_stopped = show, is_stopped
-        self.tokens = 0
-        self.is_complete = False
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
 
     def __call__(
         self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
-        token = int(input_ids[0, -1])
-        self.tokens += 1
-        if token in self._stop_ids:
-            self.is_complete = True
-        elif piece := self._pieces.add(token):
-            self._show(piece)
-        self.is_complete |= self._pieces.is_stopped
-        is_over = self.is_complete or self._is_stopped()
-        return torch.full((1,), is_over, device=input_ids.device)
-
-    def end(self) -> None:
-        """Show what was held back."""
-        if piece := self._pieces.end():
-            self._show(piece)
-        self.is_complete |= self._pieces.is_stopped
+        self._answer.add(int(input_ids[0, -1]))
+        return torch.full((1,), self._answer.is_over, device=input_ids.device)
 
 
 def _choice(sampling: Sampling) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from workbench.chat import learned_model, served_models
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.inference.products import Way, as_rows, fastest_way
-from workbench.inference.quick import QuickLayers, quick_layers
+from workbench.inference.quick import Factors, QuickModel, quick_model
 from workbench.presets import methods
 from workbench.runs.store import Run
 
@@ -26,6 +27,27 @@ MOST_MODELS = 3  # whole models: the base, and two to compare
 SMALL_BYTES = (
     1_200_000_000  # of weights on disk: these may take twice the memory where they answer faster so
 )
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model that answers.
+
+    Attributes:
+        model: As transformers has it, with its adapter on.
+        quick: The short way through it after the first token; ``None`` where there is none.
+        factors: What its adapter adds there.
+    """
+
+    model: Any
+    quick: QuickModel | None = None
+    factors: Sequence[Factors] = ()
+
+    @classmethod
+    def of(cls, model: Any, quick: QuickModel | None, adapter: str | None = None) -> Ready:
+        """Find the short way, for this adapter."""
+        factors = quick.factors(adapter) if quick else None
+        return cls(model) if factors is None else cls(model, quick, factors)
 
 
 class LoadedAdapters:
@@ -44,12 +66,12 @@ class LoadedAdapters:
     ) -> None:
         self._model = PeftModel.from_pretrained(base, model_dir, adapter_name=name).eval()
         with self._model.disable_adapter(), compute.autocast():
-            self._quick = quick_layers(self._model, way)
+            self._quick = quick_model(self._model, way)
         self._names = [name]  # the one used longest ago comes first
         self.can_scale = can_scale(self._model)
 
     @contextmanager
-    def use(self, name: str, directory: Path, strength: float) -> Iterator[Any]:
+    def use(self, name: str, directory: Path, strength: float) -> Iterator[Ready]:
         """Give the model in which exactly this adapter is on, or none; afterwards it is as it was.
 
         Args:
@@ -58,15 +80,14 @@ class LoadedAdapters:
             strength: 1 is as trained; 0 is the base.
         """
         if name == BASE or strength == 0:
-            with self._model.disable_adapter(), _quickly(self._quick):
-                yield self._model
+            with self._model.disable_adapter():
+                yield Ready.of(self._model, self._quick)
             return
         self._load(name, directory)
         self._model.set_adapter(name)  # adaption prompts know no inference mode
         before = scale_adapter(self._model, name, strength)
         try:
-            with _quickly(self._quick, name):
-                yield self._model
+            yield Ready.of(self._model, self._quick, name)
         finally:
             for layer, scaling in before:
                 layer.scaling[name] = scaling
@@ -98,10 +119,10 @@ class LoadedModels:
         self._load = load
         self._compute, self._way = compute, way
         # The one used longest ago comes first.
-        self._models: dict[str, tuple[Any, QuickLayers | None]] = {}
+        self._models: dict[str, tuple[Any, QuickModel | None]] = {}
 
     @contextmanager
-    def use(self, name: str, directory: Path, strength: float) -> Iterator[Any]:
+    def use(self, name: str, directory: Path, strength: float) -> Iterator[Ready]:
         """Give the model; another one is given up when there are too many."""
         known = self._models.pop(name, None)
         if known is None:
@@ -109,11 +130,9 @@ class LoadedModels:
                 self._models.pop(next(iter(self._models)))
             model = self._load(directory)
             with self._compute.autocast():
-                known = model, quick_layers(model, self._way)
+                known = model, quick_model(model, self._way)
         self._models[name] = known
-        model, quick = known
-        with _quickly(quick):
-            yield model
+        yield Ready.of(*known)
 
 
 def load_models(
@@ -145,7 +164,7 @@ def load_models(
         return LoadedAdapters(base, model_dir, compute, way, name), base.config
     models = LoadedModels(load, compute, way)
     with models.use(name, model_dir, 1.0) as tuned:
-        return models, tuned.config
+        return models, tuned.model.config
 
 
 def check_strength(models: LoadedAdapters | LoadedModels, name: str, strength: float) -> None:
@@ -182,10 +201,6 @@ def _way(base_dir: Path, compute: Compute) -> Way:
 
 def _stored_bytes(model_dir: Path) -> int:
     return sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
-
-
-def _quickly(quick: QuickLayers | None, adapter: str | None = None) -> AbstractContextManager[None]:
-    return quick.use(adapter) if quick else nullcontext()
 
 
 @contextmanager

@@ -1,18 +1,19 @@
-"""Write answers faster on a CPU: one token's way through a layer in as few calls as possible.
+"""Write answers faster on a CPU: one token's way through a model in as few calls as possible, for several answers at once.
 
 The next token of a small model costs little arithmetic; reading the weights, and calling hundreds of little
 operations from Python, take the time. Here the weights that read the same input are one matrix, an adapter is
-two thin ones beside it, and nothing is called that a layer of Llama's kind does not need. ``generate`` of
-transformers still does everything else: sampling, the cache, when to stop.
+two thin ones beside it, and nothing is called that a layer of Llama's kind does not need. The next tokens of
+several answers read the weights once, whichever adapter each has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,167 +30,188 @@ SAME = {torch.float32: 1e-3, torch.bfloat16: 6e-2}
 TRIAL_IDS = (1, 2, 3, 4)
 ROOM_TOKENS = 256  # by which a cache that is full grows
 
+Factors = (
+    tuple[Tensor, Tensor] | None
+)  # of an adapter: float32 (ranks, inputs) and (ranks, outputs)
 
-class QuickLayers:
-    """The layers of a model, which write one token at a time faster while ``use`` lasts.
+
+@dataclass(frozen=True)
+class QuickRow:
+    """An answer to which a token is added.
+
+    Attributes:
+        token: The last one that was written.
+        cache: What the model remembers of all before it.
+        factors: What the adapter adds to each projection of each layer, from ``QuickModel.factors``.
+    """
+
+    token: int
+    cache: Any
+    factors: Sequence[Factors]
+
+
+class QuickModel:
+    """A model of Llama's kind that goes on with answers, a token each.
 
     Args:
-        layers: All decoder layers of a model in evaluation mode; of Llama's kind.
+        decoder: Embeddings, layers and the last norm of a model in evaluation mode.
         head: What gives the logits; a linear layer.
         way: How to multiply with their weights.
     """
 
-    def __init__(self, layers: Sequence[Any], head: Any, way: Way) -> None:
-        self._layers = layers
-        self._head = head
-        self._way = way
-        for layer in layers:
+    def __init__(self, decoder: Any, head: Any, way: Way) -> None:
+        self._decoder, self._head, self._way = decoder, head, way
+        for layer in decoder.layers:
             _join([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj])
             _join([layer.mlp.gate_proj, layer.mlp.up_proj])
+        self._layers: list[_QuickLayer] = []
 
-    @contextmanager
-    def use(self, adapter: str | None = None) -> Iterator[None]:
-        """Let every layer take the short way, unless the adapter is no plain LoRA.
+    def factors(self, adapter: str | None) -> list[Factors] | None:
+        """Return what an adapter adds, as strong as its scaling says now; ``None`` unless it is a plain LoRA.
+
+        Weights may have moved since the last answer, so they are looked for again, too.
 
         Args:
-            adapter: The adapter that is on, as strong as its scaling says; ``None`` for none.
+            adapter: The adapter that is on; ``None`` for none.
         """
+        layers = self._decoder.layers
         # Some adapters put another module in the place of the attention while they are on.
         if not all(
             _is_llama_layer(layer) and (not adapter or _is_plain_lora(layer, adapter))
-            for layer in self._layers
+            for layer in layers
         ):
-            yield
-            return
-        quick = [_QuickLayer(layer, adapter, self._way) for layer in self._layers]
-        try:
-            for layer, forward in zip(self._layers, quick, strict=True):
-                layer.forward = forward
-            self._head.forward = _QuickHead(self._head, self._way)
-            yield
-        finally:
-            for module in (*self._layers, self._head):
-                module.__dict__.pop("forward", None)
+            return None
+        self._layers = [_QuickLayer(layer, self._way) for layer in layers]
+        return [
+            _factors(projection.modules, adapter)
+            for layer in self._layers
+            for projection in layer.projections
+        ]
+
+    def step(self, rows: Sequence[QuickRow]) -> Tensor:
+        """Add the last token of each answer to its cache.
+
+        Returns:
+            The logits of the next ones, float32 (rows, vocabulary).
+        """
+        decoder = self._decoder
+        with torch.autocast("cpu", enabled=False):
+            x = decoder.embed_tokens(torch.tensor([row.token for row in rows])).float()
+            places = torch.tensor([[row.cache.get_seq_length()] for row in rows])
+            turn = decoder.rotary_emb(x, places)  # cosine and sine, (rows, 1, head size) each
+            for layer in self._layers:
+                x = layer(x, rows, turn)
+            logits = self._way.times(self._head.weight, _norm(decoder.norm, x))
+            return logits if self._head.bias is None else logits + self._head.bias
 
 
-def quick_layers(model: Any, way: Way) -> QuickLayers | None:
-    """Return the layers of a model that can take the short way, or ``None`` where they cannot.
+def quick_model(model: Any, way: Way) -> QuickModel | None:
+    """Return the short way through a model, or ``None`` where there is none.
 
     Args:
         model: In evaluation mode, without an adapter that is on.
         way: How to multiply with its weights.
     """
-    layers = [module for module in model.modules() if _parts(module) == PARTS]
-    head = model.get_output_embeddings()
-    if model.device.type != "cpu" or not layers or not all(map(_is_llama_layer, layers)):
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    decoder, head = plain.get_decoder(), plain.get_output_embeddings()
+    layers = getattr(decoder, "layers", [])
+    if plain.device.type != "cpu" or not layers or not all(map(_is_llama_layer, layers)):
         return None
     if type(head) is not nn.Linear or head.weight.dtype != way.dtype:
         return None
-    plain = _trial(model)
-    made = QuickLayers(layers, head, way)
-    with made.use(None):
-        difference = (_trial(model) - plain).abs().max()
+    usual = _trial(plain)
+    made = QuickModel(decoder, head, way)
+    difference = (_trial(plain, made) - usual).abs().max()
     in_bf16 = torch.is_autocast_enabled("cpu") or way.dtype == torch.bfloat16
     same = SAME[torch.bfloat16 if in_bf16 else torch.float32]
-    return made if difference <= same * plain.abs().max() else None
+    return made if difference <= same * usual.abs().max() else None
 
 
 class _Projection:
-    """Linear layers that read the same input, as one, with their part of an adapter."""
+    """Linear layers that read the same input, as one."""
 
-    def __init__(self, modules: Sequence[Any], adapter: str | None, way: Way) -> None:
-        self._times = way.times
+    def __init__(self, modules: Sequence[Any], index: int, way: Way) -> None:
+        self.modules = modules
+        self._index, self._times = index, way.times
         plain = [_plain(module) for module in modules]
         self._weight = _joined([linear.weight for linear in plain])
         has_bias = plain[0].bias is not None
         self._bias = torch.cat([linear.bias for linear in plain]) if has_bias else None
-        self._down, self._up = _adapter(modules, adapter)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, rows: Sequence[QuickRow]) -> Tensor:
         y = self._times(self._weight, x)
         if self._bias is not None:
             y = y + self._bias
-        if self._down is None:
-            return y
-        return torch.addmm(y, functional.linear(x, self._down), self._up)
-
-
-class _QuickHead:
-    """The forward pass of the head for one token."""
-
-    def __init__(self, head: nn.Linear, way: Way) -> None:
-        self._head = head
-        self._times = way.times
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[:2] != (1, 1):
-            return nn.Linear.forward(self._head, x)
-        with torch.autocast("cpu", enabled=False):
-            logits = self._times(self._head.weight, x[0].float())
-        return (logits if self._head.bias is None else logits + self._head.bias)[None]
+        for place, row in enumerate(rows):
+            if (pair := row.factors[self._index]) is not None:
+                one = slice(place, place + 1)
+                y[one].addmm_(functional.linear(x[one], pair[0]), pair[1])
+        return y
 
 
 class _QuickLayer:
-    """The forward pass of a decoder layer, in float32 but for the base's weights and the cache.
+    """A decoder layer for one token of each row, in float32 but for the base's weights and the caches."""
 
-    More than one token at once take the layer's own way.
-    """
-
-    def __init__(self, layer: Any, adapter: str | None, way: Way) -> None:
+    def __init__(self, layer: Any, way: Way) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        self._layer = layer
+        self._norms = layer.input_layernorm, layer.post_attention_layernorm
         self._index, self._dim, self._scaling = (
             attention.layer_idx,
             attention.head_dim,
             attention.scaling,
         )
-        self._qkv = _Projection(
-            [attention.q_proj, attention.k_proj, attention.v_proj], adapter, way
-        )
-        self._out = _Projection([attention.o_proj], adapter, way)
-        self._gate_up = _Projection([mlp.gate_proj, mlp.up_proj], adapter, way)
-        self._down = _Projection([mlp.down_proj], adapter, way)
         self._act = mlp.act_fn
         self._heads = _plain(attention.q_proj).out_features // self._dim
         self._kv_heads = _plain(attention.k_proj).out_features // self._dim
+        parts = [
+            [attention.q_proj, attention.k_proj, attention.v_proj],
+            [attention.o_proj],
+            [mlp.gate_proj, mlp.up_proj],
+            [mlp.down_proj],
+        ]
+        first = self._index * len(parts)
+        self.projections = [
+            _Projection(modules, first + place, way) for place, modules in enumerate(parts)
+        ]
 
-    def __call__(self, hidden_states: Tensor, **given: Any) -> Any:
-        cache = given.get("past_key_values")
-        if hidden_states.shape[:2] != (1, 1) or not (cache and cache.get_seq_length(self._index)):
-            return type(self._layer).forward(self._layer, hidden_states, **given)
-        with torch.autocast("cpu", enabled=False):
-            x = hidden_states[0].float()
-            x = x + self._out(self._attend(self._norm(self._layer.input_layernorm, x), **given))
-            y = self._norm(self._layer.post_attention_layernorm, x)
-            gate, up = self._gate_up(y).chunk(2, -1)
-            return (x + self._down(self._act(gate) * up))[None]
+    def __call__(self, x: Tensor, rows: Sequence[QuickRow], turn: tuple[Tensor, Tensor]) -> Tensor:
+        qkv, out, gate_up, down = self.projections
+        before, after = self._norms
+        x = x + out(self._attend(qkv(_norm(before, x), rows), rows, turn), rows)
+        gate, up = gate_up(_norm(after, x), rows).chunk(2, -1)
+        return x + down(self._act(gate) * up, rows)
 
     def _attend(
-        self,
-        x: Tensor,
-        past_key_values: Any,
-        position_embeddings: tuple[Tensor, Tensor],
-        attention_mask: Tensor | None = None,
-        **unused: Any,
+        self, both: Tensor, rows: Sequence[QuickRow], turn: tuple[Tensor, Tensor]
     ) -> Tensor:
         heads, kv_heads, dim = self._heads, self._kv_heads, self._dim
-        both = self._qkv(x).view(1, heads + 2 * kv_heads, 1, dim)
-        turned, v = both.split((heads + kv_heads, kv_heads), 1)
-        cos, sin = position_embeddings
+        turned, v = both.view(len(rows), -1, dim).split((heads + kv_heads, kv_heads), 1)
         first, second = turned.chunk(2, -1)
-        turned = turned * cos + torch.cat((-second, first), -1) * sin
-        cache = past_key_values.layers[self._index]
-        q, k = turned.to(cache.keys.dtype).split((heads, kv_heads), 1)
-        k, v = _remember(cache, k, v.to(cache.keys.dtype))
-        said = functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=attention_mask, scale=self._scaling, enable_gqa=heads != kv_heads
-        )
-        return said.reshape(1, heads * dim).float()
+        turned = turned * turn[0] + torch.cat((-second, first), -1) * turn[1]
+        q, k = turned.split((heads, kv_heads), 1)
+        said = [
+            self._read(row.cache.layers[self._index], q[place], k[place], v[place])
+            for place, row in enumerate(rows)
+        ]
+        return said[0] if len(said) == 1 else torch.cat(said)
 
-    @staticmethod
-    def _norm(module: Any, x: Tensor) -> Tensor:
-        weight = module.weight.float()
-        return functional.rms_norm(x, weight.shape, weight, module.variance_epsilon)
+    def _read(self, cache: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Let one token look at what its answer remembers; (heads, head size) each, to (1, width)."""
+        dtype = cache.keys.dtype
+        keys, values = _remember(cache, k[None, :, None].to(dtype), v[None, :, None].to(dtype))
+        said = functional.scaled_dot_product_attention(
+            q[None, :, None].to(dtype),
+            keys,
+            values,
+            scale=self._scaling,
+            enable_gqa=self._heads != self._kv_heads,
+        )
+        return said.reshape(1, -1).float()
+
+
+def _norm(module: Any, x: Tensor) -> Tensor:
+    weight = module.weight.float()
+    return functional.rms_norm(x, weight.shape, weight, module.variance_epsilon)
 
 
 def _remember(cache: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -263,7 +285,7 @@ def _joined(weights: Sequence[Tensor]) -> Tensor:
     return first.as_strided((sum(map(len, weights)), first.shape[1]), first.stride())
 
 
-def _adapter(modules: Sequence[Any], name: str | None) -> tuple[Tensor | None, Tensor | None]:
+def _factors(modules: Sequence[Any], name: str | None) -> Factors:
     """Return both factors of an adapter of some layers, each layer's ranks beside the others'."""
     pairs = [
         (module.lora_A[name].weight, module.lora_B[name].weight * module.scaling[name])
@@ -272,7 +294,7 @@ def _adapter(modules: Sequence[Any], name: str | None) -> tuple[Tensor | None, T
         for module in modules
     ]
     if not any(pairs):
-        return None, None
+        return None
     downs, ups = [], []
     for module, pair in zip(modules, pairs, strict=True):
         plain = _plain(module)
@@ -283,11 +305,14 @@ def _adapter(modules: Sequence[Any], name: str | None) -> tuple[Tensor | None, T
     return torch.cat(downs), torch.block_diag(*ups).T.contiguous()
 
 
-def _trial(model: Any) -> Tensor:
-    """Return the logits of a token that is written after others."""
-    ids = torch.tensor([TRIAL_IDS])
+def _trial(model: Any, quick: QuickModel | None = None) -> Tensor:
+    """Return the logits after the last of some tokens, which comes when those before it are remembered."""
+    *before, last = TRIAL_IDS
     with torch.inference_mode():
-        before = model(input_ids=ids[:, :-1], use_cache=True)
-        after = model(input_ids=ids[:, -1:], past_key_values=before.past_key_values, use_cache=True)
-    logits: Tensor = after.logits[0, -1].float()
-    return logits
+        cache = model(input_ids=torch.tensor([before]), use_cache=True).past_key_values
+        if quick:
+            row = QuickRow(last, cache, quick.factors(None) or [])
+            return quick.step([row])[0]
+        ids = torch.tensor([[last]])
+        logits: Tensor = model(input_ids=ids, past_key_values=cache, use_cache=True).logits
+    return logits[0, -1].float()

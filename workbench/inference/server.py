@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Send
 
 from workbench.errors import WorkbenchError
+from workbench.inference.answer import Outcome
 from workbench.inference.api import (
     AnswerRequest,
     ChatRequest,
@@ -27,30 +28,32 @@ from workbench.inference.api import (
     error_body,
 )
 from workbench.inference.context import Prompt
-from workbench.inference.engine import Asked, Engine, Outcome, UnknownModelError
+from workbench.inference.engine import Asked, Engine, UnknownModelError
 from workbench.inference.gate import Gate
+from workbench.inference.writer import Writer
 
 CLIENT_GONE = 499  # nginx's code for a client that closed the connection; nobody reads it
 
 
-def build_server(engine: Engine, token: str, writer: ThreadPoolExecutor) -> Gate:
+def build_server(engine: Engine, token: str, thread: ThreadPoolExecutor) -> Gate:
     """Build the server.
 
     Args:
         engine: What answers.
         token: Every request must carry it as ``Authorization: Bearer …``.
-        writer: The one thread that writes all answers, in the order they were asked for.
+        thread: The one thread that computes.
     """
+    writer = Writer(engine, thread)
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     async def respond(
         body: AnswerRequest, asked: Asked, prompt: Prompt, request: Request
     ) -> Response | dict[str, Any]:
-        answer = _Answer(engine, body, asked, prompt)
+        answer = _Written(writer, body, asked, prompt)
         if body.stream:
-            return _ClosingResponse(_events(answer, writer), media_type="text/event-stream")
+            return _ClosingResponse(_events(answer), media_type="text/event-stream")
         pieces = []
-        async with aclosing(answer.pieces(writer)) as written:
+        async with aclosing(answer.pieces()) as written:
             async for piece in written:
                 pieces.append(piece)
                 if await request.is_disconnected():
@@ -92,15 +95,15 @@ def build_server(engine: Engine, token: str, writer: ThreadPoolExecutor) -> Gate
     return Gate(server, token)
 
 
-class _Answer:
+class _Written:
     """One answer while it is written."""
 
-    def __init__(self, engine: Engine, body: AnswerRequest, asked: Asked, prompt: Prompt) -> None:
-        self._engine, self._body, self._asked, self._prompt = engine, body, asked, prompt
+    def __init__(self, writer: Writer, body: AnswerRequest, asked: Asked, prompt: Prompt) -> None:
+        self._writer, self._body, self._asked, self._prompt = writer, body, asked, prompt
         self.envelope = Envelope(body, prompt)
         self.outcome = Outcome("stop", 0)
 
-    async def pieces(self, writer: ThreadPoolExecutor) -> AsyncGenerator[str]:
+    async def pieces(self) -> AsyncGenerator[str]:
         """Yield the text as it is written; closing this ends the writing within one token."""
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
@@ -109,23 +112,14 @@ class _Answer:
         def put(piece: str | None) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, piece)
 
-        def write() -> Outcome:
-            try:
-                return self._engine.write(
-                    self._asked,
-                    self._prompt,
-                    self._body.sampling,
-                    put,
-                    is_closed.is_set,
-                )
-            finally:
-                put(None)
-
-        written = loop.run_in_executor(writer, write)
+        written = self._writer.write(
+            self._asked, self._prompt, self._body.sampling, put, is_closed.is_set
+        )
+        written.add_done_callback(lambda _: put(None))
         try:
             while (piece := await queue.get()) is not None:
                 yield piece
-            self.outcome = await written
+            self.outcome = written.result()
         finally:
             is_closed.set()
 
@@ -144,12 +138,12 @@ class _ClosingResponse(StreamingResponse):
             await super().stream_response(send)
 
 
-async def _events(answer: _Answer, writer: ThreadPoolExecutor) -> AsyncIterator[str]:
+async def _events(answer: _Written) -> AsyncIterator[str]:
     """Write an answer as server-sent events; a failure is told in the stream."""
     envelope = answer.envelope
     yield _event(envelope.first())
     try:
-        async with aclosing(answer.pieces(writer)) as pieces:
+        async with aclosing(answer.pieces()) as pieces:
             async for piece in pieces:
                 yield _event(envelope.piece(piece))
     except Exception as error:  # the status was sent long ago

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import re
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from workbench.chat import OTHER_RUN, ChatProcess, ModelName, Stop, served_models
+from workbench.chat import OTHER_RUN, ChatProcess, ModelName, Reply, Stop, served_models
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat
@@ -21,6 +23,10 @@ NOTHING = ""  # the choice for one model alone
 SHOW_SECONDS = 0.15  # drawing every token would take from the model the cores it computes on
 NO_ANSWER = "(The model gave an empty answer.)"
 STOPPED = "Stopped. What was written so far is kept."
+ENDS = {
+    "stopped": STOPPED,
+    "length": "An answer was cut at its longest length, which is set under Advanced.",
+}
 WAITING = "Waiting until another answer is written…"
 # What is certainly code: there Markdown shows everything as it is. What only may be is taken for text.
 _CODE = re.compile(
@@ -94,28 +100,71 @@ def answers(
     """
     before = system_message(settings.get("system"))
     sampling = sampling_of(settings)
-    notes: dict[str, None] = {}  # both sides often have the same to say
+    stop = Stop(stop)  # also set where one side fails
+    asked = {}
     for side, model in sides.items():
-        words = f"{model_label(model)} answers…"
-        yield talk, WAITING if chat.users > 1 else words
         # The slider is of this run; another one's models have the strength that is kept with theirs.
         is_ours = model != "base" and not model.startswith(OTHER_RUN)
         strength = {"strength": settings.get("strength", 1)} if is_ours else {}
         messages = [*before, *talk.side(side)[:-1]]
-        shown_at = 0.0
-        for reply in chat.replies(model, messages, stop=stop, **sampling, **strength):
-            if reply.text and time.monotonic() - shown_at > SHOW_SECONDS:
-                yield talk.with_answer(side, reply.text), words
-                shown_at = time.monotonic()
-        if reply.note:
-            notes[reply.note] = None
-        if reply.finish_reason == "stopped":
-            talk, notes[STOPPED] = talk.with_answer(side, reply.text), None
-            break
-        talk = talk.with_answer(side, reply.text if reply.text.strip() else NO_ANSWER)
-        if reply.finish_reason == "length":
-            notes["An answer was cut at its longest length, which is set under Advanced."] = None
-    yield talk, " ".join(notes)
+        asked[side] = chat.replies(model, messages, stop=stop, **sampling, **strength)
+    words = _answering(sides)
+    yield talk, WAITING if chat.users > 1 else words
+    shown_at, ends = 0.0, dict.fromkeys(sides, Reply())
+    for side, reply in _as_they_come(asked, stop):
+        ends[side] = reply
+        if reply.finish_reason and reply.finish_reason != "stopped" and not reply.text.strip():
+            reply = replace(reply, text=NO_ANSWER)
+        talk = talk.with_answer(side, reply.text)
+        if reply.text and time.monotonic() - shown_at > SHOW_SECONDS:
+            yield talk, words
+            shown_at = time.monotonic()
+    yield talk, " ".join(_notes(ends.values()))
+
+
+def _answering(sides: Mapping[Side, ModelName]) -> str:
+    labels = [model_label(model) for model in sides.values()]
+    return f"{' and '.join(labels)} {'answer' if len(labels) > 1 else 'answers'}…"
+
+
+def _notes(ends: Iterable[Reply]) -> list[str]:
+    """Return what there is to say of answers that ended; both sides often have the same to say."""
+    notes: dict[str, None] = {}
+    for reply in ends:
+        notes |= {reply.note: None} if reply.note else {}
+        notes |= {ENDS[reply.finish_reason]: None} if reply.finish_reason in ENDS else {}
+    return list(notes)
+
+
+def _as_they_come(
+    asked: Mapping[Side, Iterator[Reply]], stop: Stop
+) -> Iterator[tuple[Side, Reply]]:
+    """Yield the replies of all sides, whichever comes next; whoever does not wait for the end stops all."""
+    came: queue.Queue[tuple[Side, Reply | BaseException | None]] = queue.Queue()
+
+    def follow(side: Side, replies: Iterator[Reply]) -> None:
+        try:
+            for reply in replies:
+                came.put((side, reply))
+            came.put((side, None))
+        except BaseException as error:  # noqa: BLE001 - raised below
+            came.put((side, error))
+
+    for side, replies in asked.items():
+        threading.Thread(target=follow, args=(side, replies), daemon=True).start()
+    missing = len(asked)
+    try:
+        while missing:
+            side, reply = came.get()
+            if isinstance(reply, BaseException):
+                raise reply
+            if reply is None:
+                missing -= 1
+            else:
+                yield side, reply
+    finally:
+        if missing:
+            stop.set()
 
 
 def system_message(words: str | None) -> list[Message]:

@@ -1,0 +1,80 @@
+"""Write several answers at once: the one thread that computes, and what it has to do next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from workbench.inference.answer import Answer, Outcome, Sampling
+from workbench.inference.context import Prompt
+from workbench.inference.engine import Asked, Engine
+
+MOST_AT_ONCE = 4  # answers; each takes time from the others, and memory
+
+
+class Writer:
+    """Writes answers in the order they were asked for, up to ``MOST_AT_ONCE`` side by side, a token each in turn.
+
+    All but ``write`` happens in the one thread, whose queue is the order: a question that comes while answers are
+    written is read before their next token.
+
+    Args:
+        engine: What answers.
+        thread: The one thread that computes.
+    """
+
+    def __init__(self, engine: Engine, thread: ThreadPoolExecutor) -> None:
+        self._engine, self._thread = engine, thread
+        self._waiting: deque[tuple[Callable[[], Answer], Future[Outcome]]] = deque()
+        self._written: list[tuple[Answer, Future[Outcome]]] = []
+
+    def write(
+        self,
+        asked: Asked,
+        prompt: Prompt,
+        sampling: Sampling,
+        show: Callable[[str], None],
+        is_stopped: Callable[[], bool],
+    ) -> Future[Outcome]:
+        """Write an answer; the arguments are those of ``Engine.begin``."""
+
+        def begin() -> Answer:
+            return self._engine.begin(asked, prompt, sampling, show, is_stopped)
+
+        outcome: Future[Outcome] = Future()
+        self._thread.submit(self._take, begin, outcome)
+        return outcome
+
+    def _take(self, begin: Callable[[], Answer], outcome: Future[Outcome]) -> None:
+        self._waiting.append((begin, outcome))
+        if not self._written:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin what there is room for, write a token of each answer, and come back for the next."""
+        while self._waiting and len(self._written) < MOST_AT_ONCE:
+            begin, outcome = self._waiting.popleft()
+            try:
+                self._written.append((begin(), outcome))
+            except BaseException as error:
+                outcome.set_exception(error)
+        self._tell_ends()
+        if self._written:
+            try:
+                self._engine.go_on([answer for answer, _ in self._written])
+            except BaseException as error:
+                for _, outcome in self._written:
+                    outcome.set_exception(error)
+                self._written.clear()
+        self._tell_ends()
+        if self._written or self._waiting:
+            self._thread.submit(self._go_on)
+
+    def _tell_ends(self) -> None:
+        for answer, outcome in self._written:
+            if answer.is_over:
+                outcome.set_result(answer.outcome)
+        self._written = [
+            (answer, outcome) for answer, outcome in self._written if not answer.is_over
+        ]
