@@ -81,7 +81,7 @@ def estimate_memory(
         return None
     base = model.base_of(method)
     number = 4 if precision == "fp32" else 2
-    per_token = _activation_bytes(shape, config, method, number)
+    per_token = _activation_bytes(shape, config, method, base, device, number)
     # The first layers are computed again. Their turn comes last, when nothing is left of those kept whole, and one
     # after the other, so at least one layer is whole at any time. What entered them is kept.
     recomputed = recomputed_layers(shape.layers, recomputed_share)
@@ -130,7 +130,9 @@ def _weight_bytes(
 ) -> float:
     frozen = number if device == "cuda" and method.saves == "adapter" else 4
     linear = shape.layers * shape.layer_weights
-    per_linear = {"plain": frozen, "nf4": NF4_BYTES, "int8": INT8_BYTES}[base]
+    # What computes in bf16 with fp32 weights keeps a copy of them for the backward pass.
+    plain = frozen + (number if number < frozen else 0)
+    per_linear = {"plain": plain, "nf4": NF4_BYTES, "int8": INT8_BYTES}[base]
     return per_linear * linear + frozen * shape.embedding_weights
 
 
@@ -146,18 +148,20 @@ def _learning_bytes(shape: Shape, config: TrainingConfig, method: MethodPreset) 
 
 
 def _activation_bytes(
-    shape: Shape, config: TrainingConfig, method: MethodPreset, number: int
+    shape: Shape, config: TrainingConfig, method: MethodPreset, base: Base, device: str, number: int
 ) -> float:
     """Return what one token leaves in one layer.
 
     Two norms keep their input in fp32 and its normalized form; the linear layers their inputs (query, key and
-    value share one, gate and up another); attention its query, key, value and result; the feed-forward gate,
-    its activation and up.
+    value share one, gate and up another, unless the base is squeezed: then each adapter has a copy); attention its
+    query, key, value and result, on a CPU in fp32; the feed-forward gate, its activation and up. On a CPU the embeddings
+    are fp32, and a squeezed layer's results have the format of what it was given (bitsandbytes 0.50.2).
     """
     norms = 2 * (4 + number) * shape.width
-    inputs = number * (2 * shape.width + shape.query + shape.inner)
-    attention = number * 2 * (shape.query + shape.key_value)
-    gate = number * 3 * shape.inner
+    readers = 2 if base == "plain" else 5
+    inputs = number * (readers * shape.width + shape.query + shape.inner)
+    attention = (4 if device == "cpu" else number) * 2 * (shape.query + shape.key_value)
+    gate = (4 if device == "cpu" and base != "plain" else number) * 3 * shape.inner
     adapter = 4 * config.lora_rank * 7 if method.saves == "adapter" else 0
     return norms + inputs + attention + gate + adapter
 

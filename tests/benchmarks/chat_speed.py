@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -78,6 +79,7 @@ for _ in sys.stdin:
     whole = time.perf_counter() - began
     print(json.dumps([first, (count - 1) / (whole - first), text]), flush=True)
 """
+BOTH = "chat, both at once"
 PLAIN_TUNED = "plain generate, tuned"
 GGUF_TYPES = ("BF16", "Q8_0", "Q4_0")
 
@@ -129,6 +131,13 @@ def ask(server, model: str, tokens: int) -> tuple[float, float, str]:
     return first, (chunk["usage"]["completion_tokens"] - 1) / (whole - first), text
 
 
+def ask_both(server, tokens: int) -> tuple[float, float, str]:
+    """Ask both models at once; return the later first token, and how many tokens a second both have together."""
+    with ThreadPoolExecutor(2) as threads:
+        tuned, base = threads.map(lambda model: ask(server, model, tokens), ("tuned", "base"))
+    return max(tuned[0], base[0]), tuned[1] + base[1], tuned[2]
+
+
 def start(python: str, code: str, *arguments: object) -> subprocess.Popen[str]:
     """Start a program that answers each time it is sent a line."""
     return subprocess.Popen(
@@ -155,6 +164,7 @@ def measure(tokens: int, rounds: int, llama: str | None) -> dict[str, tuple[floa
             for _ in range(rounds):
                 for model in ("tuned", "base"):
                     found.setdefault(f"chat, {model}", []).append(ask(server, model, tokens))
+                found.setdefault(BOTH, []).append(ask_both(server, tokens))
                 for name, other in others.items():
                     print(file=other.stdin, flush=True)
                     found.setdefault(name, []).append(json.loads(other.stdout.readline()))
