@@ -42,6 +42,25 @@ def test_the_estimate_is_within_a_fifth_of_what_was_measured(method, tokens, mea
     assert estimate(method, tokens).peak_bytes == pytest.approx(measured_bytes, rel=0.2)
 
 
+# The same in bf16, on a CPU with AVX512-BF16.
+@pytest.mark.parametrize(
+    ("method", "tokens", "measured_bytes"),
+    [
+        ("lora", 1034, 2.2e9),
+        ("lora", 1962, 3.2e9),
+        ("qlora", 1034, 1.9e9),
+        ("qlora", 1962, 3.2e9),
+        ("full", 1034, 3.5e9),
+        ("full", 1962, 4.6e9),
+    ],
+)
+def test_the_estimate_in_bf16_is_within_a_fifth_of_what_was_measured(
+    method, tokens, measured_bytes
+):
+    peak = estimate(method, tokens, precision="bf16").peak_bytes
+    assert peak == pytest.approx(measured_bytes, rel=0.2)
+
+
 def test_what_saves_memory_saves_memory():
     plain = estimate().peak_bytes
     assert estimate(recomputed_share=1.0).peak_bytes < 0.6 * plain

@@ -75,6 +75,8 @@ class QuickModel:
             adapter: The adapter that is on; ``None`` for none.
         """
         layers = self._decoder.layers
+        if type(self._decoder.embed_tokens) is not nn.Embedding:  # something adapts it
+            return None
         # Some adapters put another module in the place of the attention while they are on.
         if not all(
             _is_llama_layer(layer) and (not adapter or _is_plain_lora(layer, adapter))
@@ -118,6 +120,8 @@ def quick_model(model: Any, way: Way) -> QuickModel | None:
     if plain.device.type != "cpu" or not layers or not all(map(_is_llama_layer, layers)):
         return None
     if type(head) is not nn.Linear or head.weight.dtype != way.dtype:
+        return None
+    if type(decoder.embed_tokens) is not nn.Embedding:
         return None
     usual = _trial(plain)
     made = QuickModel(decoder, head, way)

@@ -28,6 +28,7 @@ class Writer:
         self._engine, self._thread = engine, thread
         self._waiting: deque[tuple[Callable[[], Answer], Future[Outcome]]] = deque()
         self._written: list[tuple[Answer, Future[Outcome]]] = []
+        self._comes_back = False  # ``_go_on`` is in the thread's queue
 
     def write(
         self,
@@ -48,7 +49,7 @@ class Writer:
 
     def _take(self, begin: Callable[[], Answer], outcome: Future[Outcome]) -> None:
         self._waiting.append((begin, outcome))
-        if not self._written:
+        if not self._comes_back:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -68,7 +69,8 @@ class Writer:
                     outcome.set_exception(error)
                 self._written.clear()
         self._tell_ends()
-        if self._written or self._waiting:
+        self._comes_back = bool(self._written or self._waiting)
+        if self._comes_back:
             self._thread.submit(self._go_on)
 
     def _tell_ends(self) -> None:

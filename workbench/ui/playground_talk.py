@@ -27,7 +27,7 @@ ENDS = {
     "stopped": STOPPED,
     "length": "An answer was cut at its longest length, which is set under Advanced.",
 }
-WAITING = "Waiting until another answer is written…"
+WAITING = "Another answer is being written, so this one takes longer…"
 # What is certainly code: there Markdown shows everything as it is. What only may be is taken for text.
 _CODE = re.compile(
     r"^ {0,3}(`{3,})[\w+#.-]*[ \t]*\n.*?(?:^ {0,3}\1`*[ \t]*$|\Z)|(?<![`\\])`[^`\n|]+`(?!`)",
