@@ -31,8 +31,8 @@ def logits(model):
 def on_the_playground(run, base_dir, strength):
     """The logits of the chat process, from the very classes it uses."""
     models, _ = load_models(run, base_dir, FP32)
-    with models.use("tuned", run.model_dir, strength) as model:
-        return logits(model)
+    with models.use("tuned", run.model_dir, strength) as ready:
+        return logits(ready.model)
 
 
 def plain_adapter(run, base_dir, adapter_dir):

@@ -37,8 +37,8 @@ def _logits(run_dir: Path, base_dir: Path) -> dict[str, torch.Tensor]:
     for name, folder in own.items():
         directory = folder or base_dir
         ids = torch.tensor([PROMPT])
-        with torch.no_grad(), engine._models.use(name, directory, 1.0) as model:
-            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        with torch.no_grad(), engine._models.use(name, directory, 1.0) as ready:
+            logits = ready.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         found[name] = logits[0, -len(PROMPT) :].float()
         prompt = engine.chat_prompt([{"role": "user", "content": "Hello?"}], 3)  # it also talks
         asked = engine.find(name)
