@@ -108,7 +108,7 @@ class Stop:
     """Ends answers from another thread, also while nothing of them has come yet.
 
     Args:
-        outer: Is heeded, too, and not touched by this one.
+        outer: Is heeded, too, and stays unset by this one; the connections are those of both.
     """
 
     def __init__(self, outer: Stop | None = None) -> None:
@@ -318,7 +318,8 @@ class ChatProcess:
                 f"http://127.0.0.1:{server.port}/v1/{path}",
                 json=body,
                 headers={"Authorization": f"Bearer {server.token}"},
-                timeout=httpx2.Timeout(10.0, read=600.0),
+                # An answer may wait for others that are written whole; who does not want to wait presses Stop.
+                timeout=httpx2.Timeout(10.0, read=None),
                 trust_env=False,  # loopback must not go through a proxy
             ) as response:
                 if response.is_error:

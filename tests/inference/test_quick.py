@@ -12,6 +12,8 @@ from transformers import (
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
@@ -169,6 +171,9 @@ def test_a_model_with_biases_is_quick():
 def test_other_kinds_of_model_are_left_alone():
     gemma = Gemma2ForCausalLM(Gemma2Config(**SIZES, query_pre_attn_scalar=16)).eval()
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=64, n_layer=2, n_head=4)).eval()
+    sizes = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    neox = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, num_attention_heads=4)).eval()
+    assert quick_model(neox) is None
     assert quick_model(gemma) is None
     assert quick_model(gpt2) is None
 

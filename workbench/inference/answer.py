@@ -129,10 +129,11 @@ class Answer:
             self._is_complete or self._tokens >= self.prompt.max_tokens or self._is_stopped()
         )
         if self.is_over:
-            self._end()
+            self.finish()
 
-    def _end(self) -> None:
-        """Show what was held back, and let go of what the model remembers."""
+    def finish(self) -> None:
+        """End it: show what was held back, and let go of what the model remembers."""
+        self.is_over = True
         if piece := self._pieces.end():
             self._show(piece)
         self._is_complete |= self._pieces.is_stopped

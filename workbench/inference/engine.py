@@ -38,7 +38,7 @@ class Asked:
 
 
 class Engine:
-    """The models of one run. ``write`` is for one thread at a time; the rest is for any.
+    """The models of one run. ``begin``, ``go_on`` and ``write`` are for one thread; the rest is for any.
 
     Args:
         run: A run with a saved model or a checkpoint.
@@ -208,6 +208,10 @@ class Engine:
             use_cache=True,
             **_choice(answer.sampling),
         )
+        if (
+            not answer.is_over
+        ):  # a model's generation_config.json may end it, after some time for example
+            answer.finish()
 
 
 class _Listener(StoppingCriteria):

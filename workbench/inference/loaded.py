@@ -72,7 +72,7 @@ class LoadedAdapters:
 
     @contextmanager
     def use(self, name: str, directory: Path, strength: float) -> Iterator[Ready]:
-        """Give the model in which exactly this adapter is on, or none; afterwards it is as it was.
+        """Make ready the model in which exactly this adapter is on, or none; afterwards it is as it was.
 
         Args:
             name: ``base`` for none.
@@ -123,7 +123,7 @@ class LoadedModels:
 
     @contextmanager
     def use(self, name: str, directory: Path, strength: float) -> Iterator[Ready]:
-        """Give the model; another one is given up when there are too many."""
+        """Make the model ready; another one is given up when there are too many."""
         known = self._models.pop(name, None)
         if known is None:
             while len(self._models) >= MOST_MODELS:

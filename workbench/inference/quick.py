@@ -119,6 +119,8 @@ def quick_model(model: Any, way: Way) -> QuickModel | None:
     layers = getattr(decoder, "layers", [])
     if plain.device.type != "cpu" or not layers or not all(map(_is_llama_layer, layers)):
         return None
+    if any(_parts(layer) != PARTS for layer in layers) or _reads_otherwise(model, decoder):
+        return None
     if type(head) is not nn.Linear or head.weight.dtype != way.dtype:
         return None
     if type(decoder.embed_tokens) is not nn.Embedding:
@@ -129,6 +131,14 @@ def quick_model(model: Any, way: Way) -> QuickModel | None:
     in_bf16 = torch.is_autocast_enabled("cpu") or way.dtype == torch.bfloat16
     same = SAME[torch.bfloat16 if in_bf16 else torch.float32]
     return made if difference <= same * usual.abs().max() else None
+
+
+def _reads_otherwise(model: Any, decoder: Any) -> bool:
+    """Say whether a token sees others than its answer's cache says, or sees them turned otherwise beside long answers."""
+    begins_with_more = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
+    forgets = bool(getattr(decoder.config, "sliding_window", None))
+    turns = getattr(decoder.rotary_emb, "rope_type", "default")
+    return (begins_with_more and forgets) or turns in ("dynamic", "longrope")
 
 
 class _Projection:
@@ -240,6 +250,8 @@ def _remember(cache: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _is_llama_layer(layer: Any) -> bool:
+    if not _parts(layer) >= PARTS:
+        return False
     attention, mlp = layer.self_attn, layer.mlp
     if _parts(attention) != ATTENTION_PARTS or _parts(mlp) != MLP_PARTS:
         return False

@@ -16,8 +16,8 @@ MOST_AT_ONCE = 4  # answers; each takes time from the others, and memory
 class Writer:
     """Writes answers in the order they were asked for, up to ``MOST_AT_ONCE`` side by side, a token each in turn.
 
-    All but ``write`` happens in the one thread, whose queue is the order: a question that comes while answers are
-    written is read before their next token.
+    One that has no short way is written whole, and the others wait. All but ``write`` happens in the one thread, whose
+    queue is the order: before each token one more question is read, if there is room.
 
     Args:
         engine: What answers.
@@ -53,8 +53,8 @@ class Writer:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Begin what there is room for, write a token of each answer, and come back for the next."""
-        while self._waiting and len(self._written) < MOST_AT_ONCE:
+        """Begin an answer if there is room, write a token of each, and come back for the next."""
+        if self._waiting and len(self._written) < MOST_AT_ONCE:
             begin, outcome = self._waiting.popleft()
             try:
                 self._written.append((begin(), outcome))
@@ -65,6 +65,7 @@ class Writer:
             try:
                 self._engine.go_on([answer for answer, _ in self._written])
             except BaseException as error:
+                self._tell_ends()  # some may have had their last token
                 for _, outcome in self._written:
                     outcome.set_exception(error)
                 self._written.clear()

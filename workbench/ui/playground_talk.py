@@ -116,7 +116,7 @@ def answers(
         if reply.finish_reason and reply.finish_reason != "stopped" and not reply.text.strip():
             reply = replace(reply, text=NO_ANSWER)
         talk = talk.with_answer(side, reply.text)
-        if reply.text and time.monotonic() - shown_at > SHOW_SECONDS:
+        if reply.finish_reason or (reply.text and time.monotonic() - shown_at > SHOW_SECONDS):
             yield talk, words
             shown_at = time.monotonic()
     yield talk, " ".join(_notes(ends.values()))
