@@ -173,7 +173,8 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         hint = _expected(text, known)
         give_up(request)
         stop = stops[request.session_hash] = Stop()
-        loading = "" if services.chat.run_id == run.id else "Loading the models, about 10 seconds…"
+        is_loaded = services.chat.run_id == run.id
+        loading = "Reading…" if is_loaded else "Loading the models, about 10 seconds…"
         loading = WAITING if services.chat.users else loading
         as_before, hidden = [gr.skip(), gr.skip()], [gr.skip(), gr.Column(visible=False)]
         now, words = begun, STOPPED
