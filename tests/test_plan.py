@@ -233,10 +233,11 @@ def test_memory_is_that_of_the_number_format_it_will_compute_in(quickest):
     model = ModelFacts(sizes.parameters, sizes.architecture)
 
     def made(precision):
-        return plan({"precision": precision}, model=model, machine=machine)
+        values = {"precision": precision, "batch_size": 16}
+        return plan(values, model=model, machine=machine)
 
     half, full, chosen = made("bf16"), made("fp32"), made("auto")
-    assert half.peak_memory_bytes < full.peak_memory_bytes
+    assert half.peak_memory_bytes < 0.9 * full.peak_memory_bytes
     assert chosen.peak_memory_bytes == made(quickest).peak_memory_bytes
     assert (half.precision, chosen.precision) == (("bf16", "you chose it"), (quickest, "so it is"))
 

@@ -15,6 +15,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from tests.inference.asking import write
 from tests.made_runs import make_run
 from tests.tiny_model import build_tiny_model
 from workbench.chat import ChatProcess, learned_model, served_models
@@ -24,7 +25,6 @@ from workbench.config import ANSWER_TOKENS
 from workbench.errors import WorkbenchError
 from workbench.inference import engine as engine_module
 from workbench.inference.__main__ import listen
-from workbench.inference.answer import Sampling
 from workbench.inference.engine import Engine
 from workbench.models.rendering import load_tokenizer, prompt_ids
 from workbench.runs.strength import keep_strength
@@ -198,7 +198,7 @@ def test_what_is_served_is_looked_up_once_an_answer(run, monkeypatch):
         engine_module, "served_models", lambda run: looked_up.append(run) or find(run)
     )
     prompt = engine.chat_prompt(QUESTION, 3)
-    engine.write(engine.find("tuned"), prompt, Sampling(), lambda piece: None, lambda: False)
+    write(engine, "tuned", prompt)
     assert len(looked_up) == 1
 
 

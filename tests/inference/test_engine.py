@@ -9,11 +9,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from tests.inference.asking import begin, write
 from tests.made_runs import make_run
 from tests.tiny_model import build_tiny_model
 from workbench.asking import load_to_ask
 from workbench.compute import Compute
-from workbench.inference.answer import Sampling
 from workbench.inference.engine import Engine
 from workbench.inference.quick import QuickModel
 
@@ -43,10 +43,7 @@ def open_engine(services, base_dir, method):
 
 
 def answer(engine, name, tokens=24, is_stopped=lambda: False):
-    pieces = []
-    prompt = engine.chat_prompt(QUESTION, tokens)
-    outcome = engine.write(engine.find(name), prompt, Sampling(), pieces.append, is_stopped)
-    return "".join(pieces), outcome
+    return write(engine, name, engine.chat_prompt(QUESTION, tokens), is_stopped=is_stopped)
 
 
 def logits(model, ids):
@@ -120,14 +117,6 @@ def test_stop_before_the_first_token_computes_nothing(services, tiny_model_dir):
     assert answer(engine, "tuned", is_stopped=lambda: True)[1].tokens == 0
 
 
-def begin(engine, name, question=QUESTION, tokens=24, **choice):
-    """Begin an answer, and return it with the list its text comes to."""
-    pieces = []
-    prompt = engine.chat_prompt(question, tokens)
-    asked = engine.find(name, choice.pop("strength", None))
-    return engine.begin(asked, prompt, Sampling(**choice), pieces.append, lambda: False), pieces
-
-
 ASKED = [
     ("tuned", {}),
     ("base", {}),
@@ -139,21 +128,22 @@ ASKED = [
 
 def test_answers_written_together_are_those_written_alone(services, lively_model_dir):
     engine = open_engine(services, lively_model_dir, "lora")
-    alone = []
+    asked = []
     for name, choice in ASKED:
-        one, pieces = begin(engine, name, **choice)
-        while not one.is_over:
-            engine.go_on([one])
-        alone.append(("".join(pieces), one.outcome))
-    begun, going = [], []
-    for name, choice in ASKED:  # each joins those that are at their third token, or further
-        begun.append(begin(engine, name, **choice))
-        going = [one for one, _ in begun if not one.is_over]
-        for _ in range(3):
-            engine.go_on(going)
-            going = [one for one in going if not one.is_over]
-    while going:
-        engine.go_on(going)
-        going = [one for one in going if not one.is_over]
+        question, tokens = choice.get("question", QUESTION), choice.get("tokens", 24)
+        how = {key: value for key, value in choice.items() if key not in ("question", "tokens")}
+        asked.append((name, engine.chat_prompt(question, tokens), how))
+    alone = [write(engine, name, prompt, **choice) for name, prompt, choice in asked]
+    begun = []
+    for name, prompt, choice in asked:  # each joins those that are at their third token, or further
+        begun.append(begin(engine, name, prompt, **choice))
+        go_on(engine, begun, 3)
+    go_on(engine, begun, 24)
     assert [("".join(pieces), one.outcome) for one, pieces in begun] == alone
     assert len({text for text, _ in alone}) == len(ASKED)
+
+
+def go_on(engine, begun, tokens):
+    for _ in range(tokens):
+        if going := [one for one, _ in begun if not one.is_over]:
+            engine.go_on(going)

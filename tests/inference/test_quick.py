@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from transformers import (
     AutoModelForCausalLM,
@@ -225,3 +225,16 @@ def test_a_cache_that_forgets_is_left_to_forget():
     sizes = SIZES | {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 0}
     model = Qwen2ForCausalLM(Qwen2Config(**sizes)).eval()
     assert_same(quickly(model, quick_model(model)), written(model))
+
+
+def test_what_sees_or_turns_otherwise_has_no_short_way(tmp_path):
+    torch.manual_seed(0)
+    sizes = SIZES | {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 0}
+    prefix = PrefixTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")
+    for changes, is_quick in ((SIZES, True), (sizes, False)):
+        model = get_peft_model(Qwen2ForCausalLM(Qwen2Config(**changes)), prefix).eval()
+        with model.disable_adapter():
+            assert (quick_model(model) is not None) == is_quick
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    model = Qwen2ForCausalLM(Qwen2Config(**SIZES, rope_parameters=rope)).eval()
+    assert quick_model(model) is None

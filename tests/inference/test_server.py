@@ -16,9 +16,9 @@ from fastapi.testclient import TestClient
 
 from workbench.errors import WorkbenchError
 from workbench.inference.__main__ import listen
-from workbench.inference.answer import Outcome
+from workbench.inference.answer import Asked, Outcome
 from workbench.inference.context import Prompt
-from workbench.inference.engine import Asked, UnknownModelError
+from workbench.inference.engine import UnknownModelError
 from workbench.inference.gate import BODY_LIMIT_BYTES
 from workbench.inference.server import build_server
 from workbench.inference.writer import MOST_AT_ONCE
@@ -51,7 +51,8 @@ class FakeEngine:
     def text_of(self, prompt):
         return " ".join(prompt.ids)
 
-    def begin(self, asked, prompt, sampling, show, is_stopped):
+    def begin(self, question):
+        asked, prompt, show = question.asked, question.prompt, question.show
         if "break" in prompt.ids:
             raise RuntimeError("out of memory")
         words = [f"{asked.name}:", *prompt.ids]
@@ -214,11 +215,11 @@ class SlowEngine(FakeEngine):
         self.running, self.most_running, self.most_together = 0, 0, 0
         self.stopped = threading.Event()
 
-    def begin(self, asked, prompt, sampling, show, is_stopped):
-        one = SimpleNamespace(written=0, most=prompt.max_tokens, show=show, is_stopped=is_stopped)
-        one.is_over = is_stopped()
-        one.outcome = Outcome("stop", 0)
-        return one
+    def begin(self, question):
+        return SimpleNamespace(
+            written=0, most=question.prompt.max_tokens, show=question.show, is_stopped=question.is_stopped,
+            is_over=question.is_stopped(), outcome=Outcome("stop", 0),
+        )  # fmt: skip
 
     def go_on(self, answers):
         self.running += 1
@@ -319,7 +320,7 @@ def test_who_leaves_stops_the_writing(slow, stream):
 
 
 def test_who_leaves_the_line_is_not_answered(slow):
-    _, url = slow
+    engine, url = slow
     messages = [{"role": "user", "content": "hi"}]
     body = {"model": "tuned", "messages": messages, "max_tokens": 10**6, "stream": True}
     with httpx2.Client(headers=TOKEN) as client:
@@ -330,6 +331,7 @@ def test_who_leaves_the_line_is_not_answered(slow):
                     next(waiting.iter_lines())
         answer = client.post(url, json=body | {"max_tokens": 3, "stream": False}, timeout=5).json()
     assert answer["choices"][0]["message"]["content"] == "0 1 2 "
+    assert engine.most_running == 1
 
 
 def test_it_knows_for_how_long_nobody_asked():

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from tests.inference.asking import write
 from workbench.chat import OTHER_RUN, served_models
-from workbench.inference.answer import Sampling
 from workbench.inference.engine import Engine
 from workbench.runs.store import open_run
 
@@ -41,8 +41,7 @@ def _logits(run_dir: Path, base_dir: Path) -> dict[str, torch.Tensor]:
             logits = ready.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         found[name] = logits[0, -len(PROMPT) :].float()
         prompt = engine.chat_prompt([{"role": "user", "content": "Hello?"}], 3)  # it also talks
-        asked = engine.find(name)
-        assert engine.write(asked, prompt, Sampling(), lambda text: None, lambda: False).tokens
+        assert write(engine, name, prompt)[1].tokens
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -50,16 +51,41 @@ class Outcome:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The model that is to answer, its folder, and how much of its adapter is on (1 is as trained)."""
+
+    name: str
+    directory: Path
+    strength: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be answered, and who wants to know.
+
+    Attributes:
+        asked: Which model answers.
+        prompt: What it reads.
+        sampling: How to choose tokens.
+        show: Is given the text piece by piece.
+        is_stopped: Asked after every token; true ends the answer.
+    """
+
+    asked: Asked
+    prompt: Prompt
+    sampling: Sampling
+    show: Callable[[str], None]
+    is_stopped: Callable[[], bool]
+
+
 class Answer:
     """An answer that grows by a token at a time.
 
     Args:
         tokenizer: Turns the ids into text.
         stop_ids: Tokens that end it.
-        prompt: What was read before.
-        sampling: How to choose tokens.
-        show: Is given the text piece by piece.
-        is_stopped: Asked after every token; true ends the answer.
+        question: What it answers.
 
     Attributes:
         ids: Prompt and answer so far, int64 (1, tokens).
@@ -72,25 +98,18 @@ class Answer:
     factors: Sequence[Factors] = ()
     cache: Any = None
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        stop_ids: Sequence[int],
-        prompt: Prompt,
-        sampling: Sampling,
-        show: Callable[[str], None],
-        is_stopped: Callable[[], bool],
-    ) -> None:
-        self.prompt, self.sampling = prompt, sampling
-        self.ids = torch.tensor([prompt.ids])
+    def __init__(self, tokenizer: Any, stop_ids: Sequence[int], question: Question) -> None:
+        self.prompt, self.sampling = question.prompt, question.sampling
+        self._show, self._is_stopped = question.show, question.is_stopped
+        sampling = self.sampling
+        self.ids = torch.tensor([self.prompt.ids])
         self._pieces, self._stop_ids = TextPieces(tokenizer, sampling.stop), stop_ids
-        self._show, self._is_stopped = show, is_stopped
         self._processors = _processors(sampling)
         self._random = torch.Generator()
         self._random.seed() if sampling.seed is None else self._random.manual_seed(sampling.seed)
         self._tokens = 0
         self._is_complete = False
-        self.is_over = is_stopped()
+        self.is_over = self._is_stopped()
 
     @property
     def row(self) -> QuickRow:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from workbench.compute import choose_compute
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.hardware import cpu_cores
-from workbench.inference.answer import Answer, Outcome, Sampling
+from workbench.inference.answer import Answer, Asked, Question, Sampling
 from workbench.inference.context import Prompt, fit_conversation, fit_text
 from workbench.inference.loaded import Ready, check_strength, load_models
 from workbench.models.rendering import load_tokenizer, prompt_ids, stop_ids
@@ -28,17 +27,8 @@ class UnknownModelError(WorkbenchError):
     """The run has no model of that name."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The model that is to answer, its folder, and how much of its adapter is on (1 is as trained)."""
-
-    name: str
-    directory: Path
-    strength: float
-
-
 class Engine:
-    """The models of one run. ``begin``, ``go_on`` and ``write`` are for one thread; the rest is for any.
+    """The models of one run. ``begin`` and ``go_on`` are for one thread; the rest is for any.
 
     Args:
         run: A run with a saved model or a checkpoint.
@@ -123,26 +113,12 @@ class Engine:
         text: str = self.tokenizer.decode(prompt.ids, skip_special_tokens=False)
         return text
 
-    def begin(
-        self,
-        asked: Asked,
-        prompt: Prompt,
-        sampling: Sampling,
-        show: Callable[[str], None],
-        is_stopped: Callable[[], bool],
-    ) -> Answer:
-        """Read a prompt and write the first token; all of the answer where the model has no short way.
-
-        Args:
-            asked: Which model answers, from ``find``.
-            prompt: What it reads.
-            sampling: How to choose tokens.
-            show: Is given the text piece by piece.
-            is_stopped: Asked after every token; true ends the answer.
-        """
-        answer = Answer(self.tokenizer, self._stop_ids, prompt, sampling, show, is_stopped)
+    def begin(self, question: Question) -> Answer:
+        """Read a prompt and write the first token; all of the answer where the model has no short way."""
+        answer = Answer(self.tokenizer, self._stop_ids, question)
         if answer.is_over:
             return answer
+        asked = question.asked
         with torch.inference_mode(), self._compute.autocast():
             with self._models.use(asked.name, asked.directory, asked.strength) as ready:
                 if ready.quick is None:
@@ -160,20 +136,6 @@ class Engine:
                 logits = quick.step([answer.row for answer in together])
                 for answer, scores in zip(together, logits, strict=True):
                     answer.choose(scores[None])
-
-    def write(
-        self,
-        asked: Asked,
-        prompt: Prompt,
-        sampling: Sampling,
-        show: Callable[[str], None],
-        is_stopped: Callable[[], bool],
-    ) -> Outcome:
-        """Write a whole answer; the arguments are those of ``begin``."""
-        answer = self.begin(asked, prompt, sampling, show, is_stopped)
-        while not answer.is_over:
-            self.go_on([answer])
-        return answer.outcome
 
     def _read(self, ready: Ready, answer: Answer) -> None:
         """Let the model read the prompt in its own way."""
@@ -208,9 +170,8 @@ class Engine:
             use_cache=True,
             **_choice(answer.sampling),
         )
-        if (
-            not answer.is_over
-        ):  # a model's generation_config.json may end it, after some time for example
+        # A model's generation_config.json may have ended it, after some time for example.
+        if not answer.is_over:
             answer.finish()
 
 

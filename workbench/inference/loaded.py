@@ -152,12 +152,10 @@ def load_models(
     name = learned_model(run)
     model_dir = served_models(run).get(name) or run.model_dir
     quantization = compute.quantization(method.base)
-    way = _way(base_dir, compute)
+    way = Way(compute.dtype, as_rows) if quantization else _way(base_dir, compute)
 
     def load(directory: Path) -> Any:
-        return load_to_ask(
-            directory, compute, compute.dtype if quantization else way.dtype, quantization
-        )
+        return load_to_ask(directory, compute, way.dtype, quantization)
 
     if method.saves == "adapter":
         base = load(base_dir)
@@ -188,7 +186,7 @@ def check_strength(models: LoadedAdapters | LoadedModels, name: str, strength: f
 
 
 def _way(base_dir: Path, compute: Compute) -> Way:
-    """Return how a model's weights are kept, where nothing squeezes them, and multiplied with."""
+    """Return how a model's weights are kept and multiplied with."""
     config = AutoConfig.from_pretrained(base_dir, trust_remote_code=False).get_text_config()
     widths = getattr(config, "hidden_size", None), getattr(config, "intermediate_size", None)
     if compute.device != "cpu" or not all(isinstance(width, int) for width in widths):

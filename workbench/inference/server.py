@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Send
 
 from workbench.errors import WorkbenchError
-from workbench.inference.answer import Outcome
+from workbench.inference.answer import Asked, Outcome, Question
 from workbench.inference.api import (
     AnswerRequest,
     ChatRequest,
@@ -28,7 +28,7 @@ from workbench.inference.api import (
     error_body,
 )
 from workbench.inference.context import Prompt
-from workbench.inference.engine import Asked, Engine, UnknownModelError
+from workbench.inference.engine import Engine, UnknownModelError
 from workbench.inference.gate import Gate
 from workbench.inference.writer import Writer
 
@@ -113,7 +113,7 @@ class _Written:
             loop.call_soon_threadsafe(queue.put_nowait, piece)
 
         written = self._writer.write(
-            self._asked, self._prompt, self._body.sampling, put, is_closed.is_set
+            Question(self._asked, self._prompt, self._body.sampling, put, is_closed.is_set)
         )
         written.add_done_callback(lambda _: put(None))
         try:

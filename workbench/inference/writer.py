@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from workbench.inference.answer import Answer, Outcome, Sampling
-from workbench.inference.context import Prompt
-from workbench.inference.engine import Asked, Engine
+from workbench.inference.answer import Answer, Outcome, Question
+from workbench.inference.engine import Engine
 
 MOST_AT_ONCE = 4  # answers; each takes time from the others, and memory
 
@@ -26,38 +24,27 @@ class Writer:
 
     def __init__(self, engine: Engine, thread: ThreadPoolExecutor) -> None:
         self._engine, self._thread = engine, thread
-        self._waiting: deque[tuple[Callable[[], Answer], Future[Outcome]]] = deque()
+        self._waiting: deque[tuple[Question, Future[Outcome]]] = deque()
         self._written: list[tuple[Answer, Future[Outcome]]] = []
         self._comes_back = False  # ``_go_on`` is in the thread's queue
 
-    def write(
-        self,
-        asked: Asked,
-        prompt: Prompt,
-        sampling: Sampling,
-        show: Callable[[str], None],
-        is_stopped: Callable[[], bool],
-    ) -> Future[Outcome]:
-        """Write an answer; the arguments are those of ``Engine.begin``."""
-
-        def begin() -> Answer:
-            return self._engine.begin(asked, prompt, sampling, show, is_stopped)
-
+    def write(self, question: Question) -> Future[Outcome]:
+        """Write an answer."""
         outcome: Future[Outcome] = Future()
-        self._thread.submit(self._take, begin, outcome)
+        self._thread.submit(self._take, question, outcome)
         return outcome
 
-    def _take(self, begin: Callable[[], Answer], outcome: Future[Outcome]) -> None:
-        self._waiting.append((begin, outcome))
+    def _take(self, question: Question, outcome: Future[Outcome]) -> None:
+        self._waiting.append((question, outcome))
         if not self._comes_back:
             self._go_on()
 
     def _go_on(self) -> None:
         """Begin an answer if there is room, write a token of each, and come back for the next."""
         if self._waiting and len(self._written) < MOST_AT_ONCE:
-            begin, outcome = self._waiting.popleft()
+            question, outcome = self._waiting.popleft()
             try:
-                self._written.append((begin(), outcome))
+                self._written.append((self._engine.begin(question), outcome))
             except BaseException as error:
                 outcome.set_exception(error)
         self._tell_ends()

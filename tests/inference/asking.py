@@ -1,0 +1,20 @@
+"""Ask an engine a question, without a server around it."""
+
+from __future__ import annotations
+
+from workbench.inference.answer import Question, Sampling
+
+
+def begin(engine, name, prompt, *, strength=None, is_stopped=lambda: False, **choice):
+    """Begin an answer, and return it with the list that its text comes to."""
+    pieces, asked = [], engine.find(name, strength)
+    question = Question(asked, prompt, Sampling(**choice), pieces.append, is_stopped)
+    return engine.begin(question), pieces
+
+
+def write(engine, name, prompt, **options):
+    """Write a whole answer; return its text and how it ended."""
+    answer, pieces = begin(engine, name, prompt, **options)
+    while not answer.is_over:
+        engine.go_on([answer])
+    return "".join(pieces), answer.outcome
