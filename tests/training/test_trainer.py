@@ -209,11 +209,11 @@ def test_a_loss_that_is_not_a_number_ends_the_run(tiny_model_dir, tmp_path, exam
 
     told = []
     trainer = build_trainer(tiny_model_dir, tmp_path, "full", 60, told=told)
-    trainer.create_optimizer_and_scheduler(num_training_steps=3)
+    trainer.train_dataset = ExampleList(examples)
     with torch.no_grad():
         trainer.model.lm_head.weight[:] = float("nan")
     with pytest.raises(WorkbenchError, match=r"at step 1: training has diverged"):
-        trainer.training_step(trainer.model, {"examples": examples})
+        trainer.train()
     (figures,) = told
     assert math.isnan(figures.token_accuracy)
 

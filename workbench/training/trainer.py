@@ -206,8 +206,7 @@ class WorkbenchTrainer(Trainer):
     def _log_lost_step(self) -> None:
         """Log the step that ends the run, which Trainer does not: so the curve shows where it broke."""
         self.state.global_step += 1
-        if self.state.epoch is not None:
-            self.state.epoch += 1 / len(self.callback_handler.train_dataloader)
+        self.state.epoch += 1 / len(self.callback_handler.train_dataloader)
         self.log({"loss": math.nan, "learning_rate": self._get_learning_rate()})
 
     def _hold_general_skills(self) -> int:
