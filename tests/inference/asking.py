@@ -12,9 +12,15 @@ def begin(engine, name, prompt, *, strength=None, is_stopped=lambda: False, **ch
     return engine.begin(question), pieces
 
 
+def go_on(engine, answers):
+    """Write one more token of each."""
+    for answer, logits in zip(answers, engine.next_logits(answers), strict=True):
+        answer.choose(logits)
+
+
 def write(engine, name, prompt, **options):
     """Write a whole answer; return its text and how it ended."""
     answer, pieces = begin(engine, name, prompt, **options)
     while not answer.is_over:
-        engine.go_on([answer])
+        go_on(engine, [answer])
     return "".join(pieces), answer.outcome

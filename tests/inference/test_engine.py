@@ -9,11 +9,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from tests.inference.asking import begin, write
+from tests.inference.asking import begin, go_on, write
 from tests.made_runs import make_run
 from tests.tiny_model import build_tiny_model
 from workbench.asking import load_to_ask
 from workbench.compute import Compute
+from workbench.errors import WorkbenchError
 from workbench.inference.engine import Engine
 from workbench.inference.quick import QuickModel
 
@@ -117,6 +118,16 @@ def test_stop_before_the_first_token_computes_nothing(services, tiny_model_dir):
     assert answer(engine, "tuned", is_stopped=lambda: True)[1].tokens == 0
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_is_not_a_number_is_a_sentence(services, lively_model_dir, temperature):
+    engine = open_engine(services, lively_model_dir, "lora")
+    begun, _ = begin(engine, "tuned", engine.chat_prompt(QUESTION, 24), temperature=temperature)
+    scores = torch.zeros(1, len(engine.tokenizer))
+    scores[0, -1] = float("nan")
+    with pytest.raises(WorkbenchError, match="training has diverged"):
+        begun.choose(scores)
+
+
 ASKED = [
     ("tuned", {}),
     ("base", {}),
@@ -137,13 +148,13 @@ def test_answers_written_together_are_those_written_alone(services, lively_model
     begun = []
     for name, prompt, choice in asked:  # each joins those that are at their third token, or further
         begun.append(begin(engine, name, prompt, **choice))
-        go_on(engine, begun, 3)
-    go_on(engine, begun, 24)
+        write_more(engine, begun, 3)
+    write_more(engine, begun, 24)
     assert [("".join(pieces), one.outcome) for one, pieces in begun] == alone
     assert len({text for text, _ in alone}) == len(ASKED)
 
 
-def go_on(engine, begun, tokens):
+def write_more(engine, begun, tokens):
     for _ in range(tokens):
         if going := [one for one, _ in begun if not one.is_over]:
-            engine.go_on(going)
+            go_on(engine, going)

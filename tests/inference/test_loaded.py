@@ -145,8 +145,10 @@ def test_few_whole_models_are_kept(tiny_model_dir, tmp_path):
 
     models = LoadedModels(remember, FP32, PARTS)
     for name in ("base", "tuned", "base", "step-1", "step-2", "base", "tuned"):
+        fits, before = models.has_room_for(name), len(loaded)
         with models.use(name, tmp_path / name, 1.0) as ready:
             assert ready.model.test_name == name
+        assert fits == (before < MOST_MODELS or len(loaded) == before)
     assert MOST_MODELS == 3
     assert loaded == ["base", "tuned", "step-1", "step-2", "tuned"]
 

@@ -208,35 +208,56 @@ def test_a_wrong_request_is_refused_with_the_reason(client, changes, status, wor
     assert words in response.json()["error"]["message"]
 
 
+class SlowAnswer:
+    """Counts until it is stopped; one that was asked to break does, at its third word."""
+
+    outcome = Outcome("stop", 0)
+
+    def __init__(self, question, stopped):
+        self.question, self.stopped = question, stopped
+        self.written = 0
+        self.is_over = question.is_stopped()
+
+    def choose(self, logits):
+        if self.written == 2 and "break" in self.question.prompt.ids:
+            raise WorkbenchError("Its training has diverged.")
+        self.question.show(f"{self.written} ")
+        self.written += 1
+        if self.question.is_stopped():
+            self.stopped.set()
+        self.is_over = self.question.is_stopped() or self.written == self.question.prompt.max_tokens
+
+
 class SlowEngine(FakeEngine):
     """Writes words until it is stopped, one each to all answers in turn."""
+
+    has_room = True
 
     def __init__(self):
         self.running, self.most_running, self.most_together = 0, 0, 0
         self.stopped = threading.Event()
 
     def begin(self, question):
-        return SimpleNamespace(
-            written=0, most=question.prompt.max_tokens, show=question.show, is_stopped=question.is_stopped,
-            is_over=question.is_stopped(), outcome=Outcome("stop", 0),
-        )  # fmt: skip
+        return SlowAnswer(question, self.stopped)
 
-    def go_on(self, answers):
+    def fits_beside(self, question):
+        return self.has_room
+
+    def next_logits(self, answers):
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         self.most_together = max(len(answers), self.most_together)
-        for one in answers:
-            one.show(f"{one.written} ")
-            one.written += 1
-            if one.is_stopped():
-                self.stopped.set()
-            one.is_over = one.is_stopped() or one.written == one.most
         time.sleep(0.01)
         self.running -= 1
+        return [None] * len(answers)
 
 
-def test_some_answers_are_written_together_and_each_gets_its_own():
+@pytest.mark.parametrize(("has_room", "together"), [(True, MOST_AT_ONCE), (False, 1)])
+def test_as_many_as_there_is_room_for_are_written_together_and_each_gets_its_own(
+    has_room, together
+):
     engine = SlowEngine()
+    engine.has_room = has_room
     client = TestClient(build_server(engine, "right", ThreadPoolExecutor(1)))
     with client:
         answers = {}
@@ -252,40 +273,48 @@ def test_some_answers_are_written_together_and_each_gets_its_own():
         for thread in threads:
             thread.join()
     assert engine.most_running == 1
-    assert engine.most_together == MOST_AT_ONCE
+    assert engine.most_together == together
     assert len(answers) == 10
     assert all(len(answer.split()) == count for count, answer in answers.items())
 
 
-def test_a_failure_ends_all_that_are_written_and_none_that_come_later():
+def test_a_model_that_fails_ends_all_that_are_written_and_none_that_come_later():
     engine, fail = SlowEngine(), threading.Event()
-    go_on = engine.go_on
+    next_logits = engine.next_logits
 
     def breaks(answers):
         if fail.is_set() and len(answers) == 2:
             raise RuntimeError("out of memory")
-        go_on(answers)
+        return next_logits(answers)
 
-    engine.go_on = breaks
+    engine.next_logits = breaks
     client = TestClient(
         build_server(engine, "right", ThreadPoolExecutor(1)), raise_server_exceptions=False
     )
-    with client:
-        found = []
-        threads = [
-            threading.Thread(target=lambda: found.append(ask(client, max_tokens=200)))
-            for _ in range(2)
-        ]
-        for thread in threads:
-            thread.start()
+    with client, ThreadPoolExecutor(2) as asking:
+        found = [asking.submit(ask, client, max_tokens=200) for _ in range(2)]
         while engine.most_together < 2:
             time.sleep(0.01)
         fail.set()
-        for thread in threads:
-            thread.join()
-        assert [response.status_code for response in found] == [500, 500]
-        assert "out of memory" in found[1].json()["error"]["message"]
+        responses = [one.result() for one in found]
+        assert [response.status_code for response in responses] == [500, 500]
+        assert "out of memory" in responses[1].json()["error"]["message"]
         assert ask(client, max_tokens=3).status_code == 200
+
+
+def test_an_answer_that_fails_ends_alone():
+    engine = SlowEngine()
+    with (
+        TestClient(build_server(engine, "right", ThreadPoolExecutor(1))) as client,
+        ThreadPoolExecutor(2) as asking,
+    ):
+        good = asking.submit(ask, client, max_tokens=100)
+        bad = asking.submit(ask, client, "break", max_tokens=100)
+        assert bad.result().status_code == 400
+        assert "diverged" in bad.result().json()["error"]["message"]
+        words = good.result().json()["choices"][0]["message"]["content"].split()
+    assert engine.most_together == 2
+    assert words == [str(number) for number in range(100)]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from workbench.errors import WorkbenchError
 from workbench.inference.context import Prompt
 from workbench.inference.quick import Factors, QuickModel, QuickRow
 from workbench.inference.text import TextPieces
@@ -127,7 +128,15 @@ class Answer:
 
         Args:
             logits: float32 (1, vocabulary).
+
+        Raises:
+            WorkbenchError: They are not numbers.
         """
+        if logits.isnan().any():
+            raise WorkbenchError(
+                "The model computes what is not a number: its training has diverged.",
+                "Ask a checkpoint from before that, or train again with a lower learning rate.",
+            )
         scores = self._processors(self.ids, logits)
         if self.sampling.temperature > 0:
             token = torch.multinomial(scores.softmax(-1), 1, generator=self._random)

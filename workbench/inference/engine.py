@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
+from torch import Tensor
 from transformers import StoppingCriteria
 
 from workbench.chat import OTHER_RUN, served_models
@@ -28,7 +29,7 @@ class UnknownModelError(WorkbenchError):
 
 
 class Engine:
-    """The models of one run. ``begin`` and ``go_on`` are for one thread; the rest is for any.
+    """The models of one run. ``begin`` and ``next_logits`` are for one thread; the rest is for any.
 
     Args:
         run: A run with a saved model or a checkpoint.
@@ -127,15 +128,24 @@ class Engine:
                     self._read(ready, answer)
         return answer
 
-    def go_on(self, answers: Sequence[Answer]) -> None:
-        """Write the next token of answers that are not over; those of one model read its weights once."""
+    def fits_beside(self, question: Question) -> bool:
+        """Say whether it can begin while others are written, whose models cannot be given up for its."""
+        return self._models.has_room_for(question.asked.name)
+
+    def next_logits(self, answers: Sequence[Answer]) -> list[Tensor]:
+        """Return what answers that are not over ``choose`` their next token from; those of one model read its weights once.
+
+        Returns:
+            float32 (1, vocabulary) for each.
+        """
+        found: dict[int, Tensor] = {}
         with torch.inference_mode():
             for quick in {id(answer.quick): answer.quick for answer in answers}.values():
                 assert quick is not None
                 together = [answer for answer in answers if answer.quick is quick]
-                logits = quick.step([answer.row for answer in together])
-                for answer, scores in zip(together, logits, strict=True):
-                    answer.choose(scores[None])
+                logits = quick.step([answer.row for answer in together]).split(1)
+                found |= zip(map(id, together), logits, strict=True)
+        return [found[id(answer)] for answer in answers]
 
     def _read(self, ready: Ready, answer: Answer) -> None:
         """Let the model read the prompt in its own way."""

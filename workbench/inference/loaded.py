@@ -70,6 +70,10 @@ class LoadedAdapters:
         self._names = [name]  # the one used longest ago comes first
         self.can_scale = can_scale(self._model)
 
+    def has_room_for(self, name: str) -> bool:
+        """Say whether a model can be made ready while others answer: always, for an adapter is small."""
+        return True
+
     @contextmanager
     def use(self, name: str, directory: Path, strength: float) -> Iterator[Ready]:
         """Make ready the model in which exactly this adapter is on, or none; afterwards it is as it was.
@@ -120,6 +124,10 @@ class LoadedModels:
         self._compute, self._way = compute, way
         # The one used longest ago comes first.
         self._models: dict[str, tuple[Any, QuickModel | None]] = {}
+
+    def has_room_for(self, name: str) -> bool:
+        """Say whether a model can be made ready without giving up another one."""
+        return name in self._models or len(self._models) < MOST_MODELS
 
     @contextmanager
     def use(self, name: str, directory: Path, strength: float) -> Iterator[Ready]:
