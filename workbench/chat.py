@@ -232,24 +232,6 @@ class ChatProcess:
         if server and not server.port and self._users == 1:
             self.close()
 
-    def stream(
-        self, model: ModelName, messages: Sequence[Message], **sampling: Any
-    ) -> Iterator[str]:
-        """Yield an answer piece by piece; ``open`` must come first.
-
-        Args:
-            model: Which one answers.
-            messages: The conversation; ends on a user message.
-            **sampling: ``temperature``, ``top_p``, ``max_tokens``, ``seed`` as in the OpenAI API, and
-                ``top_k``, ``repetition_penalty`` and ``strength``.
-
-        Raises:
-            WorkbenchError: The conversation is too long, or the process is gone.
-        """
-        for chunk in self._chunks(model, messages, sampling):
-            if text := chunk["choices"][0]["delta"].get("content"):
-                yield text
-
     def replies(
         self,
         model: ModelName,
@@ -258,9 +240,14 @@ class ChatProcess:
         stop: Stop | None = None,
         **sampling: Any,
     ) -> Iterator[Reply]:
-        """Yield an answer as it grows; as ``stream``, with what there is to know besides.
+        """Yield an answer as it grows; ``open`` must come first.
 
-        ``stop`` ends it from another thread; then the last one has what there is of it.
+        Args:
+            model: Which one answers.
+            messages: The conversation; ends on a user message.
+            stop: Ends it from another thread; then the last one has what there is of it.
+            **sampling: ``temperature``, ``top_p``, ``max_tokens``, ``seed`` as in the OpenAI API, and
+                ``top_k``, ``repetition_penalty`` and ``strength``.
 
         Raises:
             WorkbenchError: The conversation is too long, or the process is gone.

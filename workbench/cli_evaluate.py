@@ -117,6 +117,7 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
             "A judge compares one run with its base.", "Name one run, without --base."
         )
     check_base(options)
+    _check_report(options.report)
     run = services.runs.get(options.run)
     request = EvaluationRequest(
         tuned=not options.base,
@@ -128,6 +129,12 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
     )
     runs = [run, *map(services.runs.get, options.others)]
     return (_evaluate if len(runs) == 1 else _compare)(services, runs, request, options)
+
+
+def _check_report(text: str | None) -> None:
+    """Refuse a place where nothing can be written before hours of work, not after them."""
+    if text and (Path(text).is_dir() or not Path(text).parent.is_dir()):
+        raise WorkbenchError(f"Cannot write {text}.", "Check the name and the folder.")
 
 
 def _evaluate(

@@ -289,6 +289,8 @@ class Services:
             self.chat.close()
         run.evaluation_due_path.unlink(missing_ok=True)  # else it would begin again
         evaluating.stop_and_wait(evaluating.running([run]))
+        for report in self.settings.reports_dir.glob(f"*-{run.id}.html"):
+            report.unlink(missing_ok=True)
         self.runs.delete(run)
 
     def look_after_runs(self) -> None:

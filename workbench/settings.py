@@ -75,6 +75,11 @@ class Settings:
         return self.home_dir / "tmp"
 
     @property
+    def reports_dir(self) -> Path:
+        """Pages of figures, made to be taken away; what they are of is elsewhere."""
+        return self.temporary_dir / "reports"
+
+    @property
     def logs_dir(self) -> Path:
         return self.home_dir / "logs"
 

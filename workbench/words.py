@@ -8,12 +8,17 @@ import math
 def describe_duration(seconds: float) -> str:
     """Say a duration: ``40 seconds``, ``3 minutes``, ``2 hours 10 minutes``."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} seconds"
+        return _counted(max(1, round(seconds)), "second")
     minutes = round(seconds / 60)
     if minutes < 90:
-        return f"{minutes} minutes"
+        return _counted(minutes, "minute")
     hours, rest = divmod(minutes, 60)
-    return f"{hours} hours {rest} minutes" if rest else f"{hours} hours"
+    words = _counted(hours, "hour")
+    return f"{words} {_counted(rest, 'minute')}" if rest else words
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def describe_bytes(count: float) -> str:
@@ -34,7 +39,7 @@ def describe_count(count: int) -> str:
 
 def describe_rows(count: int) -> str:
     """Say how many rows there are: ``1 row``, ``1,200 rows``."""
-    return "1 row" if count == 1 else f"{count:,} rows"
+    return _counted(count, "row")
 
 
 def describe_clock(seconds: float) -> str:

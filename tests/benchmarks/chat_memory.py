@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.benchmarks.chat_speed import make_run
 from tests.browser.conftest import CHROMIUM, CHROMIUM_FLAGS, Server
+from tests.inference.asking import stream
 from workbench.chat import ChatProcess
 from workbench.errors import WorkbenchError
 from workbench.runs.store import Run
@@ -37,7 +38,7 @@ LEAVING_SECONDS = 15
 def leave_early(chat: ChatProcess, count: int) -> None:
     """Open answers and leave each after its first token."""
     for number in range(count):
-        answer = chat.stream("base" if number % 2 else "tuned", QUESTION, max_tokens=400)
+        answer = stream(chat, "base" if number % 2 else "tuned", QUESTION, max_tokens=400)
         next(answer)
         answer.close()
 
@@ -46,7 +47,7 @@ def ask_long(chat: ChatProcess, tokens: int) -> None:
     """Ask something of so many tokens: a short answer, or the sentence that refuses it."""
     words = [{"role": "user", "content": " dog" * tokens}]
     try:
-        print(f"  {''.join(chat.stream('tuned', words, max_tokens=8))!r}")
+        print(f"  {''.join(stream(chat, 'tuned', words, max_tokens=8))!r}")
     except WorkbenchError as error:
         print(f"  {error}")
 
@@ -61,12 +62,12 @@ def measure_child(settings: Settings, run: Run) -> None:
 
     def tell(what: str) -> None:
         nonlocal before
-        "".join(chat.stream("tuned", QUESTION, max_tokens=16))  # the line is empty again
+        "".join(stream(chat, "tuned", QUESTION, max_tokens=16))  # the line is empty again
         before = before or child.memory_info().rss
         print(f"{what}: {_memory(child, before)}", flush=True)
 
     for model in ("base", "tuned"):
-        "".join(chat.stream(model, QUESTION, max_tokens=100))
+        "".join(stream(chat, model, QUESTION, max_tokens=100))
     tell("After two answers")
     leave_early(chat, 50)
     tell("After 50 that were left at the first token")

@@ -94,7 +94,7 @@ def test_many_rows_have_pages_and_can_be_searched(page, tmp_path):
     expect(table).to_contain_text("2,951 to 3,000 of 3,000")
     page.locator("#data-search textarea, #data-search input").first.fill("ANSWER 1777")
     page.keyboard.press("Enter")
-    expect(table).to_contain_text("1 rows with these words")
+    expect(table).to_contain_text("1 to 1 of 1 with these words")
     expect(page.locator("#data-conversation")).to_contain_text("answer 1777")
 
 

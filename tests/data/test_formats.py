@@ -66,6 +66,8 @@ def test_turns_in_the_spellings_of_sharegpt_and_openai():
         ({"output": "A"}, "empty-question", "no question"),
         ({"instruction": "Q", "output": "A", "history": "H"}, "wrong-type", "`history` must be"),
         ({"instruction": "Q", "output": "A", "history": [["H"]]}, "wrong-type", "`history` must"),
+        ({"instruction": "Q", "output": "A", "history": [["", ""]]}, "empty-question", "is empty"),
+        ({"instruction": "Q", "output": "A", "history": [["H", " "]]}, "empty-answer", "is empty"),
         ({"instruction": "Q", "output": "\ud800"}, "broken-character", "half of a character"),
         ("text", "not-a-row", "text where a row was expected"),
         (None, "not-a-row", "null where a row was expected"),
@@ -110,6 +112,21 @@ def test_repairs():
         ("user", "Q"),
         ("assistant", "A"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"instruction": "Q", "output": "\x01 \ufffd"}, "empty-answer"),
+        ({"instruction": "\ufffd", "output": "A"}, "empty-question"),
+    ],
+)
+def test_of_what_is_no_text_nothing_is_left_to_learn(row, code):
+    with pytest.raises(RowProblem, match="nothing but characters that are no text") as problem:
+        convert(row, ALPACA, Repairs(trim=True))
+    assert problem.value.code == code
+    system = {"instruction": "Q", "output": "A", "system": "\x01"}
+    assert roles_and_texts(system, trim=True) == [("user", "Q"), ("assistant", "A")]
 
 
 def test_a_prefix_comes_before_the_question():

@@ -174,6 +174,10 @@ def test_columns_without_a_name_or_with_one_twice_get_one(tmp_path):
     assert read_values(tmp_path, "a,,a\n1,2,3\n") == [{"a": "1", "column 2": "2", "column 3": "3"}]
 
 
+def test_empty_lines_before_the_names_of_the_columns_are_passed_over(tmp_path):
+    assert read_values(tmp_path, "\n\r\na,b\n1,2\n") == [{"a": "1", "b": "2"}]
+
+
 def test_other_sheets_are_told(tmp_path):
     path = tmp_path / "book.xlsx"
     path.write_bytes(as_workbook(ALPACA, more_sheets=2))

@@ -113,7 +113,10 @@ def test_renaming_and_deleting(services, tmp_path):
     assert services.datasets.report(info.id).name == "French"
     with pytest.raises(WorkbenchError):
         services.datasets.rename(info.id, " ")
+    copy = services.datasets.download_path(info.id)
+    assert copy.read_bytes() == as_json(ALPACA)
     services.datasets.delete(info.id)
+    assert not copy.exists()
     assert services.datasets.uploads() == []
     with pytest.raises(WorkbenchError, match="here any more"):
         services.datasets.info(info.id)

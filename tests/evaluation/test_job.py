@@ -282,6 +282,7 @@ def test_the_command_asks_in_a_process_of_its_own_and_only_once(
     run, services, tmp_path, capsys, monkeypatch
 ):
     report = tmp_path / "report.html"
+    assert main(["evaluate", run.id, "--report", str(report.parent / "nowhere" / "x.html")]) == 2
     assert main(["evaluate", run.id, "--json", "--report", str(report)]) == 0
     document = json.loads(capsys.readouterr().out)
     assert set(document["metrics"]) == {"base", "tuned"}

@@ -159,11 +159,50 @@ def test_nothing_is_sent_unless_it_is_asked_for(run, fake):
 
 
 @pytest.mark.parametrize(
-    "url", ["example.com/v1", "https://me:secret@example.com/v1", "https://example.com/v1?key=x"]
+    "url",
+    [
+        "example.com/v1",
+        "https://me:secret@example.com/v1",
+        "https://example.com/v1?key=x",
+        "https://example.com:abc/v1",
+        "http://[::1/v1",
+    ],
 )
 def test_an_address_that_cannot_be_written_down_is_refused(url):
     with pytest.raises(WorkbenchError):
         Judge(url, "j")
+
+
+@pytest.mark.parametrize("key", ["sk-…", "sk-a\nb"])
+def test_a_key_that_no_header_can_carry_is_refused(key):
+    with pytest.raises(WorkbenchError, match="Copy it again") as refused:
+        Judge("https://example.com/v1", "j", key)
+    assert key not in str(refused.value)
+
+
+def test_a_judge_that_could_not_begin_leaves_nothing_behind(run, fake, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    judge, evaluation = Judge(fake.endpoint, "j"), read_evaluation(run, EvaluationRequest())
+    with monkeypatch.context() as patched:
+        patched.setattr("workbench.files.os.replace", full)
+        with pytest.raises(OSError, match="No space"):
+            list(judging.judge_rows(judge, evaluation, judging.rows_to_judge(judge, evaluation)))
+    assert read_evaluation(run, EvaluationRequest()).judged == []
+
+
+def test_a_judge_that_breaks_does_not_look_like_one_that_is_done(run, fake, monkeypatch):
+    def breaks(*_):
+        raise RuntimeError("something unforeseen")
+
+    monkeypatch.setattr("workbench.evaluation.judging_line.judge_rows", breaks)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    line = JudgingLine()
+    line.start(Judge(fake.endpoint, "j"), read_evaluation(run, EvaluationRequest()))
+    while line.is_working:
+        time.sleep(0.01)
+    assert line.words(run.id) == "Asking the judge failed: something unforeseen."
 
 
 def test_it_is_said_plainly_what_leaves_the_computer():

@@ -162,6 +162,8 @@ def test_what_was_evaluated_before_is_shown_at_once(services):
     assert not timer.active
     assert not stop.interactive
     assert show(*[None, *choices[1:]])[1] == ""
+    services.delete_run(run)
+    assert not Path(report).exists()
 
 
 def compared(services):
@@ -229,6 +231,19 @@ def test_a_run_that_was_deleted_is_not_looked_for_again_and_again(services):
     assert (line.visible, card, lower.visible) == (False, "", False)
     assert not timer.active
     assert not stop.interactive
+
+
+def test_a_run_whose_data_is_gone_shows_nothing_of_the_run_before(services):
+    run, _ = evaluated(services)
+    show = handler(built(services), "show")
+    choices = [[], SAVED_MODEL, HELD_BACK, "", "auto", "all", "file", "all"]
+    assert "accuracy" in show(run.id, *choices)[1]
+    other, _ = evaluated(services)
+    Path(other.data.parts[0].path).unlink()
+    line, card, lower, *_ = show(other.id, *choices)
+    assert (card, lower.visible) == ("", False)
+    assert line.visible
+    assert "is gone or was changed" in line.value
 
 
 def test_no_listener_sets_itself_off(services):

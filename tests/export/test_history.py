@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -22,7 +23,7 @@ from workbench.export.history import (
     stop_export,
 )
 from workbench.export.process import PROCESS, PROGRESS, REQUEST, STOP, UPLOADING
-from workbench.export.request import write_request
+from workbench.export.request import sums_path, write_request
 from workbench.exports import (
     check_export,
     export_bytes,
@@ -80,6 +81,24 @@ def test_an_export_is_made_found_and_deleted(run, services):
     assert list(services.settings.exports_dir.iterdir()) == []
     with pytest.raises(WorkbenchError, match="not there any more"):
         find_export(run, export.id)
+
+
+def test_what_is_there_was_made_by_the_newest(run, services):
+    made = []
+    for _ in range(2):
+        process = start_export(services, run, workspace_request(services, run, "adapter"))
+        *_, last = process.watch()
+        assert last.state == "finished"
+        made.append(Path(exports_of(run)[0].result.path))
+        if len(made) == 1:  # by hand, so the second gets its name
+            made[0].unlink()
+            sums_path(made[0]).unlink()
+    newest, older = exports_of(run)
+    assert (made[0], older.result) == (made[1], None)
+    delete_export(older)
+    assert made[1].exists()
+    delete_export(newest)
+    assert not made[1].exists()
 
 
 @pytest.mark.parametrize("outcome", ["failed", None])

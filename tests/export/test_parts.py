@@ -230,11 +230,13 @@ def test_paths_and_tokens_are_taken_out(run, settings):
         "log": f"see {run.directory}/log.txt and {settings.home_dir}/models",
         "list": [f"{home}/secret", 3, None],
         "token": "failed with hf_" + "a" * 34 + ".",
+        "other": "ghp_" + "b" * 36,
     }
     assert scrubber.value(said) == {
         "log": "see RUN/log.txt and WORKSPACE/models",
         "list": ["HOME/secret", 3, None],
         "token": "failed with hf_….",
+        "other": "ghp_…",
     }
 
 

@@ -1,4 +1,4 @@
-"""Ask an engine a question, without a server around it."""
+"""Ask an engine a question without a server around it, or a chat process for the pieces of its answer."""
 
 from __future__ import annotations
 
@@ -24,3 +24,12 @@ def write(engine, name, prompt, **options):
     while not answer.is_over:
         go_on(engine, [answer])
     return "".join(pieces), answer.outcome
+
+
+def stream(chat, name, messages, **sampling):
+    """Yield an answer piece by piece."""
+    said = ""
+    for reply in chat.replies(name, messages, **sampling):
+        if reply.text != said:
+            yield reply.text.removeprefix(said)
+            said = reply.text

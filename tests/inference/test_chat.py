@@ -15,7 +15,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from tests.inference.asking import write
+from tests.inference.asking import stream, write
 from tests.made_runs import make_run
 from tests.tiny_model import build_tiny_model
 from workbench.chat import ChatProcess, learned_model, served_models
@@ -77,7 +77,7 @@ def process_of(chat):
 
 
 def ask(services, name, messages=QUESTION, **sampling):
-    return "".join(services.chat.stream(name, messages, **{"max_tokens": 24} | sampling))
+    return "".join(stream(services.chat, name, messages, **{"max_tokens": 24} | sampling))
 
 
 def plain(model, tokenizer, max_new_tokens=24, **choice):
@@ -255,11 +255,11 @@ def test_a_crashed_process_is_a_sentence_and_opens_again(services, run):
 def test_an_idle_process_ends_by_itself_and_opens_again(services, run):
     chat = ChatProcess(services.settings, idle_seconds=2)
     chat.open(run)
-    assert list(chat.stream("base", QUESTION, max_tokens=4))
+    assert list(stream(chat, "base", QUESTION, max_tokens=4))
     assert process_of(chat).wait(20) == 0
     assert chat.run_id == ""
     chat.open(run)
-    assert list(chat.stream("base", QUESTION, max_tokens=4))
+    assert list(stream(chat, "base", QUESTION, max_tokens=4))
     chat.close()
 
 
@@ -268,7 +268,7 @@ def test_rapid_stops_leave_nothing_behind(services, run):
     child = psutil.Process(process_of(services.chat).pid)
     before = None
     for count in range(70):
-        answer = services.chat.stream("tuned" if count % 2 else "base", QUESTION, max_tokens=400)
+        answer = stream(services.chat, "tuned" if count % 2 else "base", QUESTION, max_tokens=400)
         next(answer)
         answer.close()
         if count == 20:  # from here on all is warm

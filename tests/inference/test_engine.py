@@ -15,6 +15,7 @@ from tests.tiny_model import build_tiny_model
 from workbench.asking import load_to_ask
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
+from workbench.inference import loaded
 from workbench.inference.engine import Engine
 from workbench.inference.quick import QuickModel
 
@@ -126,6 +127,18 @@ def test_what_is_not_a_number_is_a_sentence(services, lively_model_dir, temperat
     scores[0, -1] = float("nan")
     with pytest.raises(WorkbenchError, match="training has diverged"):
         begun.choose(scores)
+
+
+def test_where_there_is_no_short_way_it_is_the_same_sentence(
+    services, lively_model_dir, monkeypatch
+):
+    monkeypatch.setattr(loaded, "quick_model", lambda *_: None)
+    engine = open_engine(services, lively_model_dir, "lora")
+    with torch.no_grad():
+        engine._models._model.get_output_embeddings().weight[3] = float("nan")
+    for temperature in (0.0, 1.0):
+        with pytest.raises(WorkbenchError, match="training has diverged"):
+            write(engine, "base", engine.chat_prompt(QUESTION, 4), temperature=temperature)
 
 
 ASKED = [

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.inference.asking import stream
 from tests.made_runs import make_run
 from workbench.chat import ChatProcess
 from workbench.chat_server import RUN_TRAINS, chat_log_path
@@ -72,7 +73,7 @@ def train(services, run):
 
 def test_what_is_printed_while_it_loads_and_answers_is_no_answer(services, run):
     with services.chat_with(run) as chat:
-        assert list(chat.stream("tuned", QUESTION)) == ["Hello", " you"]
+        assert list(stream(chat, "tuned", QUESTION)) == ["Hello", " you"]
         assert (chat.run_id, chat.users) == (run.id, 1)
     log = chat_log_path(services.settings).read_text()
     assert "noise while it loads" in log
@@ -86,7 +87,7 @@ def test_the_models_leave_for_a_run_that_another_process_started(services, run, 
     assert process.wait(20) == RUN_TRAINS
     assert services.chat.why_gone.startswith("A run began to train")
     with pytest.raises(WorkbenchError, match=r"stopped answering\. A run began to train"):
-        list(services.chat.stream("tuned", QUESTION))
+        list(stream(services.chat, "tuned", QUESTION))
     with pytest.raises(WorkbenchError, match="still training"), services.chat_with(run):
         pass
 

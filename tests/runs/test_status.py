@@ -83,6 +83,13 @@ def test_a_run_that_waits_says_its_place():
     assert "run before it" in derive([], place=1, **flags).message
 
 
+def test_a_run_that_was_taken_out_of_the_line_says_what_there_is_of_it():
+    flags = {"started": False, "alive": False}
+    assert "before it began" in derive([], **flags).message
+    went_on = derive([step(4), CheckpointEvent(step=4, folder="checkpoint-4")], **flags)
+    assert "The checkpoint of step 4 is kept" in went_on.message
+
+
 def test_a_lost_run_says_what_to_do_and_what_is_kept():
     lost = derive([PhaseEvent(phase="training")], alive=False)
     assert "memory" in lost.message

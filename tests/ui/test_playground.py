@@ -30,6 +30,7 @@ from workbench.ui.playground_talk import (
     STOPPED,
     WAITING,
     Talk,
+    answered,
     answers,
     model_choices,
     safe_markdown,
@@ -86,6 +87,18 @@ def test_both_sides_get_the_same_question_and_their_own_history():
     assert texts(talk.left) == ["one", "tuned 1", "two", "tuned 3"]
     assert texts(talk.right) == ["one", "base 1", "two", "base 3"]
     assert texts(chat.asked[-1][1]) == ["one", "base 1", "two"]
+
+
+def test_a_question_that_got_no_answer_is_neither_gone_on_from_nor_learned(services):
+    chat, sides = FakeChat(), {"left": "tuned"}
+    talk, _ = talked(chat, Talk(), "one", sides)
+    talk, _ = talked(chat, talk, "hush", sides)
+    talk = talk.with_question("stopped before the first word", sides)
+    assert texts(_next_prompt(talk, "", "")) == ["one", "tuned 1", "stopped before the first word"]
+    assert texts(_next_prompt(talk, "two", "")) == ["one", "tuned 1", "two"]
+    talk, _ = talked(chat, talk, "two", sides)
+    assert texts(chat.asked[-1][1]) == ["one", "tuned 1", "two"]
+    assert texts(answered(talk.left)) == ["one", "tuned 1", "two", "tuned 3"]
 
 
 def test_the_same_seed_for_both_and_no_strength_for_the_base():
@@ -365,6 +378,12 @@ def test_good_answers_become_one_dataset_that_grows(services):
     assert [info.id for info in services.datasets.uploads()] == [second.id]
     rows = services.datasets.rows(second.id)
     assert [row.messages for row in rows] == [one, [*system, *two]]
+    services.datasets.rename(second.id, "The best")
+    third = keep_answer(services, conversation("c?", "C."))
+    assert [(info.name, info.row_count) for info in services.datasets.uploads()] == [
+        ("The best", 3)
+    ]
+    assert third.name == "The best"
 
 
 def test_good_answers_that_a_run_learned_from_stay(services):

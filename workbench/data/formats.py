@@ -134,10 +134,27 @@ def convert(row: Any, mapping: Mapping, repairs: Repairs = NO_REPAIRS) -> Conver
         )
     messages = _turns(row, mapping, repairs) if mapping.messages else _pair(row, mapping, repairs)
     if repairs.trim:
-        for message in messages:
-            message["content"] = NO_TEXT.sub("", message["content"]).strip()
+        messages = _trimmed(messages)
     _check_characters(messages)
     return {"messages": messages}
+
+
+def _trimmed(messages: list[Message]) -> list[Message]:
+    """Return messages without space around them and without characters that are no text."""
+    trimmed: list[Message] = [
+        {"role": message["role"], "content": NO_TEXT.sub("", message["content"]).strip()}
+        for message in messages
+    ]
+    for message in trimmed:
+        _check_words(message, "what is said holds nothing but characters that are no text.")
+    return [message for message in trimmed if message["content"]]
+
+
+def _check_words(message: Message, detail: str) -> None:
+    """Refuse a question or an answer that says nothing; a system prompt may."""
+    if message["role"] != "system" and not message["content"].strip():
+        code = "empty-answer" if message["role"] == "assistant" else "empty-question"
+        raise RowProblem(code, detail)
 
 
 def convert_question(row: Any, mapping: Mapping) -> list[Message]:
@@ -227,6 +244,8 @@ def _history(value: Any, field: str) -> list[Message]:
             )
         messages.append({"role": "user", "content": pair[0]})
         messages.append({"role": "assistant", "content": pair[1]})
+    for message in messages:
+        _check_words(message, f"`{field}` has a turn that is empty.")
     return messages
 
 
@@ -275,11 +294,9 @@ def _turn(turn: Any, position: int, repairs: Repairs) -> Message:
         raise RowProblem(
             "wrong-type", f"turn {position}: what was said is {describe_type(content)}, not text."
         )
-    if known == "assistant" and not content.strip():
-        raise RowProblem("empty-answer", f"the answer in turn {position} is empty.")
-    if known == "user" and not content.strip():
-        raise RowProblem("empty-question", f"the question in turn {position} is empty.")
-    return {"role": known, "content": content}
+    said: Message = {"role": known, "content": content}
+    _check_words(said, f"what is said in turn {position} is empty.")
+    return said
 
 
 def _text_parts(parts: list[Any]) -> str | None:

@@ -1,6 +1,6 @@
 """Everything the data check can find: what it is called, whether it stops training, what helps.
 
-The table in the README is made from ``KINDS``.
+The table in ``docs/data.md`` is made from ``KINDS``.
 """
 
 from __future__ import annotations
@@ -209,16 +209,16 @@ _PLACEHOLDER_MARKS = (
     "<insert", "<your",
 )  # fmt: skip
 
-# Forms published by those who issue the keys (AWS, GitHub, Hugging Face, OpenAI, Slack, Google), as
+# Forms published by those who issue the keys (AWS, GitHub, Hugging Face, OpenAI, Slack, Google, ModelScope), as
 # secret scanners use them; and private keys in PEM (RFC 7468).
 _SECRETS = re.compile(
     r"\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{50,}|\bhf_[A-Za-z0-9]{30,}|"
-    r"\bsk-[A-Za-z0-9_-]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}|"
+    r"\bsk-[A-Za-z0-9_-]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}|\bms-[0-9a-f]{8}-[0-9a-f-]{27}|"
     r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----|\b(?:password|passwd|api[_ ]key)\s{0,3}[:=]\s{0,3}[^\s<{\[]{8,200}",
     re.IGNORECASE,
 )
 _SECRET_MARKS = (
-    "akia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_", "sk-", "xox", "aiza",
+    "akia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_", "sk-", "xox", "aiza", "ms-",
     "-----begin", "passw", "api_key", "api key",
 )  # fmt: skip
 

@@ -59,13 +59,11 @@ class Source:
         path: The bytes, unpacked.
         kind: ``text``, ``parquet`` or ``xlsx``.
         encoding: Python's name of the text encoding; empty for the others.
-        is_packed: It came out of a gzip file.
     """
 
     path: Path
     kind: Literal["text", "parquet", "xlsx"]
     encoding: str
-    is_packed: bool
 
     @property
     def encoding_name(self) -> str:
@@ -93,9 +91,9 @@ def open_source(path: Path, name: str) -> Iterator[Source]:
             raise UnreadableFile(f"{name} is empty.", "Choose the file that holds your rows.")
         if _begins_with(path, b"\x1f\x8b"):
             with _unpacked(path, name) as plain_path:
-                yield _identify(plain_path, name, is_packed=True)
+                yield _identify(plain_path, name)
         else:
-            yield _identify(path, name, is_packed=False)
+            yield _identify(path, name)
     except OSError as error:
         raise UnreadableFile(
             f"Cannot read {name}: {error.strerror or error}.", "Check the file's name and rights."
@@ -129,18 +127,18 @@ def _copy_bounded(packed: gzip.GzipFile, plain: IO[bytes], name: str) -> None:
         plain.write(chunk)
 
 
-def _identify(path: Path, name: str, *, is_packed: bool) -> Source:
+def _identify(path: Path, name: str) -> Source:
     if path.stat().st_size == 0 or _begins_with(path, b"\x1f\x8b"):
         raise UnreadableFile(f"{name} holds nothing but a packed file.", "Unpack it first.")
     for magic, words in OTHER_KINDS.items():
         if _begins_with(path, magic):
             raise UnreadableFile(f"{name} is {words}.", TABLE_HINT)
     if _begins_with(path, b"PAR1"):
-        return Source(path, "parquet", "", is_packed)
+        return Source(path, "parquet", "")
     if _begins_with(path, b"PK\x03\x04"):
         _check_workbook(path, name)
-        return Source(path, "xlsx", "", is_packed)
-    return Source(path, "text", find_encoding(path, name), is_packed)
+        return Source(path, "xlsx", "")
+    return Source(path, "text", find_encoding(path, name))
 
 
 def _begins_with(path: Path, magic: bytes) -> bool:

@@ -163,7 +163,7 @@ class DatasetStore:
         if original.stat().st_size > DOWNLOAD_LIMIT_BYTES:
             return None
         name = re.sub(r"[^\w.() -]", "_", info.file_name).lstrip(". ")[-80:] or "dataset"
-        link = ensure_dir(self._settings.temporary_dir / "downloads" / dataset_id) / name
+        link = ensure_dir(self._downloads_dir(dataset_id)) / name
         if not link.exists():
             shutil.copyfile(original, link)
         return link
@@ -203,6 +203,7 @@ class DatasetStore:
             raise WorkbenchError("A sample cannot be deleted.")
         directory = self._directory(dataset_id)
         (directory / "info.json").unlink()  # from here on it is gone, whatever happens
+        shutil.rmtree(self._downloads_dir(dataset_id), ignore_errors=True)
         shutil.rmtree(directory)
 
     def _refresh_sample(self, dataset_id: str) -> None:
@@ -244,6 +245,9 @@ class DatasetStore:
             ) from error
         finally:
             shutil.rmtree(partial_dir, ignore_errors=True)
+
+    def _downloads_dir(self, dataset_id: str) -> Path:
+        return self._settings.temporary_dir / "downloads" / dataset_id
 
     def _lock(self) -> FileLock:
         """Return the lock under which datasets come to be; other processes may share the workspace."""

@@ -55,7 +55,9 @@ def iterate_delimited(source: Source, name: str) -> tuple[str, Iterator[TableRow
 
 def _first_record(text: str, delimiter: str) -> list[str]:
     try:
-        return next(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), [])
+        return next(
+            filter(None, csv.reader(text.splitlines(keepends=True), delimiter=delimiter)), []
+        )
     except csv.Error:
         return []
 
@@ -64,7 +66,7 @@ def _delimited_rows(source: Source, name: str, delimiter: str) -> Iterator[Table
     csv.field_size_limit(CELL_CHARACTERS)
     with source.open_text() as file:
         reader = csv.reader(file, delimiter=delimiter)
-        names = column_names(next(reader), name)
+        names = column_names(next(filter(None, reader)), name)
         line = reader.line_num + 1
         while True:
             try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from workbench.evaluation.intervals import Figure, mean, share
 from workbench.evaluation.request import TUNED, EvaluationRequest
+from workbench.files import write_text_atomically
 from workbench.runs.events import end_torn_line
 from workbench.runs.store import Run
 
@@ -99,7 +100,7 @@ def judgements_path(run: Run, request: EvaluationRequest, url: str, model: str) 
 def begin_judgements(path: Path, url: str, model: str) -> None:
     """Write down which judge it is, unless that was done."""
     if not path.exists():
-        path.write_text(json.dumps({"url": url, "model": model}) + "\n", encoding="utf-8")
+        write_text_atomically(path, json.dumps({"url": url, "model": model}) + "\n")
 
 
 def append_judgement(path: Path, said: Judgement) -> None:

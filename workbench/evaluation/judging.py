@@ -58,11 +58,22 @@ class Judge:
     key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.url)
+            is_address = parts.scheme in ("http", "https") and bool(
+                parts.hostname and parts.port != 0
+            )
+        except ValueError:  # a port that is no number, a bracket that is not closed
+            is_address = False
+        if not is_address:
             raise WorkbenchError(
                 f"{self.url!r} is no address of a judge.",
                 "Give one such as https://example.com/v1.",
+            )
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise WorkbenchError(
+                "The judge's key has characters in it that no key has.",
+                "Copy it again, without quotation marks or dots around it.",
             )
         if parts.username or parts.password or parts.query or parts.fragment:
             raise WorkbenchError(

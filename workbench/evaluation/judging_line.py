@@ -55,6 +55,9 @@ class JudgingLine:
                     work.failure = f"{error.message} {error.hint}"
                 except OSError as error:
                     work.failure = f"What it said could not be written: {error.strerror or error}."
+                except Exception as error:  # a thread that dies would look like one that is done
+                    work.failure = f"Asking the judge failed: {error}."
+                    raise
 
             self._thread = threading.Thread(target=ask, daemon=True)
             self._thread.start()

@@ -54,12 +54,6 @@ class RowResult:
         """The base model was right and the tuned one is wrong."""
         return self.tuned_wrong and self.base is not None and self.base.right is True
 
-    @property
-    def got_better(self) -> bool:
-        """The base model was wrong and the tuned one is right."""
-        sides = self.base, self.tuned
-        return tuple(side.right if side else None for side in sides) == (False, True)
-
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -23,6 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from workbench.data.problems import mask_secrets
 from workbench.errors import WorkbenchError
 from workbench.export.adapter import COPY_BYTES
 from workbench.export.card import public_model, settings_text
@@ -64,7 +65,7 @@ class Scrubber:
         for path, word in self._paths:
             if len(path) > 1:
                 text = text.replace(path, word)
-        return _TOKENS.sub(r"\1…", text)
+        return mask_secrets(_TOKENS.sub(r"\1…", text))
 
     def value(self, value: Any) -> Any:
         """Return a JSON value whose texts are scrubbed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -59,7 +59,16 @@ class RunExport:
 
 def exports_of(run: Run) -> list[RunExport]:
     """Return a run's exports, the newest first; one that is being deleted is left out."""
-    return list(_read_all(run.directory.glob(f"exports/*/{REQUEST}")))
+    exports: list[RunExport] = []
+    paths: set[Path] = set()
+    for export in _read_all(run.directory.glob(f"exports/*/{REQUEST}")):
+        # What is there was made by the newest; an older one's was removed by hand, and its place taken.
+        is_taken = export.request.out_path in paths and not export.request.repository
+        exports.append(replace(export, result=None) if is_taken else export)
+        paths |= (
+            {export.request.out_path} if export.result and not export.request.repository else set()
+        )
+    return exports
 
 
 def active_exports(runs_dir: Path) -> list[RunExport]:
@@ -123,8 +132,9 @@ def delete_export(export: RunExport) -> None:
     """
     if export.is_running:
         raise WorkbenchError("This export is being made.", "Cancel it first.")
-    remove(export.request.out_path)
-    sums_path(export.request.out_path).unlink(missing_ok=True)
+    if export.result:  # else there is nothing of it, or a newer one has its place
+        remove(export.request.out_path)
+        sums_path(export.request.out_path).unlink(missing_ok=True)
     remove(export.directory)
 
 

@@ -289,4 +289,5 @@ class Export:
     def _advance(self, count: int) -> None:
         if self._stop_requested():
             raise StopRequested
-        self._progress.advance(count)
+        if count:
+            self._progress.advance(count)

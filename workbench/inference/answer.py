@@ -132,11 +132,7 @@ class Answer:
         Raises:
             WorkbenchError: They are not numbers.
         """
-        if logits.isnan().any():
-            raise WorkbenchError(
-                "The model computes what is not a number: its training has diverged.",
-                "Ask a checkpoint from before that, or train again with a lower learning rate.",
-            )
+        check_numbers(logits)
         scores = self._processors(self.ids, logits)
         if self.sampling.temperature > 0:
             token = torch.multinomial(scores.softmax(-1), 1, generator=self._random)
@@ -166,6 +162,19 @@ class Answer:
             self._show(piece)
         self._is_complete |= self._pieces.is_stopped
         self.cache = None
+
+
+def check_numbers(logits: Tensor) -> None:
+    """Refuse to choose from what is no number, which ``generate`` does not.
+
+    Raises:
+        WorkbenchError: There is one among them.
+    """
+    if logits.isnan().any():
+        raise WorkbenchError(
+            "The model computes what is not a number: its training has diverged.",
+            "Ask a checkpoint from before that, or train again with a lower learning rate.",
+        )
 
 
 def _processors(sampling: Sampling) -> LogitsProcessorList:

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
-from transformers import StoppingCriteria
+from transformers import LogitsProcessor, StoppingCriteria
 
 from workbench.chat import OTHER_RUN, served_models
 from workbench.compute import choose_compute
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
 from workbench.hardware import cpu_cores
-from workbench.inference.answer import Answer, Asked, Question, Sampling
+from workbench.inference.answer import Answer, Asked, Question, Sampling, check_numbers
 from workbench.inference.context import Prompt, fit_conversation, fit_text
 from workbench.inference.loaded import Ready, check_strength, load_models
 from workbench.models.rendering import load_tokenizer, prompt_ids, stop_ids
@@ -176,6 +176,7 @@ class Engine:
             max_new_tokens=answer.prompt.max_tokens,
             eos_token_id=self._stop_ids,
             pad_token_id=self._stop_ids[0],
+            logits_processor=[_NumbersOnly()],
             stopping_criteria=[_Listener(answer)],
             use_cache=True,
             **_choice(answer.sampling),
@@ -183,6 +184,14 @@ class Engine:
         # A model's generation_config.json may have ended it, after some time for example.
         if not answer.is_over:
             answer.finish()
+
+
+class _NumbersOnly(LogitsProcessor):
+    """Lets ``generate`` choose from numbers only; on CUDA anything else would end the process's use of the card."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        check_numbers(scores)
+        return scores
 
 
 class _Listener(StoppingCriteria):

@@ -162,7 +162,7 @@ def _words(state: State, record: Record, signs: Signs) -> tuple[str, str]:
         return "", ""
     if record.finished:
         return record.finished.message, record.finished.hint
-    if not signs.process_started:
+    if not signs.process_started and record.last is None:
         return "It was taken out of the line before it began.", "Resume puts it back."
     kept = _kept_words(record)
     if state == "stopped":

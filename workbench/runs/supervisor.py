@@ -284,7 +284,7 @@ class Supervisor:
         """Return the run's live process; a zombie or another process with its pid does not count."""
         child = self._children.get(run.id)
         if child is not None and child.poll() is not None:  # poll() also reaps it
-            del self._children[run.id]
+            self._children.pop(run.id, None)  # several may look at once
         try:
             written = run.process_path.stat().st_mtime_ns
         except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -124,14 +125,30 @@ def build_check_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) 
     return CheckView(report_view)
 
 
+def dataset_names(services: Services) -> dict[str, str]:
+    """Return a name for every dataset by its id, no two the same: the second ``train.json`` is ``train.json (2)``."""
+    named = [(sample, file_name) for sample, (file_name, _) in SAMPLES.items()]
+    named += [(info.id, info.name) for info in reversed(services.datasets.uploads())]
+    names: dict[str, str] = {}
+    for dataset_id, name in named:
+        free = (f"{name} ({number})" for number in itertools.count(2))
+        names[dataset_id] = (
+            name
+            if name not in names.values()
+            else next(other for other in free if other not in names.values())
+        )
+    return names
+
+
 def dataset_choices(services: Services) -> list[tuple[str, str]]:
     """Return label and id of every dataset: samples first, then what was added."""
+    names = dataset_names(services)
     samples = [(f"Sample: {purpose}", sample) for sample, (_, purpose) in SAMPLES.items()]
     uploads = [
         (
-            f"{info.name} ({info.row_count:,} examples)"
+            f"{names[info.id]} ({info.row_count:,} examples)"
             if info.is_usable
-            else f"{info.name} (needs repair)",
+            else f"{names[info.id]} (needs repair)",
             info.id,
         )
         for info in services.datasets.uploads()

@@ -10,7 +10,7 @@ import gradio as gr
 from workbench.data.split import weighted_rows
 from workbench.errors import WorkbenchError
 from workbench.services import DataChoice, Services
-from workbench.ui.data_check import dataset_choices
+from workbench.ui.data_check import dataset_choices, dataset_names
 from workbench.ui.guard import FOLLOW, user_errors
 from workbench.ui.views import plain
 
@@ -55,7 +55,8 @@ def build_mix_view(
         dataset_id: str, more_ids: list[str], table: list[list[Any]], validation_id: str
     ) -> list[Any]:
         """Offer what is there now, without what is chosen already."""
-        set_before = {row[0]: row[2] for row in table}
+        ids = {name: identity for identity, name in dataset_names(services).items()}
+        set_before = {ids[row[0]]: row[2] for row in table if row[0] in ids}
         return fill_mix(services, dataset_id, more_ids or [], set_before, validation_id)
 
     def describe(*values: Any) -> str:
@@ -96,7 +97,7 @@ def fill_mix(
         services: Where the datasets are.
         dataset_id: The first dataset.
         more_ids: Those learned from, too.
-        weights: How often, by the name of a dataset; the others once.
+        weights: How often, by the id of a dataset; the others once.
         validation_id: What to check with, or ``HELD_BACK``.
     """
     others = [choice for choice in dataset_choices(services) if choice[1] != dataset_id]
@@ -104,11 +105,12 @@ def fill_mix(
     kept = [identity for identity in more_ids if identity in known]
     checks = [choice for choice in others if choice[1] not in kept]
     still = validation_id in {identity for _, identity in checks}
+    names = dataset_names(services)
     infos = [services.datasets.info(identity) for identity in (dataset_id, *kept)]
     return [
-        gr.Dropdown(others, value=kept),
+        gr.Dropdown(others, value=kept, multiselect=True),
         gr.Dataframe(
-            value=[[info.name, info.row_count, weights.get(info.name, 1)] for info in infos],
+            value=[[names[info.id], info.row_count, weights.get(info.id, 1)] for info in infos],
             visible=bool(kept),
         ),
         gr.Dropdown(

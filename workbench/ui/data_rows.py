@@ -12,6 +12,7 @@ from workbench.services import Services
 from workbench.ui.data_views import rows_table
 from workbench.ui.guard import FOLLOW, QUIET, user_errors
 from workbench.ui.views import conversation_messages
+from workbench.words import describe_rows
 
 ROWS_PER_PAGE = 50
 
@@ -71,9 +72,10 @@ def build_rows_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) -
         first = ROWS_PER_PAGE * (max(1, int(number or 1)) - 1)
         if words.strip():
             path = services.datasets.path(dataset_id)
-            found = list(find_stored_rows(path, words.strip(), first + ROWS_PER_PAGE))[first:]
+            found = list(find_stored_rows(path, words.strip(), first + ROWS_PER_PAGE + 1))
+            shown = _found_words(first, len(found))
+            found = found[first : first + ROWS_PER_PAGE]
             places, rows = [place for place, _ in found], [row for _, row in found]
-            shown = f"{len(rows)} rows with these words" if rows else "No row has these words"
         else:
             rows = services.datasets.rows(dataset_id, first, ROWS_PER_PAGE)
             places = list(range(first, first + len(rows)))
@@ -129,3 +131,19 @@ def _column_widths(headers: list[str]) -> list[str]:
     widths = {"Row": 8, "Turns before": 12, "System prompt": 20}
     rest = 100 - sum(widths.get(header, 0) for header in headers)
     return [f"{widths.get(header, rest // 2)}%" for header in headers]
+
+
+def _found_words(first: int, found: int) -> str:
+    """Say which of the rows that were found are shown.
+
+    Args:
+        first: Rows on the pages before this one.
+        found: Rows up to this page's end, and one more where there is one.
+    """
+    here = min(found - first, ROWS_PER_PAGE)
+    if not found:
+        return "No row has these words"
+    if here <= 0:
+        return f"only {describe_rows(found)} with these words"
+    more = "more" if found > first + here else f"{found:,}"
+    return f"{first + 1:,} to {first + here:,} of {more} with these words"

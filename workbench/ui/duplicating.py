@@ -65,7 +65,7 @@ def _data_values(services: Services, run: Run) -> list[Any]:
         )
         return [gr.skip()] * 4
     first, *more = (part.id for part in parts)
-    weights = {part.name: part.weight for part in parts}
+    weights = {part.id: part.weight for part in parts}
     chosen = validation.id if validation else HELD_BACK
     return [
         gr.Dropdown(choices, value=first),

@@ -108,7 +108,7 @@ def fill(
     comparison = find_comparison(runs, request, task)
     if comparison is None or not comparison.rows:
         return hide(), False
-    path = ensure_dir(services.settings.temporary_dir / "reports") / f"compare-{runs[0].id}.html"
+    path = ensure_dir(services.settings.reports_dir) / f"compare-{runs[0].id}.html"
     write_text_atomically(path, comparison_report_html(comparison))
     kept = views.kept_rows(comparison, filter_by)
     cells = gr.Dataframe(

@@ -22,8 +22,7 @@ def report_path(services: Services, evaluation: Evaluation) -> str:
     """Write the page to show a colleague, and return where it lies."""
     from workbench.evaluation.report import report_html  # its libraries take seconds
 
-    folder = ensure_dir(services.settings.temporary_dir / "reports")
-    path = folder / f"report-{evaluation.run.id}.html"
+    path = ensure_dir(services.settings.reports_dir) / f"report-{evaluation.run.id}.html"
     write_text_atomically(path, report_html(evaluation))
     return str(path)
 

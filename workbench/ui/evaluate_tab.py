@@ -193,7 +193,10 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
                 return [gr.Textbox(f"{error.message} {error.hint}", visible=True), *nothing, *off]
             said = gr.Textbox(words or NOT_YET, visible=not is_complete)
             return [said, *nothing[:4], *shown, *off]
-        evaluation = find_evaluation(runs[0], request, chosen)
+        try:
+            evaluation = find_evaluation(runs[0], request, chosen)
+        except WorkbenchError as error:  # its data or its checkpoint is gone
+            return [gr.Textbox(f"{error.message} {error.hint}", visible=True), *nothing, *off]
         if evaluation is None or not evaluation.rows:
             # It was asked at another strength, perhaps.
             words = words or strength_words(request.strength)

@@ -16,12 +16,6 @@ from workbench.evaluation.plain import PlainRow
 from workbench.evaluation.result import Evaluation, RowResult
 from workbench.words import describe_duration, describe_rows
 
-FILTERS = {
-    "all": "All",
-    "tuned_wrong": "Tuned wrong",
-    "got_worse": "Base right, tuned wrong",
-}
-ORDERS = {"file": "As in the file", "loss": "Highest loss first"}
 MOST_ROWS = 500
 HEADERS = ["Row", "Question", "Expected", "Before training", "Tuned", "Loss"]
 WIDTHS = ["8%", "22%", "20%", "20%", "20%", "10%"]
@@ -65,8 +59,8 @@ def kept_rows(rows: Sequence[RowResult], which: str, order: str) -> list[RowResu
 
     Args:
         rows: All rows.
-        which: One of ``FILTERS``.
-        order: One of ``ORDERS``.
+        which: ``all``, or what a ``RowResult`` must be: ``tuned_wrong`` or ``got_worse``.
+        order: ``file``, or ``loss`` for the highest first.
     """
     kept = [row for row in rows if which == "all" or getattr(row, which)]
     if order == "loss":

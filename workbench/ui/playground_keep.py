@@ -42,6 +42,7 @@ def keep_answer(services: Services, messages: Sequence[Message]) -> DatasetInfo:
             write_text_atomically(path, "\n".join([*rows, row]) + "\n")
         info = services.datasets.add(path, FILE_NAME)
         if before and before != info.id:
+            info = services.datasets.rename(info.id, services.datasets.info(before).name)
             _delete_unless_needed(services, before)
         return info
 

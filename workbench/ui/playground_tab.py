@@ -291,7 +291,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         # The last two: an end before the next look would go unsaid; who is asked already needs no beginning.
         "outputs": [*outputs, was_loaded, of_models],
         "inputs_kwargs": asked | {"known": examples, "kept": chat, "last": of_models} | settings,
-        **QUIET,  # all visitors at once: the chat process writes one answer after the other
+        **QUIET,  # all visitors at once: the chat process says who waits
     }
     answering = [
         *(trigger(ask, question, **options) for trigger in (send.click, question.submit)),

@@ -7,7 +7,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -106,7 +106,8 @@ def answers(
         # The slider is of this run; another one's models have the strength that is kept with theirs.
         is_ours = model != "base" and not model.startswith(OTHER_RUN)
         strength = {"strength": settings.get("strength", 1)} if is_ours else {}
-        messages = [*before, *talk.side(side)[:-1]]
+        *earlier, question, _ = talk.side(side)
+        messages = [*before, *answered(earlier), question]
         asked[side] = chat.replies(model, messages, stop=stop, **sampling, **strength)
     words = _answering(sides)
     yield talk, WAITING if chat.users > 1 else words
@@ -120,6 +121,12 @@ def answers(
             yield talk, words
             shown_at = time.monotonic()
     yield talk, " ".join(_notes(ends.values()))
+
+
+def answered(messages: Sequence[Message]) -> list[Message]:
+    """Return questions and answers in turn without the questions that got none: nobody is to go on from those, or learn them."""
+    pairs = zip(messages[::2], messages[1::2], strict=True)
+    return [said for pair in pairs if pair[1]["content"] not in ("", NO_ANSWER) for said in pair]
 
 
 def _answering(sides: Mapping[Side, ModelName]) -> str:

@@ -15,10 +15,10 @@ from workbench.services import Services
 from workbench.ui.guard import PRIVATE, QUIET, user_errors
 from workbench.ui.playground_keep import keep_answer, kept_words
 from workbench.ui.playground_talk import (
-    NO_ANSWER,
     SIDES,
     Side,
     Talk,
+    answered,
     sampling_of,
     system_message,
 )
@@ -77,8 +77,8 @@ def build_tools(
 
         @user_errors
         def keep_last(said: Talk, system: str | None) -> str:
-            messages = said.side(side)
-            if not messages or messages[-1]["content"] in ("", NO_ANSWER):
+            messages = answered(said.side(side))
+            if not messages or messages[-1] != said.side(side)[-1]:
                 raise WorkbenchError(
                     f"There is no answer on the {side} yet.", "Ask something first."
                 )
@@ -100,11 +100,9 @@ def build_tools(
 
 def _next_prompt(said: Talk, text: str, system: str | None) -> list[Message]:
     """Return what would be read next: with the question that is typed, or up to the last one."""
-    messages = list(said.left)
     if text.strip():
-        messages.append({"role": "user", "content": text})
-    elif messages:
-        messages.pop()
-    else:
+        said = said.with_question(text, {"left": "base"})
+    elif not said.left:
         raise WorkbenchError("There is no question yet.", "Write one, or ask something first.")
-    return [*system_message(system), *messages]
+    *earlier, question, _ = said.left
+    return [*system_message(system), *answered(earlier), question]
