@@ -37,7 +37,7 @@ def test_datasets_of_one_name_are_told_apart_and_keep_their_weights(services, tm
     [
         (0, 0, "No row has these words"),
         (0, 1, "1 to 1 of 1 with these words"),
-        (0, ROWS_PER_PAGE + 1, "1 to 50 of more with these words"),
+        (0, ROWS_PER_PAGE + 1, "1 to 50 of those with these words, there are more"),
         (1, ROWS_PER_PAGE + 7, "51 to 57 of 57 with these words"),
         (2, ROWS_PER_PAGE + 7, "only 57 rows with these words"),
     ],

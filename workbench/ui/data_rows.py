@@ -145,5 +145,7 @@ def _found_words(first: int, found: int) -> str:
         return "No row has these words"
     if here <= 0:
         return f"only {describe_rows(found)} with these words"
-    more = "more" if found > first + here else f"{found:,}"
-    return f"{first + 1:,} to {first + here:,} of {more} with these words"
+    shown = f"{first + 1:,} to {first + here:,}"
+    if found > first + here:
+        return f"{shown} of those with these words, there are more"
+    return f"{shown} of {found:,} with these words"
