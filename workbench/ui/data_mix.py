@@ -66,8 +66,9 @@ def build_mix_view(
             return plain(str(error))
         if len(choice.parts) < 2:
             return ""
+        names = dataset_names(services)
         counts = [
-            f"{weighted_rows(info.row_count, weight):,} of {plain(info.name)}"
+            f"{weighted_rows(info.row_count, weight):,} of {plain(names[info.id])}"
             for info, weight in choice.parts
         ]
         return f"An epoch has {', '.join(counts)} (before rows are held back)."
