@@ -12,6 +12,7 @@ from workbench.cli_evaluate import (
     add_strength_option,
     ask,
     check_base,
+    checked_out_path,
     chosen_checkpoint,
     count_from_1,
 )
@@ -94,13 +95,10 @@ def run_answer(services: Services, options: argparse.Namespace) -> int:
 
 
 def _out_path(text: str) -> Path:
-    """Return where to write; refused before hours of work, not after them."""
-    path = Path(text)
-    if path.suffix.lower() not in WRITERS:
+    """Return where to write, in a format that there is."""
+    if Path(text).suffix.lower() not in WRITERS:
         raise WorkbenchError(f"{text} is neither .csv nor .jsonl.", "Choose one of these endings.")
-    if path.is_dir() or not path.parent.is_dir():
-        raise WorkbenchError(f"Cannot write {text}.", "Check the name and the folder.")
-    return path
+    return checked_out_path(text)
 
 
 def _document(run: Run, request: EvaluationRequest, table: AnswerTable) -> dict[str, Any]:

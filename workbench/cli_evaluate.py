@@ -117,7 +117,8 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
             "A judge compares one run with its base.", "Name one run, without --base."
         )
     check_base(options)
-    _check_report(options.report)
+    if options.report:
+        checked_out_path(options.report)
     run = services.runs.get(options.run)
     request = EvaluationRequest(
         tuned=not options.base,
@@ -131,10 +132,16 @@ def run_evaluate(services: Services, options: argparse.Namespace) -> int:
     return (_evaluate if len(runs) == 1 else _compare)(services, runs, request, options)
 
 
-def _check_report(text: str | None) -> None:
-    """Refuse a place where nothing can be written before hours of work, not after them."""
-    if text and (Path(text).is_dir() or not Path(text).parent.is_dir()):
+def checked_out_path(text: str) -> Path:
+    """Return where to write; refused before hours of work, not after them.
+
+    Raises:
+        WorkbenchError: It is a folder, or lies in none.
+    """
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
         raise WorkbenchError(f"Cannot write {text}.", "Check the name and the folder.")
+    return path
 
 
 def _evaluate(

@@ -60,14 +60,14 @@ class RunExport:
 def exports_of(run: Run) -> list[RunExport]:
     """Return a run's exports, the newest first; one that is being deleted is left out."""
     exports: list[RunExport] = []
-    paths: set[Path] = set()
+    taken: set[Path] = set()
     for export in _read_all(run.directory.glob(f"exports/*/{REQUEST}")):
-        # What is there was made by the newest; an older one's was removed by hand, and its place taken.
-        is_taken = export.request.out_path in paths and not export.request.repository
-        exports.append(replace(export, result=None) if is_taken else export)
-        paths |= (
-            {export.request.out_path} if export.result and not export.request.repository else set()
-        )
+        path = export.request.out_path
+        if export.result and not export.request.repository:
+            # What is there was made by the newest; an older one's was removed by hand, and its place taken.
+            export = replace(export, result=None) if path in taken else export
+            taken.add(path)
+        exports.append(export)
     return exports
 
 

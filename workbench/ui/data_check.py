@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from workbench.data.adding import add_in_child
 from workbench.data.fixes import offered_fixes
 from workbench.data.formats import Mapping
 from workbench.data.report import Report
-from workbench.data.store import SAMPLES
+from workbench.data.store import SAMPLES, DatasetInfo
 from workbench.services import Services
 from workbench.ui.data_views import checking_html, report_html, shorten
 from workbench.ui.guard import FOLLOW, PRIVATE, user_errors
@@ -127,22 +127,25 @@ def build_check_view(services: Services, page: gr.Blocks, dataset: gr.Dropdown) 
 
 def dataset_names(services: Services) -> dict[str, str]:
     """Return a name for every dataset by its id, no two the same: the second ``train.json`` is ``train.json (2)``."""
+    return _names(services.datasets.uploads())
+
+
+def _names(uploads: Sequence[DatasetInfo]) -> dict[str, str]:
+    """Name the samples first, then what was added, which comes the newest first, from the oldest on."""
     named = [(sample, file_name) for sample, (file_name, _) in SAMPLES.items()]
-    named += [(info.id, info.name) for info in reversed(services.datasets.uploads())]
+    named += [(info.id, info.name) for info in reversed(uploads)]
     names: dict[str, str] = {}
     for dataset_id, name in named:
-        free = (f"{name} ({number})" for number in itertools.count(2))
-        names[dataset_id] = (
-            name
-            if name not in names.values()
-            else next(other for other in free if other not in names.values())
-        )
+        numbered = (f"{name} ({number})" for number in itertools.count(2))
+        candidates = itertools.chain([name], numbered)
+        names[dataset_id] = next(one for one in candidates if one not in names.values())
     return names
 
 
 def dataset_choices(services: Services) -> list[tuple[str, str]]:
     """Return label and id of every dataset: samples first, then what was added."""
-    names = dataset_names(services)
+    infos = services.datasets.uploads()
+    names = _names(infos)
     samples = [(f"Sample: {purpose}", sample) for sample, (_, purpose) in SAMPLES.items()]
     uploads = [
         (
@@ -151,7 +154,7 @@ def dataset_choices(services: Services) -> list[tuple[str, str]]:
             else f"{names[info.id]} (needs repair)",
             info.id,
         )
-        for info in services.datasets.uploads()
+        for info in infos
     ]
     return samples + uploads
 
