@@ -18,7 +18,7 @@ CHILD_ROOMS = (
     "evaluation",
     "export",
     "compute.py",
-    "asking.py",
+    "asking",
 )  # the only places where torch may live
 
 # Room: what it must not import from the package.

@@ -88,7 +88,7 @@ def estimate_memory(
     whole = max(1, shape.layers - recomputed)
     activations = micro_batch_tokens * (whole * per_token + recomputed * shape.width * number)
     return Memory(
-        weights=round(_weight_bytes(shape, method, base, device, number)),
+        weights=round(_weight_bytes(shape, method, base, number)),
         learning=round(_learning_bytes(shape, config, method)),
         activations=round(activations),
         head=_head_bytes(shape, method, device, precision, supervised_tokens),
@@ -125,15 +125,13 @@ def trained_weights(shape: Shape, config: TrainingConfig) -> float:
     return special.get(config.method, lora)
 
 
-def _weight_bytes(
-    shape: Shape, method: MethodPreset, base: Base, device: str, number: int
-) -> float:
-    frozen = number if device == "cuda" and method.saves == "adapter" else 4
+def _weight_bytes(shape: Shape, method: MethodPreset, base: Base, number: int) -> float:
+    held = number if method.saves == "adapter" else 4
     linear = shape.layers * shape.layer_weights
     # What computes in bf16 with fp32 weights keeps a copy of them for the backward pass.
-    plain = frozen + (number if number < frozen else 0)
+    plain = held + (number if number < held else 0)
     per_linear = {"plain": plain, "nf4": NF4_BYTES, "int8": INT8_BYTES}[base]
-    return per_linear * linear + frozen * shape.embedding_weights
+    return per_linear * linear + held * shape.embedding_weights
 
 
 def _learning_bytes(shape: Shape, config: TrainingConfig, method: MethodPreset) -> float:
@@ -154,14 +152,13 @@ def _activation_bytes(
 
     Two norms keep their input in fp32 and its normalized form; the linear layers their inputs (query, key and
     value share one, gate and up another, unless the base is squeezed: then each adapter has a copy); attention its
-    query, key, value and result, on a CPU in fp32; the feed-forward gate, its activation and up. On a CPU the embeddings
-    are fp32, and a squeezed layer's results have the format of what it was given (bitsandbytes 0.50.2).
+    query, key, value and result, on a CPU in fp32; the feed-forward gate, its activation and up.
     """
     norms = 2 * (4 + number) * shape.width
     readers = 2 if base == "plain" else 5
     inputs = number * (readers * shape.width + shape.query + shape.inner)
     attention = (4 if device == "cpu" else number) * 2 * (shape.query + shape.key_value)
-    gate = (4 if device == "cpu" and base != "plain" else number) * 3 * shape.inner
+    gate = number * 3 * shape.inner
     adapter = 4 * config.lora_rank * 7 if method.saves == "adapter" else 0
     return norms + inputs + attention + gate + adapter
 

@@ -22,7 +22,7 @@ from workbench.config import TrainingConfig, build_config, chosen_settings
 from workbench.data.conversations import read_conversations
 from workbench.data.formats import Message
 from workbench.data.split import split_rows
-from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore
+from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore, dataset_id_of
 from workbench.errors import WorkbenchError
 from workbench.evaluation import process as evaluating
 from workbench.export.history import check_none_runs
@@ -411,6 +411,9 @@ class Services:
                     "Delete it when the run has ended.",
                 )
         self.datasets.delete(dataset_id)
+        rows_path = self.settings.good_answers_path
+        if rows_path.exists() and dataset_id_of(rows_path, rows_path.name) == dataset_id:
+            rows_path.unlink()  # what it was made of
 
     def cancel_download(self, source: ModelSource) -> None:
         """End a model's download in the background; a later one fetches the rest.

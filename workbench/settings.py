@@ -63,6 +63,11 @@ class Settings:
         return self.home_dir / "datasets"
 
     @property
+    def good_answers_path(self) -> Path:
+        """The rows of the dataset that good answers become, to add the next one to."""
+        return self.home_dir / "good-answers.jsonl"
+
+    @property
     def exports_dir(self) -> Path:
         """Where the page puts what it exports; a browser may download these files, and no others.
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from workbench.asking import standard_attention
+from workbench.asking.loading import standard_attention
 from workbench.compute import Compute
 from workbench.config import STARTER_MODEL, build_config
 from workbench.evaluation.plain import plain_questions
@@ -32,9 +32,9 @@ from workbench.runs.events import GeneralEvent
 from workbench.services import Services
 from workbench.settings import SAMPLES_DIR, Settings
 from workbench.training.assembly import assemble
+from workbench.training.attention import NAME
 from workbench.training.batches import micro_batches
 from workbench.training.data import prepare_data
-from workbench.training.loading import NAME
 from workbench.training.loss import AnswerLoss
 from workbench.training.reporter import Reporter
 

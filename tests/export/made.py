@@ -8,7 +8,7 @@ import torch
 
 from tests.made_runs import tell
 from tests.tiny_model import CHAT_TEMPLATE, build_tiny_model
-from workbench.asking import standard_attention
+from workbench.asking.loading import standard_attention
 from workbench.child_progress import ProgressWriter
 from workbench.compute import Compute
 from workbench.config import build_config

@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM
 from tests.inference.asking import begin, go_on, write
 from tests.made_runs import make_run
 from tests.tiny_model import build_tiny_model
-from workbench.asking import load_to_ask
+from workbench.asking.loading import load_to_ask
+from workbench.asking.quick import QuickModel
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.inference import loaded
 from workbench.inference.engine import Engine
-from workbench.inference.quick import QuickModel
 
 FP32 = Compute("cpu", "fp32")
 QUESTION = [{"role": "user", "content": "What comes after 3?"}]

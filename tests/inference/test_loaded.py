@@ -18,6 +18,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from workbench.asking.products import Way, as_rows, in_parts
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.inference import loaded
@@ -28,7 +29,6 @@ from workbench.inference.loaded import (
     LoadedModels,
     check_strength,
 )
-from workbench.inference.products import Way, as_rows, in_parts
 
 FP32 = Compute("cpu", "fp32")
 PARTS = Way(torch.float32, in_parts)

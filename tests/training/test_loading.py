@@ -7,7 +7,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from workbench.asking import load_to_ask
+from workbench.asking.loading import load_to_ask
 from workbench.compute import Compute
 from workbench.config import build_config
 from workbench.models.facts import model_facts
@@ -61,6 +61,30 @@ def test_a_model_that_is_squeezed_already_is_loaded_as_it_is_and_takes_an_adapte
     gradients = [w.grad for name, w in tuned.named_parameters() if "lora_B" in name]
     assert len(gradients) == 2
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_frozen_weights_are_bf16_where_that_computes_and_what_they_add_up_to_is_not(tiny_model_dir):
+    """The logits are those of fp32 weights under autocast."""
+    compute = Compute("cpu", "bf16")
+    model, _ = load_model(tiny_model_dir, build_config({}), compute)
+    exact = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
+    embedding = exact.get_input_embeddings().weight.data
+    embedding.copy_(embedding.bfloat16())  # which autocast leaves alone
+    model.set_attn_implementation("sdpa")
+    ids, streams = torch.tensor([[5, 6, 7, 8, 9]]), []
+    for layer in model.get_decoder().layers:
+        layer.register_forward_hook(lambda module, inputs, made: streams.append(made.dtype))
+    with torch.no_grad(), compute.autocast():
+        torch.testing.assert_close(model.eval()(ids).logits, exact(ids).logits, rtol=0, atol=0)
+    assert set(streams) == {torch.float32}
+    formats = {(weight.dim() > 1, weight.dtype) for weight in model.parameters()}
+    assert formats == {(True, torch.bfloat16), (False, torch.float32)}
+
+
+@pytest.mark.parametrize("method", ["full", "freeze"])
+def test_weights_that_learn_are_fp32(tiny_model_dir, method):
+    model, _ = load_model(tiny_model_dir, build_config({"method": method}), Compute("cpu", "bf16"))
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
 def test_its_size_and_layers_are_those_of_the_model_it_was_made_from(squeezed_dir, tiny_model_dir):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.training.reload_models import PROMPT
-from workbench.asking import standard_attention
+from workbench.asking.loading import standard_attention
 from workbench.compute import Compute
 from workbench.config import TrainingConfig, build_config
 from workbench.evaluation.answering import Asker, Question

@@ -16,6 +16,7 @@ from workbench.chat import Reply, Stop, learned_model
 from workbench.data.conversations import read_conversations
 from workbench.data.split import split_rows
 from workbench.errors import WorkbenchError
+from workbench.good_answers import keep_answer
 from workbench.models.catalogue import catalogue
 from workbench.models.manner import BASE, THINKING
 from workbench.presets import methods
@@ -23,8 +24,7 @@ from workbench.runs.chats import Chat
 from workbench.runs.checkpoints import checkpoint_instead, mark_complete
 from workbench.runs.store import DataPart, DataReference
 from workbench.ui.app import build_app
-from workbench.ui.playground_keep import FILE_NAME, keep_answer
-from workbench.ui.playground_tab import GENERAL, model_line, runs_to_ask, suggestion_rows
+from workbench.ui.playground_tab import GENERAL, model_line, suggestion_rows
 from workbench.ui.playground_talk import (
     NO_ANSWER,
     STOPPED,
@@ -37,6 +37,7 @@ from workbench.ui.playground_talk import (
     shown,
 )
 from workbench.ui.playground_tools import _next_prompt
+from workbench.ui.run_choices import runs_to_ask
 from workbench.ui.views import plain
 
 BOTH = {"left": "tuned", "right": "base"}
@@ -403,9 +404,9 @@ def test_every_good_answer_is_one_row_whatever_ends_lines_in_it(services):
 
 
 def test_a_persons_own_file_of_that_name_stays(services, tmp_path):
-    own_path = tmp_path / FILE_NAME
+    own_path = tmp_path / services.settings.good_answers_path.name
     own_path.write_text(json.dumps({"messages": conversation("mine?", "Mine.")}) + "\n")
-    own = services.datasets.add(own_path, FILE_NAME)
+    own = services.datasets.add(own_path, own_path.name)
     for question in ("a?", "b?"):
         kept = keep_answer(services, conversation(question, "A."))
     assert {info.id for info in services.datasets.uploads()} == {own.id, kept.id}
@@ -414,6 +415,7 @@ def test_a_persons_own_file_of_that_name_stays(services, tmp_path):
 
 def test_good_answers_that_were_deleted_do_not_come_back(services):
     services.delete_dataset(keep_answer(services, conversation("a?", "A.")).id)
+    assert not services.settings.good_answers_path.exists()
     info = keep_answer(services, conversation("b?", "B."))
     assert [row.messages[0]["content"] for row in services.datasets.rows(info.id)] == ["b?"]
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import StoppingCriteria
 
-from workbench.asking import greedy_answers
+from workbench.asking.greedy import greedy_answers
 from workbench.compute import Compute
 from workbench.errors import StopRequested
 from workbench.evaluation.answers import Answer, RowLoss

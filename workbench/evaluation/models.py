@@ -8,7 +8,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import AutoConfig
 
-from workbench.asking import load_to_ask, scale_adapter
+from workbench.asking.loading import load_to_ask, scale_adapter
 from workbench.compute import Compute
 from workbench.evaluation.request import TUNED
 from workbench.presets import MethodPreset

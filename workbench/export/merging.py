@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.integrations import dequantize_module_weight
 from transformers import AutoConfig
 
-from workbench.asking import load_to_ask, scale_adapter
+from workbench.asking.loading import load_to_ask, scale_adapter
 from workbench.compute import Compute
 from workbench.presets import MethodPreset
 from workbench.training.loading import keep_gradients_after_evaluation

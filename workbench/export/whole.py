@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from workbench.asking import load_to_ask
+from workbench.asking.loading import load_to_ask
 from workbench.child_progress import ProgressWriter
 from workbench.compute import Compute, choose_compute
 from workbench.errors import StopRequested, WorkbenchError

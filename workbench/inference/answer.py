@@ -17,9 +17,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from workbench.asking.quick import Factors, QuickModel, QuickRow
 from workbench.errors import WorkbenchError
 from workbench.inference.context import Prompt
-from workbench.inference.quick import Factors, QuickModel, QuickRow
 from workbench.inference.text import TextPieces
 
 

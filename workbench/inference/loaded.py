@@ -12,12 +12,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig
 
-from workbench.asking import can_scale, load_to_ask, scale_adapter
+from workbench.asking.loading import can_scale, load_to_ask, scale_adapter
+from workbench.asking.products import Way, as_rows, fastest_way
+from workbench.asking.quick import Factors, QuickModel, quick_model
 from workbench.chat import learned_model, served_models
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
-from workbench.inference.products import Way, as_rows, fastest_way
-from workbench.inference.quick import Factors, QuickModel, quick_model
 from workbench.presets import methods
 from workbench.runs.store import Run
 

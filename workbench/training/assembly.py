@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, TrainerCallback, TrainingArguments
 
-from workbench.asking import standard_attention
+from workbench.asking.loading import standard_attention
 from workbench.compute import Compute, choose_compute
 from workbench.config import TrainingConfig
 from workbench.errors import WorkbenchError

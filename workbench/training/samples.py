@@ -6,9 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peft import PeftModel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from workbench.asking import greedy_answers, standard_attention
+from workbench.asking.greedy import greedy_answers, quick_answers
+from workbench.asking.loading import standard_attention
+from workbench.asking.products import usual_way
+from workbench.asking.quick import QuickModel, quick_model
 from workbench.compute import Compute
 from workbench.config import WATCHED_ANSWER_TOKENS, TrainingConfig
 from workbench.data.formats import Conversation, Message
@@ -63,11 +67,14 @@ class SampleWriter(TrainerCallback):
         self._emit = emit
         self._stop_requested = stop_requested
         self._asked_at = -1
+        self._quick: QuickModel | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Ask what it says before the first step."""
+        if self._questions:
+            self._quick = self._short_way()
         if state.global_step == 0:
             self._ask(0)
 
@@ -100,9 +107,26 @@ class SampleWriter(TrainerCallback):
         """Return the likeliest answers; training's own attention reads no padding."""
         prompts = [prompt_ids(self._tokenizer, messages) for messages in conversations]
         self._model.eval()
+        asked = self._tokenizer, self._compute, prompts, WATCHED_ANSWER_TOKENS
+        factors = self._quick.factors(self._model.active_adapter) if self._quick else None
         with attention(self._model, standard_attention(self._model)):
-            made = greedy_answers(
-                self._model, self._tokenizer, self._compute, prompts, WATCHED_ANSWER_TOKENS
-            )
+            if self._quick is None or factors is None:
+                made = greedy_answers(self._model, *asked)
+            else:
+                made = quick_answers(self._model, self._quick, factors, *asked)
         texts: list[str] = self._tokenizer.batch_decode(made, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def _short_way(self) -> QuickModel | None:
+        """Return the short way through the model, for a base that does not learn."""
+        model = self._model
+        if not isinstance(model, PeftModel) or self._compute.device != "cpu":
+            return None
+        model.eval()
+        way = usual_way(model.get_output_embeddings().weight.dtype)
+        with (
+            attention(model, standard_attention(model)),
+            model.disable_adapter(),
+            self._compute.autocast(),
+        ):
+            return quick_model(model, way)

@@ -22,7 +22,8 @@ from workbench.ui.duplicating import wire_duplicating
 from workbench.ui.evaluate_tab import build_evaluate_tab
 from workbench.ui.guard import QUIET
 from workbench.ui.keep_posted import TITLE
-from workbench.ui.playground_tab import build_playground_tab, runs_to_ask
+from workbench.ui.playground_tab import build_playground_tab
+from workbench.ui.run_choices import runs_to_ask
 from workbench.ui.runs_tab import build_runs_tab
 from workbench.ui.train_tab import build_train_tab
 from workbench.ui.views import fetch_banner

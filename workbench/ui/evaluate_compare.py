@@ -15,7 +15,7 @@ from workbench.runs.side_by_side import MOST
 from workbench.runs.store import Run
 from workbench.services import Services
 from workbench.settings import ensure_dir
-from workbench.ui.playground_tab import finished_runs
+from workbench.ui.run_choices import finished_runs
 
 NOT_YET = (
     "Press Evaluate: these runs then answer the same rows, one run after the other. What was answered before "

@@ -10,10 +10,10 @@ import gradio as gr
 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.good_answers import keep_answer, kept_words
 from workbench.services import Services
 from workbench.ui.difference_views import differences_html
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
-from workbench.ui.playground_keep import keep_answer, kept_words
 
 if TYPE_CHECKING:
     from workbench.evaluation.result import Evaluation, RowResult

@@ -32,7 +32,7 @@ from workbench.ui.evaluate_row import build_row_panel, wire_row_panel
 from workbench.ui.export_view import build_export_view
 from workbench.ui.export_views import SAVED_MODEL
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
-from workbench.ui.playground_tab import choice_to_ask, runs_to_ask
+from workbench.ui.run_choices import choice_to_ask, runs_to_ask
 from workbench.ui.saving import save_on_click
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
@@ -13,7 +13,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.manner import manner_words
 from workbench.models.sources import find_model
 from workbench.runs.chats import Chat, delete_chat, get_chat
-from workbench.runs.checkpoints import checkpoint_instead, instead_words
+from workbench.runs.checkpoints import instead_words
 from workbench.runs.store import Run
 from workbench.services import ExampleQuestion, Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
@@ -35,7 +35,8 @@ from workbench.ui.playground_talk import (
     shown,
 )
 from workbench.ui.playground_tools import build_tools
-from workbench.ui.views import plain, run_label
+from workbench.ui.run_choices import choice_to_ask, runs_to_ask
+from workbench.ui.views import plain
 
 GENERAL = ExampleQuestion("", "What is the capital of France?", "", False)
 SUGGESTIONS = 5
@@ -329,39 +330,6 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     gr.Timer(LOOK_SECONDS).tick(
         look, [was_loaded, run_choice], [was_loaded, note, run_choice], **QUIET
     )
-
-
-def choice_to_ask(services: Services, chosen: str | None) -> Any:
-    """List the runs that can be asked now; leave a choice that still is, else take the first."""
-    choices = runs_to_ask(services)
-    ids = [run_id for _, run_id in choices]
-    if chosen in ids:
-        return gr.Dropdown(choices)  # by now another one may be chosen
-    return gr.Dropdown(choices, value=next(iter(ids), None))
-
-
-def finished_runs(services: Services) -> list[tuple[str, str]]:
-    """Return label and id of every run that saved a model, the newest first."""
-    return _with_a_model(services.runs.all())
-
-
-def runs_to_ask(services: Services) -> list[tuple[str, str]]:
-    """Return label and id of every run that can be asked: those that saved a model, then those with a checkpoint.
-
-    A run that trains or waits is not among the latter: its checkpoints come and go.
-    """
-    runs, active = services.runs.all(), services.supervisor.active_run()
-    unfinished = [
-        (f"{run_label(run)}: checkpoint of step {step:,}, not finished", run.id)
-        for run in runs
-        if run != active and not run.waiting_path.exists()
-        if (step := checkpoint_instead(run)) is not None
-    ]
-    return [*_with_a_model(runs), *unfinished]
-
-
-def _with_a_model(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    return [(run_label(run), run.id) for run in runs if run.model_dir.is_dir()]
 
 
 def model_line(services: Services, run: Run) -> str:

@@ -10,10 +10,10 @@ from gradio.components import Component
 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.good_answers import keep_answer, kept_words
 from workbench.runs.chats import Chat, chat_document
 from workbench.services import Services
 from workbench.ui.guard import PRIVATE, QUIET, user_errors
-from workbench.ui.playground_keep import keep_answer, kept_words
 from workbench.ui.playground_talk import (
     SIDES,
     Side,

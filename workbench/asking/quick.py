@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.cache_utils import DynamicLayer
 
-from workbench.inference.products import Way
+from workbench.asking.products import Way
 
 # What a layer of Llama's kind consists of (Llama, SmolLM2, Qwen2.5, Mistral); one with more is left alone.
 PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -268,7 +268,7 @@ def _is_plain_lora(layer: nn.Module, adapter: str) -> bool:
     return not any(
         adapter in module.lora_variant or module.lora_bias.get(adapter) or module.merged
         for module in layer.modules()
-        if type(module) is LoraLinear
+        if isinstance(module, LoraLinear)
     )
 
 
@@ -278,7 +278,7 @@ def _parts(module: nn.Module) -> set[str]:
 
 def _plain(module: Any) -> Any:
     """Return the layer of the base model, without the adapter around it."""
-    return module.base_layer if type(module) is LoraLinear else module
+    return module.base_layer if isinstance(module, LoraLinear) else module
 
 
 def _join(modules: Sequence[Any]) -> None:
@@ -305,7 +305,7 @@ def _factors(modules: Sequence[Any], name: str | None) -> Factors:
     """Return both factors of an adapter of some layers, each layer's ranks beside the others'."""
     pairs = [
         (module.lora_A[name].weight, module.lora_B[name].weight * module.scaling[name])
-        if type(module) is LoraLinear and name in module.lora_A
+        if isinstance(module, LoraLinear) and name in module.lora_A
         else None
         for module in modules
     ]
@@ -324,7 +324,8 @@ def _factors(modules: Sequence[Any], name: str | None) -> Factors:
 def _trial(model: Any, quick: QuickModel | None = None) -> Tensor:
     """Return the logits after the last of some tokens, which comes when those before it are remembered."""
     *before, last = TRIAL_IDS
-    with torch.inference_mode():
+    # Not inference mode: what a model in training keeps of this must still take part in gradients.
+    with torch.no_grad():
         cache = model(input_ids=torch.tensor([before]), use_cache=True).past_key_values
         if quick:
             row = QuickRow(last, cache, quick.factors(None) or [])

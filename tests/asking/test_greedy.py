@@ -10,9 +10,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_model import build_tiny_model
-from workbench.asking import greedy_answers, load_to_ask
+from workbench.asking.greedy import greedy_answers, quick_answers
+from workbench.asking.loading import load_to_ask
+from workbench.asking.products import usual_way
+from workbench.asking.quick import quick_model
 from workbench.compute import Compute
 from workbench.models.rendering import load_tokenizer, stop_ids
+from workbench.training.fused_lora import fuse_lora
 
 CPU = Compute("cpu", "fp32")
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
@@ -59,6 +63,22 @@ def test_many_are_answered_as_each_alone(model_dir, tokenizer, adapter, prompts)
     expected = [alone(model, ids, ends) for ids in prompts]
     found = greedy_answers(model, tokenizer, CPU, prompts, MOST_TOKENS)
     assert [row[: len(new)] for row, new in zip(found, expected, strict=True)] == expected
+    assert len({tuple(new) for new in expected}) > 1
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_few_are_answered_the_short_way_as_each_alone(model_dir, tokenizer, fused):
+    torch.manual_seed(0)
+    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(model_dir), LORA).eval()
+    ends = stop_ids(tokenizer)
+    expected = [alone(model, ids, ends) for ids in PROMPTS]
+    if fused:  # as in training
+        assert fuse_lora(model)
+    with model.disable_adapter():
+        quick = quick_model(model, usual_way(torch.float32))
+    factors = quick.factors("default")
+    found = quick_answers(model, quick, factors, tokenizer, CPU, PROMPTS, MOST_TOKENS)
+    assert found == expected
     assert len({tuple(new) for new in expected}) > 1
 
 

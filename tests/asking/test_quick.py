@@ -18,9 +18,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from workbench.asking import products, quick
+from workbench.asking.products import WAYS, Way, as_rows, as_vectors, fastest_way, in_parts
 from workbench.compute import Compute
-from workbench.inference import products, quick
-from workbench.inference.products import WAYS, Way, as_rows, as_vectors, fastest_way, in_parts
 
 PROMPT = torch.tensor([[5, 6, 7, 8, 9]])
 PARTS = Way(torch.float32, in_parts)

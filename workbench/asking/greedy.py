@@ -1,102 +1,17 @@
-"""Load a model to ask it, and ask it many questions at once.
-
-Imports torch, so only the child processes may import this.
-"""
+"""Answer with the likeliest tokens: many prompts together, or a few of them quickly."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    BitsAndBytesConfig,
-    DynamicCache,
-    StoppingCriteria,
-)
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import DynamicCache, StoppingCriteria
 
+from workbench.asking.quick import Factors, QuickModel, QuickRow
 from workbench.compute import Compute
 from workbench.models.rendering import same_start, stop_ids
 from workbench.training.attention import runs_padding_free
-
-
-def standard_attention(model_class: Any) -> str:
-    """Return the attention of transformers that a model can use; some (Gemma 2) have no fused one."""
-    return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
-
-
-def squeezing(quantization: BitsAndBytesConfig | None) -> dict[str, Any]:
-    """Return the argument that squeezes a model while it is loaded.
-
-    Without one a model is loaded as its files hold it; ``None`` would undo what its config.json says of that.
-    """
-    return {"quantization_config": quantization} if quantization else {}
-
-
-def load_to_ask(
-    directory: Path,
-    compute: Compute,
-    dtype: torch.dtype,
-    quantization: BitsAndBytesConfig | None = None,
-) -> Any:
-    """Load a model in evaluation mode, on the device, with the attention of transformers.
-
-    Args:
-        directory: A folder with config.json and safetensors.
-        compute: Where it goes.
-        dtype: Number format of its weights.
-        quantization: How it is squeezed.
-    """
-    architecture = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
-    model = AutoModelForCausalLM.from_pretrained(
-        directory,
-        # A checkpoint remembers the attention it was trained with.
-        attn_implementation=standard_attention(model_class),
-        dtype=dtype,
-        **squeezing(quantization),
-        device_map={"": compute.device},
-        trust_remote_code=False,
-        use_safetensors=True,
-    ).eval()
-    model.config.use_cache = True  # as does this
-    return model
-
-
-def can_scale(model: Any) -> bool:
-    """Say whether a model's adapter is a sum with the base. DoRA's is not: it also has a length of its own."""
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    return bool(layers) and not any(layer.lora_variant for layer in layers)
-
-
-def scale_adapter(model: Any, name: str, strength: float) -> list[tuple[LoraLayer, float]]:
-    """Let a part of an adapter count, or more than all of it.
-
-    Args:
-        model: With the adapter loaded.
-        name: Which one.
-        strength: 1 is as trained, 0 as without it.
-
-    Returns:
-        Every layer with the scaling it had.
-
-    Raises:
-        ValueError: The adapter is no sum with the base.
-    """
-    if strength == 1:
-        return []
-    if not can_scale(model):
-        raise ValueError("only an adapter that is a sum with the base has a strength")
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    before = [(layer, layer.scaling[name]) for layer in layers if name in layer.scaling]
-    for layer, scaling in before:
-        layer.scaling[name] = scaling * strength
-    return before
 
 
 def greedy_answers(
@@ -174,3 +89,46 @@ def _read_start(model: Any, prompts: Sequence[list[int]], shared: int) -> dict[s
     model(input_ids=start, past_key_values=cache, use_cache=True, logits_to_keep=1)
     cache.batch_repeat_interleave(len(prompts))
     return {"past_key_values": cache}
+
+
+def quick_answers(
+    model: Any,
+    quick: QuickModel,
+    factors: Sequence[Factors],
+    tokenizer: Any,
+    compute: Compute,
+    prompts: Sequence[list[int]],
+    most_tokens: int,
+) -> list[list[int]]:
+    """Answer a few prompts on a CPU as ``greedy_answers`` does, the short way: each is read alone, then all go on together.
+
+    Args:
+        model: As for ``greedy_answers``; reads the prompts.
+        quick: The short way through it.
+        factors: What its adapter adds there now, from ``QuickModel.factors``.
+        tokenizer: Its tokenizer.
+        compute: Device and precision.
+        prompts: Token ids.
+        most_tokens: Longest answer.
+
+    Returns:
+        The new token ids of each prompt, with the end of the answer where the model wrote one.
+    """
+    ends = set(stop_ids(tokenizer))
+    answers: list[list[int]] = []
+    caches = []
+    with torch.no_grad(), compute.autocast():
+        for prompt in prompts:
+            ids = torch.tensor([prompt])
+            read = model(input_ids=ids, use_cache=True, logits_to_keep=1)
+            answers.append([int(read.logits[0, -1].argmax())])
+            caches.append(read.past_key_values)
+        while going := [
+            place
+            for place, answer in enumerate(answers)
+            if answer[-1] not in ends and len(answer) < most_tokens
+        ]:
+            rows = [QuickRow(answers[place][-1], caches[place], factors) for place in going]
+            for place, token in zip(going, quick.step(rows).argmax(-1).tolist(), strict=True):
+                answers[place].append(token)
+    return answers

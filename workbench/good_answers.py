@@ -1,4 +1,4 @@
-"""Playground: a good answer becomes a row of a dataset, to train on next time. No gradio."""
+"""A good answer becomes a row of a dataset, to train on next time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from workbench.services import Services
 from workbench.settings import ensure_dir
 from workbench.words import describe_rows
 
-FILE_NAME = "good-answers.jsonl"
-
 
 def keep_answer(services: Services, messages: Sequence[Message]) -> DatasetInfo:
     """Add a conversation to the dataset of good answers, and return that.
@@ -32,7 +30,8 @@ def keep_answer(services: Services, messages: Sequence[Message]) -> DatasetInfo:
     Raises:
         WorkbenchError: There is no room for it.
     """
-    path = ensure_dir(services.settings.home_dir) / FILE_NAME
+    path = services.settings.good_answers_path
+    ensure_dir(path.parent)
     with FileLock(f"{path}.lock"):
         row = json.dumps({"messages": list(messages)}, ensure_ascii=False)
         before = _dataset_of(services, path)
@@ -40,7 +39,7 @@ def keep_answer(services: Services, messages: Sequence[Message]) -> DatasetInfo:
         rows = path.read_text(encoding="utf-8").rstrip("\n").split("\n") if before else []
         if row not in rows:
             write_text_atomically(path, "\n".join([*rows, row]) + "\n")
-        info = services.datasets.add(path, FILE_NAME)
+        info = services.datasets.add(path, path.name)
         if before and before != info.id:
             info = services.datasets.rename(info.id, services.datasets.info(before).name)
             _delete_unless_needed(services, before)
@@ -55,7 +54,7 @@ def kept_words(info: DatasetInfo) -> str:
 
 def _dataset_of(services: Services, path: Path) -> str | None:
     """Return the id of the dataset that was made of the rows so far, if it is there."""
-    dataset_id = dataset_id_of(path, FILE_NAME) if path.exists() else None
+    dataset_id = dataset_id_of(path, path.name) if path.exists() else None
     return dataset_id if dataset_id in [info.id for info in services.datasets.uploads()] else None
 
 
