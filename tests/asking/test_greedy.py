@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_model import build_tiny_model
+from workbench.asking import greedy
 from workbench.asking.greedy import greedy_answers, quick_answers
 from workbench.asking.loading import load_to_ask
 from workbench.asking.products import usual_way
@@ -80,6 +81,20 @@ def test_a_few_are_answered_the_short_way_as_each_alone(model_dir, tokenizer, fu
     found = quick_answers(model, quick, factors, tokenizer, CPU, PROMPTS, MOST_TOKENS)
     assert found == expected
     assert len({tuple(new) for new in expected}) > 1
+
+
+def test_an_answer_ends_the_short_way_and_the_others_go_on(model_dir, tokenizer, monkeypatch):
+    model = AutoModelForCausalLM.from_pretrained(model_dir).eval()
+    whole = [alone(model, ids, ()) for ids in PROMPTS]
+    end = whole[0][2]
+    assert not all(end in answer for answer in whole)
+    monkeypatch.setattr(greedy, "stop_ids", lambda tokenizer: [end])
+    quick = quick_model(model, usual_way(torch.float32))
+    factors = quick.factors(None)
+    found = quick_answers(model, quick, factors, tokenizer, CPU, PROMPTS, MOST_TOKENS)
+    assert found == [
+        answer[: answer.index(end) + 1] if end in answer else answer for answer in whole
+    ]
 
 
 def test_what_all_prompts_begin_with_is_read_once(model_dir, tokenizer):
