@@ -123,7 +123,7 @@ def test_detach_stop_and_show(train, services, capsys):
     stopped = run_json(capsys, "stop", started["id"])
     assert stopped["status"] == "stopped"
     assert stopped["model_saved"]
-    assert stopped["eta_seconds"] > 0
+    assert stopped["eta_seconds"] is None
     assert stopped["started_at"] < stopped["finished_at"] < time.time()
     assert stopped["model_dir"] == str(services.runs.get("latest").model_dir)
     with services.runs.get("latest").log_path.open("a") as log:
@@ -292,6 +292,18 @@ def test_the_second_run_waits_in_line_and_can_leave_it(train, services, capsys):
     assert "Stop it first" in capsys.readouterr().err
     assert main(["resume", second.id, "--detach"]) == 0
     assert services.supervisor.line() == [second]
+
+
+def test_the_next_in_line_begins_when_the_run_before_was_stopped_at_once(train, services, capsys):
+    """A process that is killed cannot start it, and no server may be there to."""
+    train("--detach", "--set", "max_steps=100000")
+    first = services.runs.get("latest")
+    train("--detach", "--set", "max_steps=2", "max_length=100")
+    second = services.runs.get("latest")
+    assert services.supervisor.line() == [second]
+    assert run_json(capsys, "stop", first.id, "--now")["status"] == "stopped"
+    assert services.supervisor.line() == []
+    assert services.supervisor.active_run() == second
 
 
 def wait_for_step(services, run, step):

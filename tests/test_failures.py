@@ -5,7 +5,7 @@ import pytest
 from workbench.errors import WorkbenchError
 from workbench.evaluation.__main__ import WORDS as EVALUATION
 from workbench.export.__main__ import WORDS as EXPORT
-from workbench.failures import Failure, explain, is_disk_full
+from workbench.failures import Failure, explain, is_disk_full, is_out_of_memory
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -22,6 +22,21 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 )
 def test_a_full_disk_is_known_in_the_words_of_every_library(error):
     assert is_disk_full(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_short_memory_is_known_in_the_words_of_every_library(error):
+    assert is_out_of_memory(error)
 
 
 def test_an_error_that_asks_for_something_is_no_full_disk():

@@ -107,6 +107,16 @@ def test_after_short_memory_a_copy_reads_fewer_tokens_at_a_time():
     assert "max_length" not in short.changes
 
 
+@pytest.mark.parametrize("budget", [64, 128])
+def test_a_safer_copy_never_reads_more_and_is_none_where_nothing_changes(budget):
+    config = chosen(micro_batch_tokens=budget)
+    remedy = safer_copy(config, "memory")
+    assert "tokens at a time" not in remedy.label
+    changed = chosen(**({"micro_batch_tokens": budget} | remedy.changes))
+    assert changed.token_budget == budget
+    assert safer_copy(changed, "memory") is None
+
+
 def test_after_a_loss_that_is_no_number_a_copy_learns_slower():
     assert safer_copy(chosen(), "diverged").changes == {"learning_rate": 3e-4}
 

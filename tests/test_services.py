@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import psutil
+import pytest
+
+from tests.made_runs import make_run
+from workbench.errors import WorkbenchError
+from workbench.runs.checkpoints import mark_complete
+from workbench.runs.store import write_json
+from workbench.services import Services
+from workbench.settings import Settings
 
 
 def test_whatever_goes_wrong_with_the_line_is_logged_and_it_is_looked_after_again(
@@ -26,3 +35,59 @@ def test_whatever_goes_wrong_with_the_line_is_logged_and_it_is_looked_after_agai
     told = capsys.readouterr().err
     assert "TimeoutExpired" in told
     assert "list indices must be integers" in told
+
+
+def with_checkpoint(run, step=4):
+    directory = run.checkpoints_dir / f"checkpoint-{step}"
+    directory.mkdir(parents=True)
+    mark_complete(directory)
+    return run
+
+
+def child_of(services, parent, **told):
+    """A run that goes on from another one."""
+    run = make_run(services.runs, "child", **told)
+    record = {"name": "child", "created": 1.0, "reasons": {}, "planned_seconds": None}
+    write_json(run.directory / "run.json", record | {"parent": parent.id, "continues": True})
+    services.runs._opened.clear()
+    return services.runs.get(run.id)
+
+
+def test_a_run_that_another_one_is_to_begin_with_stays(services):
+    parent = with_checkpoint(make_run(services.runs, "parent"))
+    child = child_of(services, parent, outcome="failed")
+    with pytest.raises(WorkbenchError, match="begins with what this one learned"):
+        services.delete_run(parent)
+    with_checkpoint(child)
+    services.delete_run(parent)
+    assert services.runs.ids() == [child.id]
+
+
+def test_a_copy_of_a_run_that_went_on_from_another_one_does_so_again(services, monkeypatch):
+    parent = with_checkpoint(make_run(services.runs, "parent"))
+    child = child_of(services, parent, outcome="failed")
+    started = []
+
+    def start_copy(self, run, changes, name, *, continues, parent=None):
+        started.append((run, continues, parent))
+
+    monkeypatch.setattr(Services, "_start_copy", start_copy)
+    services.start_copy(child, {"learning_rate": 1e-5})
+    services.start_copy(child, {"method": "qlora"})
+    services.start_copy(parent, {"learning_rate": 1e-5})
+    assert started == [(child, True, parent), (child, False, None), (parent, False, None)]
+    (parent.checkpoints_dir / "checkpoint-4" / "complete.json").unlink()
+    with pytest.raises(WorkbenchError, match="has no checkpoint any more"):
+        services.start_copy(child, {})
+
+
+def test_a_workspace_that_was_moved_finds_the_data_of_its_runs(services, alpaca_file, tmp_path):
+    data = services.choose_data({services.datasets.add(alpaca_file, alpaca_file.name).id: 1.0})
+    plan = services.plan(services.configure(None, {"keep_general": False}), data)
+    run = services.create_run(plan, data, "moved")
+    before = run.data.parts[0]
+    moved_dir = services.settings.home_dir.rename(tmp_path / "elsewhere")
+    moved = Services.for_workspace(Settings(home_dir=moved_dir))
+    part = moved.runs.get(run.id).data.parts[0]
+    assert part.path.startswith(str(moved_dir))
+    assert replace(part, path=before.path) == before

@@ -116,6 +116,7 @@ def run_stop(services: Services, options: argparse.Namespace) -> int:
     while services.supervisor.summary(run).is_active:
         services.supervisor.advance()  # ends a process that does not answer
         time.sleep(0.2)
+    services.supervisor.advance()  # a process that was killed cannot start the next in line
     _print_now(services, run, options)
     return 0
 

@@ -11,6 +11,14 @@ from workbench.errors import WorkbenchError
 from workbench.runs.events import Cause
 
 Words = Mapping[Cause, tuple[str, str]]  # message and hint by cause
+# CUDA and the system; torch on Linux, on Windows; cuBLAS.
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "cublas_status_alloc_failed",
+)
 # numpy, which writes GGUF files, gives no reason: "8192 requested and 32 written".
 _WRITTEN_SHORT = re.compile(r"\d+ requested and \d+ written")
 
@@ -51,9 +59,7 @@ def cause_of(error: BaseException) -> Cause:
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether memory was short, on a graphics card or in the computer."""
     text = str(error).lower()
-    return (
-        "out of memory" in text or "can't allocate memory" in text or isinstance(error, MemoryError)
-    )
+    return isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY)
 
 
 def is_disk_full(error: BaseException) -> bool:

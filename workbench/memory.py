@@ -86,7 +86,8 @@ def estimate_memory(
     # after the other, so at least one layer is whole at any time. What entered them is kept.
     recomputed = recomputed_layers(shape.layers, recomputed_share)
     whole = max(1, shape.layers - recomputed)
-    activations = micro_batch_tokens * (whole * per_token + recomputed * shape.width * number)
+    entering = shape.width * (4 if device == "cpu" else number)
+    activations = micro_batch_tokens * (whole * per_token + recomputed * entering)
     return Memory(
         weights=round(_weight_bytes(shape, method, base, number)),
         learning=round(_learning_bytes(shape, config, method)),

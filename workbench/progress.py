@@ -29,7 +29,9 @@ def follow(supervisor: Supervisor, run: Run, *, quiet: bool) -> RunSnapshot:
     asked_to_stop = False
     while True:
         try:
-            return follower(supervisor, run, console)
+            ended = follower(supervisor, run, console)
+            supervisor.advance()  # a process that was killed cannot start the next in line
+            return ended
         except KeyboardInterrupt:
             if asked_to_stop:  # the second Ctrl-C leaves; the run goes on saving by itself
                 raise

@@ -80,17 +80,17 @@ def safer_copy(config: TrainingConfig, cause: str) -> Remedy | None:
         cause: As in ``FinishedEvent``.
     """
     if cause == "memory":
-        tokens = max(SMALLEST_PIECE_TOKENS, config.token_budget // 4)
+        budget = config.token_budget
+        tokens = min(budget, max(SMALLEST_PIECE_TOKENS, budget // 4))
         changes: dict[str, Any] = {"micro_batch_tokens": tokens}
-        if methods()[config.method].recomputes:
+        safer = [f"{tokens:,} tokens at a time instead of {budget:,}"] if tokens < budget else []
+        if methods()[config.method].recomputes and config.activation_checkpointing != "on":
             changes["activation_checkpointing"] = "on"
-        label = (
-            f"Start a safer copy: {tokens:,} tokens at a time instead of {config.token_budget:,}"
-        )
+            safer += [] if safer else ["layers computed twice instead of kept"]
         if config.limit_tokens > tokens:
             changes |= {"max_length": tokens, "too_long": "cut"}
-            label += f", texts cut at {tokens:,}"
-        return Remedy(label, changes)
+            safer.append(f"texts cut at {tokens:,}")
+        return Remedy(f"Start a safer copy: {', '.join(safer)}", changes) if safer else None
     if cause == "diverged" and config.learning_rate:
         rate = float(f"{config.learning_rate / 3:.1g}")
         label = f"Start a safer copy: learning rate {rate:g} instead of {config.learning_rate:g}"

@@ -8,12 +8,13 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from workbench.chat import ChatProcess, Stop
@@ -43,7 +44,7 @@ from workbench.presets import methods
 from workbench.probing import test_drive
 from workbench.remedies import Remedy, find_remedies, find_shortage
 from workbench.runs.checkpoints import newest_checkpoint
-from workbench.runs.store import DataPart, DataReference, Run, RunStore
+from workbench.runs.store import DataPart, DataReference, Run, RunStore, sibling
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
 from workbench.starting_points import StartingPoints
@@ -257,22 +258,39 @@ class Services:
         return self._start_copy(run, changes, name or f"{run.name}, continued", continues=True)
 
     def start_copy(self, run: Run, changes: Mapping[str, Any], name: str = "") -> Run:
-        """Start a run again from the beginning, with some settings changed.
+        """Start a run again from its beginning, with some settings changed.
+
+        One that went on from another run goes on from it again, unless what is tuned or how is another now.
 
         Raises:
-            WorkbenchError: The settings do not work, or its data is gone.
+            WorkbenchError: The settings do not work, its data is gone, or the run it went on from.
         """
-        return self._start_copy(run, changes, name or f"{run.name}, again", continues=False)
+        name = name or f"{run.name}, again"
+        if not run.continues or changes.keys() & {"model", "method"}:
+            return self._start_copy(run, changes, name, continues=False)
+        origin = sibling(run, str(run.parent))
+        if newest_checkpoint(origin.checkpoints_dir) is None:
+            raise WorkbenchError(
+                f'"{origin.name}", which it went on from, has no checkpoint any more.',
+                "Duplicate it with changes instead, which begins with the model before any training.",
+            )
+        return self._start_copy(run, changes, name, continues=True, parent=origin)
 
     def _start_copy(
-        self, run: Run, changes: Mapping[str, Any], name: str, *, continues: bool
+        self,
+        run: Run,
+        changes: Mapping[str, Any],
+        name: str,
+        *,
+        continues: bool,
+        parent: Run | None = None,
     ) -> Run:
         values = {**chosen_settings(run.config, run.reasons), **changes}
         config = self.configure(None, values, allow_folder=True)
         validation_id = run.data.validation.id if run.data.validation else None
         data = self.choose_data({part.id: part.weight for part in run.data.parts}, validation_id)
         plan = self.plan(config, data, allow_folder=True)
-        return self.start(plan, data, name, parent=run, continues=continues)
+        return self.start(plan, data, name, parent=parent or run, continues=continues)
 
     def delete_run(self, run: Run) -> None:
         """Remove a run and all it saved.
@@ -284,6 +302,15 @@ class Services:
             raise WorkbenchError(
                 f'"{run.name}" has not ended ({snapshot.state}).', "Stop it first, then delete it."
             )
+        for child in self.runs.all():
+            begins_with_it = child.continues and child.parent == run.id
+            if begins_with_it and newest_checkpoint(child.checkpoints_dir) is None:
+                state = self.supervisor.summary(child).state
+                if state != "finished":
+                    raise WorkbenchError(
+                        f'"{child.name}" ({state}) begins with what this one learned, and has no checkpoint of its own yet.',
+                        "Delete that one first, or let it get on.",
+                    )
         check_none_runs(run)
         if self.chat.run_id == run.id:
             self.chat.close()
@@ -412,8 +439,10 @@ class Services:
                 )
         self.datasets.delete(dataset_id)
         rows_path = self.settings.good_answers_path
-        if rows_path.exists() and dataset_id_of(rows_path, rows_path.name) == dataset_id:
-            rows_path.unlink()  # what it was made of
+        # Whoever adds an answer just now has the lock, and makes another dataset of these rows.
+        with suppress(Timeout), FileLock(f"{rows_path}.lock", timeout=0):
+            if rows_path.exists() and dataset_id_of(rows_path, rows_path.name) == dataset_id:
+                rows_path.unlink()  # what it was made of
 
     def cancel_download(self, source: ModelSource) -> None:
         """End a model's download in the background; a later one fetches the rest.

@@ -17,4 +17,10 @@ def test_keys_and_tokens_are_masked_and_lines_that_overwrite_each_other_stay_lin
     with run.log_path.open("ab") as log:
         log.write(b"more\n\xff")
     assert read_log(run, offset=offset) == ("more\n\ufffd", offset + 6)
-    assert read_log(run, 3)[0] == "e\n\ufffd"
+    assert read_log(run, 3)[0] == "\ufffd"
+
+
+def test_the_end_of_a_log_begins_with_a_line_so_that_no_half_of_a_key_is_shown(tmp_path):
+    run = SimpleNamespace(log_path=tmp_path / "log.txt")
+    run.log_path.write_text(f"token=hf_{'a1' * 17}\nlast\n")
+    assert read_log(run, 20)[0] == "last\n"

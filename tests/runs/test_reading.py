@@ -74,6 +74,15 @@ def test_a_curve_that_falls_is_still_learning(seed):
     assert "more epochs" in ended.suggestion
 
 
+def test_a_run_that_ended_early_is_not_told_to_go_on():
+    losses = noisy(falling(300), seed=1)
+    for count in (60, 300):
+        running = read_loss(steps(losses[:count]), [], 1000)
+        ended = read_loss(steps(losses[:count]), [], 1000, is_over=True)
+        assert running.suggestion != ended.suggestion
+        assert not any(word in ended.suggestion for word in ("go on", "stop now", "Wait"))
+
+
 @pytest.mark.parametrize("curve", [np.full(200, 2.5), np.linspace(2.5, 2.48, 400)])
 def test_a_curve_that_never_fell_never_learned(curve):
     kinds = [kind(noisy(curve, seed)) for seed in SEEDS]

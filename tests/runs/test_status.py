@@ -6,6 +6,7 @@ from workbench.runs.events import (
     CheckpointEvent,
     EvaluationEvent,
     FinishedEvent,
+    GeneralEvent,
     PhaseEvent,
     ResumeEvent,
     SampleEvent,
@@ -14,7 +15,7 @@ from workbench.runs.events import (
     WarningEvent,
 )
 from workbench.runs.record import Record
-from workbench.runs.status import Signs, derive_status
+from workbench.runs.status import AT_ONCE, SILENT, Signs, derive_status
 
 START = StartEvent(
     total_steps=10, train_rows=8, validation_rows=0, left_out_rows=0, supervised_tokens=8,
@@ -37,8 +38,8 @@ def began(time):
     return PhaseEvent(time=float(time), phase="starting")
 
 
-def derive(events, *, place=None, started=True, alive=True, stop=False):
-    signs = Signs(place=place, process_started=started, process_alive=alive, stop_requested=stop)
+def derive(events, *, place=None, started=True, alive=True, stop=False, killed=""):
+    signs = Signs(place, started, alive, stop or bool(killed), killed)
     return derive_status(Record(events), signs, now=50.0)
 
 
@@ -57,7 +58,9 @@ FAILED = FinishedEvent(outcome="failed", message="x", cause="memory")
         ([PhaseEvent(phase="training")], {"stop": True}, "stopping"),
         ([PhaseEvent(phase="training")], {"alive": False}, "lost"),
         ([], {"alive": False}, "lost"),
-        ([PhaseEvent(phase="training")], {"alive": False, "stop": True}, "stopped"),
+        ([PhaseEvent(phase="training")], {"alive": False, "stop": True}, "lost"),  # while it saved
+        ([PhaseEvent(phase="training")], {"alive": False, "killed": AT_ONCE}, "stopped"),
+        ([PhaseEvent(phase="training")], {"alive": False, "killed": SILENT}, "stopped"),
         ([FINISHED], {}, "running"),  # it has not given its memory back yet
         ([FINISHED], {"alive": False}, "finished"),
         ([FINISHED], {"alive": False, "stop": True}, "finished"),
@@ -96,6 +99,30 @@ def test_a_lost_run_says_what_to_do_and_what_is_kept():
     assert "begins anew" in lost.message
     kept = derive([step(4), CheckpointEvent(step=4, folder="checkpoint-4")], alive=False)
     assert "The checkpoint of step 4 is kept" in kept.message
+
+
+def test_a_run_that_was_ended_says_why():
+    events = [step(4), CheckpointEvent(step=4, folder="checkpoint-4")]
+    at_once, silent = (derive(events, alive=False, killed=why) for why in (AT_ONCE, SILENT))
+    assert at_once.message.startswith("Stopped at once. The checkpoint of step 4 is kept")
+    assert silent.message.startswith("It did not answer to Stop and was ended. The checkpoint")
+
+
+def test_time_is_left_only_while_something_works():
+    assert derive([START, step(1)]).eta_seconds == 18.0
+    assert derive([START, step(1), FINISHED], alive=False).eta_seconds is None
+
+
+def test_a_run_that_begins_anew_forgets_all_it_said():
+    general, sample = (
+        GeneralEvent(step=0, loss=2.0),
+        SampleEvent(step=0, question="Who?", answer="A bot."),
+    )
+    said = [general, START, evaluation(0, 2.0), sample, step(1), step(2)]
+    once = derive([began(0), *said])
+    again = derive([began(0), *said, began(9), ResumeEvent(step=0), *said])
+    for name in ("general", "evaluations", "samples", "steps"):
+        assert getattr(again, name) == getattr(once, name)
 
 
 def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -234,6 +235,29 @@ def test_a_run_that_does_not_answer_to_stop_is_ended(store, supervisor, monkeypa
     supervisor.advance()
     assert supervisor.snapshot(run).state == "stopped"
     assert "No checkpoint was saved yet" in supervisor.snapshot(run).message
+
+
+@pytest.mark.parametrize("also_event", [False, True])
+def test_a_run_that_cannot_be_written_down_is_ended_and_does_not_block_the_line(
+    store, supervisor, monkeypatch, also_event
+):
+    """As on a full disk; else a process more would be started at every look."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = create(store, "hang")
+    monkeypatch.setattr("workbench.runs.supervisor.write_json", full)
+    if also_event:
+        monkeypatch.setattr("workbench.runs.supervisor.append_event", full)
+    supervisor.start(run)
+    assert supervisor.line() == []
+    child = supervisor._children[run.id]
+    assert child.wait(timeout=10) == -9
+    supervisor.advance()
+    assert supervisor._children.get(run.id) in (None, child)
+    if not also_event:
+        assert "No space left" in supervisor.snapshot(run).message
 
 
 def test_a_clock_that_was_set_ends_no_run_that_shall_stop(store, supervisor):

@@ -13,6 +13,7 @@ from workbench.config import build_config
 from workbench.models.facts import model_facts
 from workbench.models.headers import linear_layers
 from workbench.models.sources import find_model
+from workbench.presets import methods
 from workbench.training.attention import supports_per_sequence
 from workbench.training.loading import load_model
 from workbench.training.methods import make_trainable
@@ -85,6 +86,40 @@ def test_frozen_weights_are_bf16_where_that_computes_and_what_they_add_up_to_is_
 def test_weights_that_learn_are_fp32(tiny_model_dir, method):
     model, _ = load_model(tiny_model_dir, build_config({"method": method}), Compute("cpu", "bf16"))
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+ADAPTERS_ON_A_PLAIN_BASE = sorted(
+    name
+    for name, preset in methods().items()
+    if preset.saves == "adapter" and preset.base == "plain"
+)
+
+
+@pytest.mark.parametrize("method", ADAPTERS_ON_A_PLAIN_BASE)
+def test_an_adapter_on_a_base_in_bf16_learns_the_same_weights_in_fp32(tiny_model_dir, method):
+    config = build_config({"method": method, "virtual_tokens": 4})
+    learning = {}
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        base, _ = load_model(tiny_model_dir, config, Compute("cpu", precision))
+        model = make_trainable(base, config, total_steps=10)
+        learning[precision] = {
+            name: weight for name, weight in model.named_parameters() if weight.requires_grad
+        }
+    assert learning["bf16"].keys() == learning["fp32"].keys()
+    assert {weight.dtype for weight in learning["bf16"].values()} == {torch.float32}
+
+
+def test_dora_on_a_base_in_bf16_begins_with_exact_lengths(tiny_model_dir):
+    config = build_config({"method": "dora"})
+    base, _ = load_model(tiny_model_dir, config, Compute("cpu", "bf16"))
+    model = make_trainable(base, config, total_steps=10)
+    layers = [m for m in model.modules() if getattr(m, "lora_magnitude_vector", None)]
+    assert len(layers) == 14
+    for layer in layers:
+        found = layer.lora_magnitude_vector["default"].weight
+        exact = layer.get_base_layer().weight.float().norm(dim=1)
+        torch.testing.assert_close(found.data, exact, rtol=1e-6, atol=0)
 
 
 def test_its_size_and_layers_are_those_of_the_model_it_was_made_from(squeezed_dir, tiny_model_dir):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,12 +14,19 @@ from transformers import set_seed
 from workbench.config import TrainingConfig, build_config
 from workbench.errors import StopRequested
 from workbench.models.rendering import load_tokenizer
-from workbench.runs.checkpoints import MARK, complete_checkpoints, newest_checkpoint
+from workbench.runs.checkpoints import (
+    MARK,
+    complete_checkpoints,
+    mark_complete,
+    newest_checkpoint,
+)
 from workbench.runs.columns import Columns
 from workbench.runs.events import (
     EvaluationEvent,
+    GeneralEvent,
     ResumeEvent,
     SampleEvent,
+    StartEvent,
     StepEvent,
     WarningEvent,
     append_event,
@@ -26,7 +35,7 @@ from workbench.runs.reading import read_loss
 from workbench.runs.record import Record, read_record
 from workbench.services import Services
 from workbench.settings import Settings
-from workbench.training.assembly import assemble
+from workbench.training.assembly import _parent_checkpoint, assemble
 from workbench.training.data import prepare_data
 from workbench.training.failures import Damaged, Diverged
 from workbench.training.head import Cost
@@ -117,6 +126,71 @@ def test_resumed_is_the_same_as_never_stopped(services, tiny_model_dir, method):
     assert expected.keys() == found.keys()
     for name, weight in expected.items():
         assert torch.equal(weight, found[name]), name
+
+
+@pytest.mark.parametrize("was_checked", [True, False])
+def test_a_run_that_lacks_only_its_end_does_no_step_more(services, tiny_model_dir, was_checked):
+    """Its steps are no whole epochs, where Trainer would go on to the next one."""
+    run = make_run(services, tiny_model_dir, "lora")
+    events, whole = train(run, tiny_model_dir)
+    if not was_checked:
+        state_path = newest_checkpoint(run.checkpoints_dir).directory / "trainer_state.json"
+        state = json.loads(state_path.read_text())
+        state["log_history"] = [
+            one for one in state["log_history"] if "eval_loss" not in one or one["step"] < 6
+        ]
+        state_path.write_text(json.dumps(state))
+        (state_path.parent / MARK).unlink()
+        mark_complete(state_path.parent)
+    kept = complete_checkpoints(run.checkpoints_dir)
+    again, resumed = train(run, tiny_model_dir)
+    assert [event.step for event in again if isinstance(event, ResumeEvent)] == [6]
+    assert of_kind(again, StepEvent, 0) == []
+    checks = [event.loss for event in of_kind(events, EvaluationEvent, 5)]
+    assert [event.loss for event in of_kind(again, EvaluationEvent, 0)] == (
+        [] if was_checked else checks
+    )
+    assert resumed.trainer.state.global_step == 6
+    assert complete_checkpoints(run.checkpoints_dir) == kept
+    expected, found = weights(whole.model), weights(resumed.model)
+    for name, weight in expected.items():
+        assert torch.equal(weight, found[name]), name
+
+
+def test_a_run_that_begins_anew_says_so_before_anything_else(services, tiny_model_dir):
+    run = make_run(services, tiny_model_dir, "lora", max_steps=2)
+    first, _ = train(run, tiny_model_dir)
+    assert not any(isinstance(event, ResumeEvent) for event in first)
+    shutil.rmtree(run.checkpoints_dir)
+    start = StartEvent(
+        total_steps=2, train_rows=8, validation_rows=0, left_out_rows=0, supervised_tokens=8,
+        parameters=1, trained_parameters=1, device="cpu", precision="fp32", threads=1,
+    )  # fmt: skip
+    append_event(run.events_path, start)  # by a process that was killed
+    again, _ = train(run, tiny_model_dir)
+    (resumed,) = [event for event in again if isinstance(event, ResumeEvent)]
+    (general,) = [event for event in again if isinstance(event, GeneralEvent)]
+    assert resumed.step == 0
+    assert again.index(resumed) < again.index(general)
+    assert Record([start, *first, *again]).steps == [
+        event for event in again if isinstance(event, StepEvent)
+    ]
+
+
+def test_what_goes_on_from_a_run_begins_with_its_model(services, tiny_model_dir):
+    changes = {"learning_rate": 0.1, "max_steps": 6, "checkpoints_kept": 1}
+    run = make_run(services, tiny_model_dir, "full", **changes, final_model="best")
+    events, _ = train(run, tiny_model_dir)
+    losses = {e.step: e.loss for e in of_kind(events, EvaluationEvent, 0)}
+    best = min(losses, key=losses.get)
+    assert best < 6
+    child = SimpleNamespace(directory=run.directory.parent / "child", parent=run.id)
+    assert _parent_checkpoint(child, events.append).step == best
+    config_path = run.directory / "config.yaml"
+    config_path.write_text(
+        config_path.read_text().replace("final_model: best", "final_model: last")
+    )
+    assert _parent_checkpoint(child, events.append).step == 6
 
 
 def test_the_best_checkpoint_is_kept_besides_the_newest(services, tiny_model_dir):

@@ -121,6 +121,13 @@ def newest_whole(checkpoints_dir: Path) -> tuple[Checkpoint | None, list[Checkpo
     return None, damaged
 
 
+def best_before(checkpoint: Checkpoint) -> Checkpoint | None:
+    """Return the best checkpoint of a run up to this one, as its checks say, if it is still there."""
+    step = _state_of(checkpoint).get("best_global_step")
+    found = complete_checkpoints(checkpoint.directory.parent)
+    return next((one for one in found if one.step == step), None)
+
+
 def lacks_check(checkpoint: Checkpoint, every_steps: int) -> bool:
     """Say whether a check was due at a checkpoint and did not happen, because the person asked to stop.
 
@@ -130,8 +137,7 @@ def lacks_check(checkpoint: Checkpoint, every_steps: int) -> bool:
     """
     if checkpoint.step % every_steps:
         return False
-    text = (checkpoint.directory / "trainer_state.json").read_text(encoding="utf-8")
-    history = json.loads(text)["log_history"]
+    history = _state_of(checkpoint)["log_history"]
     return not any("eval_loss" in one and one["step"] == checkpoint.step for one in history)
 
 
@@ -157,6 +163,13 @@ def keep_only(checkpoints_dir: Path, newest: int, also: Iterable[int] = ()) -> N
         if checkpoint.step not in also:
             (checkpoint.directory / MARK).unlink()  # first: what is half-deleted must not be read
             shutil.rmtree(checkpoint.directory, ignore_errors=True)
+
+
+def _state_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what Trainer has noted of the training so far."""
+    text = (checkpoint.directory / "trainer_state.json").read_text(encoding="utf-8")
+    state: dict[str, Any] = json.loads(text)
+    return state
 
 
 def _marked(checkpoints_dir: Path) -> list[Checkpoint]:

@@ -73,7 +73,10 @@ class StartEvent(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResumeEvent(Event):
-    """The run goes on from its checkpoint after ``step`` steps; what it said of later ones counts no more."""
+    """The run goes on from its checkpoint after ``step`` steps; what it said of later ones counts no more.
+
+    With 0 it begins anew, and nothing that it said counts.
+    """
 
     kind: ClassVar[str] = "resume"
     step: int

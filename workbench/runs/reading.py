@@ -95,7 +95,11 @@ class _Curve:
 
 
 def read_loss(
-    steps: Sequence[StepEvent], evaluations: Sequence[EvaluationEvent], total_steps: int
+    steps: Sequence[StepEvent],
+    evaluations: Sequence[EvaluationEvent],
+    total_steps: int,
+    *,
+    is_over: bool = False,
 ) -> Reading | None:
     """Say what the loss means.
 
@@ -103,6 +107,7 @@ def read_loss(
         steps: All steps so far.
         evaluations: All checks on the rows held back; none where no rows are.
         total_steps: How many steps the run was to have.
+        is_over: It has ended, maybe earlier.
 
     Returns:
         The reading, or ``None`` before the first step.
@@ -111,7 +116,7 @@ def read_loss(
         return None
     numbers = np.array([step.step for step in steps], dtype=np.float64)
     losses = np.array([step.loss for step in steps], dtype=np.float64)
-    is_complete = steps[-1].step >= total_steps
+    is_complete = is_over or steps[-1].step >= total_steps
     lost = _steps_without_loss(losses)
     if lost:  # such a step ends a run
         return _not_a_number(int(numbers[-lost]))

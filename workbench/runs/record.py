@@ -118,6 +118,18 @@ class Record:
             self.samples = _until(self.samples, step - 1)
 
     def _go_back_to(self, event: ResumeEvent) -> None:
+        if (
+            event.step == 0
+        ):  # from the beginning: what was said before the first step is said anew, too
+            for said in (
+                self.steps,
+                self.evaluations,
+                self.general,
+                self.samples,
+                self.checkpoints,
+            ):
+                said.clear()
+            return
         self.steps = _until(self.steps, event.step)
         self.evaluations = _until(self.evaluations, event.step)
         self.general = _until(self.general, event.step)

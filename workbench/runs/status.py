@@ -26,6 +26,8 @@ State = Literal[
 
 ACTIVE_STATES = frozenset({"queued", "starting", "running", "stopping"})
 RESUMABLE_STATES = frozenset({"stopped", "failed", "lost"})
+# What stands in the stop file of a run whose process was ended.
+AT_ONCE, SILENT = "now", "silent"
 RECENT_STEPS = 20  # over how many steps speed and remaining time are measured
 
 
@@ -38,19 +40,21 @@ class Signs:
         process_started: A process was started for it.
         process_alive: That very process still runs.
         stop_requested: The person asked to stop.
+        killed: Why the workbench itself ended the process, ``AT_ONCE`` or ``SILENT``; empty where it did not.
     """
 
     place: int | None
     process_started: bool
     process_alive: bool
     stop_requested: bool
+    killed: str = ""
 
 
 @dataclass(frozen=True)
 class RunSnapshot:
     """One moment of a run, as the page and the command line show it.
 
-    ``started_at`` and ``finished_at`` are seconds since the epoch, ``None`` before; ``eta_seconds``, ``tokens_per_second`` and ``memory_bytes`` are ``None`` until measured; ``place`` is the
+    ``started_at`` and ``finished_at`` are seconds since the epoch, ``None`` before; ``eta_seconds``, ``tokens_per_second`` and ``memory_bytes`` are ``None`` until measured, the first also when nothing works; ``place`` is the
     place in the line of a run that waits.
     """
 
@@ -121,7 +125,7 @@ def derive_status(record: Record, signs: Signs, now: float | None = None) -> Run
         place=signs.place,
         step=steps[-1].step if steps else 0,
         total_steps=total_steps,
-        eta_seconds=_remaining_seconds(steps, total_steps),
+        eta_seconds=_remaining_seconds(steps, total_steps) if signs.process_alive else None,
         elapsed_seconds=record.elapsed_seconds(end),
         started_at=record.started_at,
         finished_at=record.finished.time if record.finished else None,
@@ -149,7 +153,7 @@ def _state(record: Record, signs: Signs) -> State:
         return "running" if record.last else "starting"
     if record.finished:
         return record.finished.outcome
-    if signs.stop_requested or not signs.process_started:
+    if signs.killed or not signs.process_started:
         return "stopped"
     return "lost"
 
@@ -165,6 +169,8 @@ def _words(state: State, record: Record, signs: Signs) -> tuple[str, str]:
     if not signs.process_started and record.last is None:
         return "It was taken out of the line before it began.", "Resume puts it back."
     kept = _kept_words(record)
+    if signs.killed == SILENT:
+        return f"It did not answer to Stop and was ended. {kept}", ""
     if state == "stopped":
         return f"Stopped at once. {kept}", ""
     return (

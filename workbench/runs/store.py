@@ -137,6 +137,14 @@ class Run:
     def model_dir(self) -> Path:
         return self.directory / "model"
 
+    def forget_model(self) -> None:
+        """Remove the saved model; nobody finds half of it."""
+        gone_dir = self.directory / "model.gone"
+        shutil.rmtree(gone_dir, ignore_errors=True)
+        if self.model_dir.is_dir():
+            self.model_dir.rename(gone_dir)
+            shutil.rmtree(gone_dir, ignore_errors=True)
+
     @property
     def checkpoints_dir(self) -> Path:
         return self.directory / "checkpoints"
@@ -358,16 +366,26 @@ def _read_data_reference(path: Path) -> DataReference:
     if "parts" not in record:  # written before runs could have several datasets
         names = ("id", "name", "path", "sha256", "row_count")
         record["parts"] = [{name: record.pop(name) for name in names}]
+    datasets_dir = path.parents[2] / "datasets"  # of the workspace
     single = {
-        name: DataPart(**record[name]) if record.get(name) else None
+        name: _read_part(record[name], datasets_dir) if record.get(name) else None
         for name in ("validation", "general", "general_check")
     }
     return DataReference(
-        parts=tuple(DataPart(**part) for part in record["parts"]),
+        parts=tuple(_read_part(part, datasets_dir) for part in record["parts"]),
         **single,
         validation_share=record["validation_share"],
         seed=record["seed"],
     )
+
+
+def _read_part(record: dict[str, Any], datasets_dir: Path) -> DataPart:
+    """Return a dataset of a run; where the workspace was moved, it lies in the same place of the new one."""
+    written = Path(record["path"])
+    moved = datasets_dir / record["id"] / written.name
+    if not written.is_file() and moved.is_file():
+        record = record | {"path": str(moved)}
+    return DataPart(**record)
 
 
 def write_json(path: Path, value: object) -> None:

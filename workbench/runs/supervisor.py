@@ -17,6 +17,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 from filelock import BaseFileLock, FileLock, Timeout
@@ -26,7 +27,7 @@ from workbench.processes import FREQUENT_RETURN, start_child
 from workbench.runs import queue
 from workbench.runs.events import FinishedEvent, StepEvent, append_event, read_events, skim_events
 from workbench.runs.record import Record
-from workbench.runs.status import RunSnapshot, Signs, derive_status
+from workbench.runs.status import AT_ONCE, SILENT, RunSnapshot, Signs, derive_status
 from workbench.runs.store import Run, RunStore, read_json, write_json
 from workbench.settings import Settings, cards_of_team, ensure_dir
 
@@ -104,7 +105,7 @@ class Supervisor:
         """
         if active := self.active_run():
             if self._ignores_stop(active):
-                self.kill(active)
+                self.kill(active, SILENT)
         elif self.line():
             make_room()
             with self._lock():
@@ -205,12 +206,18 @@ class Supervisor:
         if self._process(run):
             run.stop_path.touch()
 
-    def kill(self, run: Run) -> None:
-        """End the run's process at once; what came after its last checkpoint is lost."""
+    def kill(self, run: Run, why: str = AT_ONCE) -> None:
+        """End the run's process at once; what came after its last checkpoint is lost.
+
+        Args:
+            run: Which one.
+            why: ``AT_ONCE``, the person wants it; ``SILENT``, it does not answer to Stop.
+        """
         process = self._process(run)
         if process is None:
             return
-        run.stop_path.touch()
+        with contextlib.suppress(OSError):  # the disk may be full
+            run.stop_path.write_text(why, encoding="utf-8")
         with contextlib.suppress(psutil.NoSuchProcess):  # it ends by itself meanwhile
             for member in [*process.children(recursive=True), process]:
                 member.kill()
@@ -235,16 +242,18 @@ class Supervisor:
         run = line[0]
         try:
             self._launch(run)
-        except OSError as error:  # else it would be tried for ever
-            append_event(
-                run.events_path,
-                FinishedEvent(
-                    outcome="failed",
-                    message=f"The training process could not be started: {error.strerror or error}.",
-                    hint="Free some memory and disk space, then resume it.",
-                ),
-            )
-        queue.leave(run)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the disk may be full
+                append_event(
+                    run.events_path,
+                    FinishedEvent(
+                        outcome="failed",
+                        message=f"The training process could not be started: {error.strerror or error}.",
+                        hint="Free some memory and disk space, then resume it.",
+                    ),
+                )
+        finally:
+            queue.leave(run)  # else it would be tried for ever
 
     def _launch(self, run: Run) -> None:
         arguments = [*self._trainer, str(run.directory)]
@@ -254,8 +263,12 @@ class Supervisor:
             environment |= cards_of_team(count)
         child = start_child(arguments, self._settings, run.log_path, environment=environment)
         self._children[run.id] = child
-        created = psutil.Process(child.pid).create_time()
-        write_json(run.process_path, {"pid": child.pid, "create_time": created})
+        try:
+            created = psutil.Process(child.pid).create_time()
+            write_json(run.process_path, {"pid": child.pid, "create_time": created})
+        except OSError:  # nobody would find it again
+            child.kill()
+            raise
 
     def _ignores_stop(self, run: Run) -> bool:
         if not run.stop_path.exists():
@@ -278,6 +291,7 @@ class Supervisor:
             process_started=run.process_path.exists(),
             process_alive=alive,
             stop_requested=run.stop_path.exists(),
+            killed=_text_of(run.stop_path),
         )
 
     def _process(self, run: Run) -> psutil.Process | None:
@@ -302,3 +316,10 @@ class Supervisor:
             pass
         self._ended[run.id] = written
         return None
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""

@@ -19,9 +19,17 @@ from workbench.config import TrainingConfig
 from workbench.errors import WorkbenchError
 from workbench.models.rendering import TokenizedExample
 from workbench.presets import methods
-from workbench.runs.checkpoints import Checkpoint, delete_unusable, lacks_check, newest_whole
-from workbench.runs.events import Event, GeneralEvent, WarningEvent
-from workbench.runs.store import DataPart, Run
+from workbench.runs.checkpoints import (
+    Checkpoint,
+    best_before,
+    delete_unusable,
+    is_whole,
+    lacks_check,
+    newest_whole,
+)
+from workbench.runs.events import Event, GeneralEvent, ResumeEvent, WarningEvent
+from workbench.runs.record import read_record
+from workbench.runs.store import DataPart, Run, open_run
 from workbench.training.base_answers import answers_path, base_answers, kept_answers, kept_loss
 from workbench.training.batches import MicroBatch, micro_batches
 from workbench.training.compiling import compile_layers
@@ -98,6 +106,8 @@ def assemble(
     """
     config = run.config
     checkpoint = _take_up(run, emit, team)
+    if checkpoint is None and read_record(run.events_path).start:
+        emit(ResumeEvent(step=0))  # an earlier process of this run got nowhere: all is said anew
     compute = choose_compute(config.precision)
     model, padded = load_model(
         model_dir, config, compute, lambda sentence: emit(WarningEvent(message=sentence))
@@ -226,6 +236,9 @@ def _parent_checkpoint(run: Run, emit: Emit) -> Checkpoint:
             "What the run before this one learned is not on the disk any more.",
             "Start from the beginning instead, with the settings of this run.",
         )
+    if open_run(parent_dir).config.final_model == "best":  # then that is its model
+        best = best_before(found)
+        return best if best and is_whole(best) else found
     return found
 
 
@@ -252,7 +265,8 @@ def _kept_path(
     examples: Sequence[TokenizedExample],
 ) -> Path:
     """Return where is kept what the base model, loaded as it is here, says of examples."""
-    loaded_as = f"{compute.precision} {methods()[config.method].base}"
+    method = methods()[config.method]
+    loaded_as = f"{compute.precision} {method.base} {method.saves}"
     return answers_path(Path(part.path), model_dir, loaded_as, examples)
 
 
@@ -308,8 +322,12 @@ def save_model(
         model.config.use_cache = True
         # How it was trained, not what it is: others load it with their own attention.
         model.set_attn_implementation(standard_attention(model))
-    model.save_pretrained(partial_dir, **saving)
-    tokenizer.save_pretrained(partial_dir)
-    shutil.rmtree(run.model_dir, ignore_errors=True)
+    try:
+        model.save_pretrained(partial_dir, **saving)
+        tokenizer.save_pretrained(partial_dir)
+    except BaseException:  # a full disk, say, which it would keep full
+        shutil.rmtree(partial_dir, ignore_errors=True)
+        raise
+    run.forget_model()
     partial_dir.rename(run.model_dir)
     shutil.rmtree(run.directory / "initial", ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from workbench.training.recomputing import layers_of
+from workbench.training.recomputing import layers_of, norms_of
 
 
 def compile_layers(model: torch.nn.Module) -> int:
@@ -20,8 +20,8 @@ def compile_layers(model: torch.nn.Module) -> int:
     parts = [
         part
         for layer in layers_of(model)
-        for name, part in layer.named_children()
-        if name == "mlp" or "norm" in name
+        for part in (*norms_of(layer), getattr(layer, "mlp", None))
+        if part is not None
     ]
     for part in parts:
         _compile(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -18,9 +19,11 @@ from workbench.models.manner import NO_TEMPLATE
 from workbench.models.rendering import has_fallback_template, load_tokenizer
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
-from workbench.runs.checkpoints import complete_checkpoints, is_whole
+from workbench.runs.checkpoints import NO_MODEL_METHODS, complete_checkpoints, is_whole
 from workbench.runs.events import (
+    CheckpointEvent,
     DownloadEvent,
+    Event,
     FinishedEvent,
     GeneralEvent,
     Phase,
@@ -82,8 +85,15 @@ def train(
     data = prepare_data(run, tokenizer, model_dir, emit)
 
     enter("loading")
+
+    def tell(event: Event) -> None:
+        """Emit it; the first new checkpoint is newer than a model that an earlier process saved, and stands for it."""
+        if isinstance(event, CheckpointEvent) and run.config.method not in NO_MODEL_METHODS:
+            run.forget_model()
+        emit(event)
+
     reporter = Reporter(
-        emit, stop_requested, run.planned_step_seconds, run.planned_memory_bytes, team
+        tell, stop_requested, run.planned_step_seconds, run.planned_memory_bytes, team
     )
     assembly = assemble(run, data, tokenizer, model_dir, reporter, emit, team)
     _write_environment(run, assembly.compute.device, assembly.compute.precision)
@@ -94,13 +104,14 @@ def train(
     step = assembly.trainer.state.global_step
     best = _take_best(assembly, run, emit)
     if assembly.general_loss and not reporter.was_stopped:
-        emit(GeneralEvent(step=best or step, loss=assembly.general_loss()))
+        with contextlib.suppress(StopRequested):  # what was learned is saved all the same
+            emit(GeneralEvent(step=best or step, loss=assembly.general_loss()))
     emit(PhaseEvent(phase="saving"))
     if team.is_first:
         save_model(assembly.model, tokenizer, run, model_dir, assembly.saving)
     if run.config.evaluate_after and data.validation_rows:
         run.evaluation_due_path.touch()
-    message = _last_words(step, assembly.total_steps, best, was_stopped=reporter.was_stopped)
+    message = _last_words(run, step, assembly.total_steps, best, was_stopped=reporter.was_stopped)
     outcome: Literal["stopped", "finished"] = "stopped" if reporter.was_stopped else "finished"
     return FinishedEvent(outcome=outcome, message=message, model_saved=True)
 
@@ -110,7 +121,10 @@ def _learn(assembly: Assembly, emit: Emit, stop_requested: StopRequestedCheck) -
     trainer, checkpoint = assembly.trainer, assembly.checkpoint
     if checkpoint:
         emit(ResumeEvent(step=checkpoint.step))
-        trainer.train(resume_from_checkpoint=str(checkpoint.directory))
+        if checkpoint.step < assembly.total_steps:
+            trainer.train(resume_from_checkpoint=str(checkpoint.directory))
+        else:  # Trainer would do one step more
+            trainer.take_up(checkpoint)
         return
     if trainer.eval_dataset is not None:
         trainer.evaluate()  # so that the curve shows what training changed
@@ -141,14 +155,15 @@ def _damaged_best_words(step: int) -> str:
     )
 
 
-def _last_words(step: int, total_steps: int, best: int | None, *, was_stopped: bool) -> str:
+def _last_words(
+    run: Run, step: int, total_steps: int, best: int | None, *, was_stopped: bool
+) -> str:
     if was_stopped:
         words = f"Stopped after step {step:,} of {total_steps:,}. What it learned so far is saved."
     elif step < total_steps:
-        words = (
-            f"Ended after step {step:,} of {total_steps:,}, because the validation loss had stopped "
-            "falling."
-        )
+        by_accuracy = run.config.best_by == "accuracy"
+        why = "accuracy had stopped rising" if by_accuracy else "loss had stopped falling"
+        words = f"Ended after step {step:,} of {total_steps:,}, because the validation {why}."
     else:
         words = f"Finished all {total_steps:,} steps."
     return words + (f" The model is that of step {best:,}, the best." if best else "")

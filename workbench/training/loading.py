@@ -16,7 +16,7 @@ from workbench.config import TrainingConfig
 from workbench.presets import MethodPreset, methods
 from workbench.training import attention, varlen
 from workbench.training.attention import supports_per_sequence
-from workbench.training.recomputing import layers_of
+from workbench.training.recomputing import layers_of, norms_of
 
 
 def load_model(
@@ -90,6 +90,8 @@ def _padding_free(
 def add_up_in_fp32(model: torch.nn.Module) -> None:
     """Let what goes from layer to layer be fp32 in a model whose weights are bf16; its norms and biases are fp32, too.
 
+    In models whose norms come last in a layer (the first OPT, BART), bf16 goes on from these.
+
     Its answers are then those of fp32 weights under autocast. With the starter model on 16 Alpaca rows, their divergence from
     those of fp32 was 0.0005 nats a token and never above 0.008; where layers add up in bf16, it was 0.0010 and up to 0.18.
     """
@@ -97,12 +99,9 @@ def add_up_in_fp32(model: torch.nn.Module) -> None:
         if parameter.dim() < 2 and parameter.dtype == torch.bfloat16:
             parameter.data = parameter.data.float()
     model.get_input_embeddings().register_forward_hook(lambda module, given, made: made.float())
-    for layer in layers_of(model):
-        for name, part in layer.named_children():
-            if (
-                "norm" in name
-            ):  # several layers read this: they keep one bf16 copy for the backward pass, not one each
-                part.register_forward_hook(lambda module, given, made: made.bfloat16())
+    # Several layers read what a norm gives: they keep one bf16 copy for the backward pass, not one each.
+    for norm in (norm for layer in layers_of(model) for norm in norms_of(layer)):
+        norm.register_forward_hook(lambda module, given, made: made.bfloat16())
 
 
 def keep_gradients_after_evaluation(model: torch.nn.Module) -> None:
@@ -131,5 +130,5 @@ def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
 
 
 def _weight_dtype(method: MethodPreset, compute: Compute) -> torch.dtype:
-    """Weights that are frozen have the format that computes; what trains is fp32."""
+    """Weights that an adapter goes with have the format that computes; what trains is fp32."""
     return compute.dtype if method.saves == "adapter" else torch.float32

@@ -48,10 +48,26 @@ def make_trainable(model: Any, config: TrainingConfig, total_steps: int) -> Any:
     if make_adapter is None:
         return model
     model.requires_grad_(False)
-    # fp32 adapters: bf16 has 8 bits of mantissa, small updates would be rounded away.
-    return peft.get_peft_model(
-        model, make_adapter(config, model, total_steps), autocast_adapter_dtype=True
-    )
+    model = peft.get_peft_model(model, make_adapter(config, model, total_steps))
+    _learn_in_fp32(model)
+    return model
+
+
+def _learn_in_fp32(model: Any) -> None:
+    """Let an adapter be fp32 on a base in bf16: that has 8 bits of mantissa, and small updates would be rounded away.
+
+    PEFT 0.21 sees to it for most methods, but not for adaption prompts; it lets AdaLoRA's number of ranks learn, which it
+    does not save; and it rounds DoRA's lengths before, so that the model would not begin as what it was.
+    """
+    for name, parameter in model.named_parameters():
+        if ".ranknum." in name:
+            parameter.requires_grad_(False)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    for layer in model.modules():
+        for length in getattr(layer, "lora_magnitude_vector", {}).values():
+            exact = torch.linalg.vector_norm(layer.get_base_layer().weight.float(), dim=1)
+            length.weight.data.copy_(exact)
 
 
 def _lora(config: TrainingConfig, model: Any, total_steps: int, **more: Any) -> peft.PeftConfig:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from workbench.memory import recomputed_layers
@@ -25,6 +26,13 @@ def recompute_layers(model: Any, share: float) -> None:
     layers = layers_of(model)
     for layer in layers[recomputed_layers(len(layers), share) :]:
         layer.gradient_checkpointing = False
+
+
+def norms_of(layer: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the norms between the parts of a layer."""
+    return [
+        part for name, part in layer.named_children() if "norm" in name and not any(part.children())
+    ]
 
 
 def layers_of(model: Any) -> list[GradientCheckpointingLayer]:

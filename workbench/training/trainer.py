@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from accelerate.data_loader import BatchSamplerShard
-from transformers import Trainer, TrainerControl
+from transformers import Trainer, TrainerControl, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from workbench.errors import StopRequested
 from workbench.failures import is_disk_full, is_out_of_memory
@@ -302,6 +303,13 @@ class WorkbenchTrainer(Trainer):
     def load_weights(self, checkpoint: Checkpoint) -> None:
         """Give the model the weights of a checkpoint; optimizer and schedule stay as they are."""
         self._load_from_checkpoint(str(checkpoint.directory))
+
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        """Be where training was at its last checkpoint, with no step left; a check that was prevented is made up for."""
+        self.load_weights(checkpoint)
+        self.state = TrainerState.load_from_json(str(checkpoint.directory / TRAINER_STATE_NAME))
+        if self.args.eval_on_start:
+            self.evaluate()
 
     def _determine_best_metric(self, metrics: dict[str, Any], trial: Any) -> bool:
         """Keep a checkpoint of the best validation loss, whenever it comes."""

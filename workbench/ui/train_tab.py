@@ -198,7 +198,12 @@ def _existing_run(services: Services, run_id: str | None) -> Run | None:
 
 
 def _read(snapshot: RunSnapshot) -> Reading | None:
-    reading = read_loss(snapshot.steps, snapshot.evaluations, snapshot.total_steps)
+    reading = read_loss(
+        snapshot.steps,
+        snapshot.evaluations,
+        snapshot.total_steps,
+        is_over=not snapshot.is_active,
+    )
     advises_to_wait = reading is not None and reading.kind == "too few steps"
     return None if advises_to_wait and not snapshot.is_active else reading
 
