@@ -118,23 +118,13 @@ class Record:
             self.samples = _until(self.samples, step - 1)
 
     def _go_back_to(self, event: ResumeEvent) -> None:
-        if (
-            event.step == 0
-        ):  # from the beginning: what was said before the first step is said anew, too
-            for said in (
-                self.steps,
-                self.evaluations,
-                self.general,
-                self.samples,
-                self.checkpoints,
-            ):
-                said.clear()
-            return
-        self.steps = _until(self.steps, event.step)
-        self.evaluations = _until(self.evaluations, event.step)
-        self.general = _until(self.general, event.step)
-        self.samples = _until(self.samples, event.step)
-        self.checkpoints = _until(self.checkpoints, event.step)
+        # With 0 it begins anew: what was said before the first step is said again, too.
+        last = event.step or -1
+        self.steps = _until(self.steps, last)
+        self.evaluations = _until(self.evaluations, last)
+        self.general = _until(self.general, last)
+        self.samples = _until(self.samples, last)
+        self.checkpoints = _until(self.checkpoints, last)
 
 
 def read_record(path: Path) -> Record:
