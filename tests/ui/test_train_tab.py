@@ -10,6 +10,7 @@ import pytest
 from tests.made_runs import make_run
 from workbench.runs.events import EvaluationEvent, StepEvent, append_event
 from workbench.runs.queue import join
+from workbench.runs.status import AT_ONCE
 from workbench.runs.strength import keep_strength
 from workbench.ui import train_tab
 from workbench.ui.train_tab import situation_of
@@ -56,7 +57,7 @@ def test_while_it_trains_it_is_another_one_every_few_seconds(services, run, monk
     [
         lambda services, run: append_event(run.events_path, EvaluationEvent(step=6, loss=1.0, seconds=1.0)),
         lambda services, run: services.runs.label(run, "two", (), ""),
-        lambda services, run: run.stop_path.touch(),
+        lambda services, run: run.stop_path.write_text(AT_ONCE),
         lambda services, run: keep_strength(run, 0.5),
         lambda services, run: run.evaluation_due_path.touch(),
         lambda services, run: join(services.runs, make_run(services.runs, "next", outcome=None)),
