@@ -302,15 +302,7 @@ class Services:
             raise WorkbenchError(
                 f'"{run.name}" has not ended ({snapshot.state}).', "Stop it first, then delete it."
             )
-        for child in self.runs.all():
-            begins_with_it = child.continues and child.parent == run.id
-            if begins_with_it and newest_checkpoint(child.checkpoints_dir) is None:
-                state = self.supervisor.summary(child).state
-                if state != "finished":
-                    raise WorkbenchError(
-                        f'"{child.name}" ({state}) begins with what this one learned, and has no checkpoint of its own yet.',
-                        "Delete that one first, or let it get on.",
-                    )
+        self._check_none_begins_with(run)
         check_none_runs(run)
         if self.chat.run_id == run.id:
             self.chat.close()
@@ -319,6 +311,22 @@ class Services:
         for report in self.settings.reports_dir.glob(f"*-{run.id}.html"):
             report.unlink(missing_ok=True)
         self.runs.delete(run)
+
+    def _check_none_begins_with(self, run: Run) -> None:
+        """Refuse while another run is still to begin with what this one learned.
+
+        Raises:
+            WorkbenchError: Names it.
+        """
+        for child in self.runs.all():
+            if not (child.continues and child.parent == run.id):
+                continue
+            state = self.supervisor.summary(child).state
+            if state != "finished" and newest_checkpoint(child.checkpoints_dir) is None:
+                raise WorkbenchError(
+                    f'"{child.name}" ({state}) begins with what this one learned, and has no checkpoint of its own yet.',
+                    "Delete that one first, or let it get on.",
+                )
 
     def look_after_runs(self) -> None:
         """From now on, start the next run in line when the present one has ended, in the background.

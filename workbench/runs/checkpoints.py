@@ -121,11 +121,15 @@ def newest_whole(checkpoints_dir: Path) -> tuple[Checkpoint | None, list[Checkpo
     return None, damaged
 
 
+def checkpoint_of(checkpoints_dir: Path, step: int | None) -> Checkpoint | None:
+    """Return the complete one of a step, or ``None``."""
+    found = complete_checkpoints(checkpoints_dir)
+    return next((one for one in found if one.step == step), None)
+
+
 def best_before(checkpoint: Checkpoint) -> Checkpoint | None:
     """Return the best checkpoint of a run up to this one, as its checks say, if it is still there."""
-    step = _state_of(checkpoint).get("best_global_step")
-    found = complete_checkpoints(checkpoint.directory.parent)
-    return next((one for one in found if one.step == step), None)
+    return checkpoint_of(checkpoint.directory.parent, _state_of(checkpoint).get("best_global_step"))
 
 
 def lacks_check(checkpoint: Checkpoint, every_steps: int) -> bool:

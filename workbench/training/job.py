@@ -19,7 +19,7 @@ from workbench.models.manner import NO_TEMPLATE
 from workbench.models.rendering import has_fallback_template, load_tokenizer
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
-from workbench.runs.checkpoints import NO_MODEL_METHODS, complete_checkpoints, is_whole
+from workbench.runs.checkpoints import NO_MODEL_METHODS, checkpoint_of, is_whole
 from workbench.runs.events import (
     CheckpointEvent,
     DownloadEvent,
@@ -88,7 +88,8 @@ def train(
 
     def tell(event: Event) -> None:
         """Emit it; the first new checkpoint is newer than a model that an earlier process saved, and stands for it."""
-        if isinstance(event, CheckpointEvent) and run.config.method not in NO_MODEL_METHODS:
+        stands_for_it = run.config.method not in NO_MODEL_METHODS
+        if isinstance(event, CheckpointEvent) and stands_for_it and team.is_first:
             run.forget_model()
         emit(event)
 
@@ -138,14 +139,14 @@ def _take_best(assembly: Assembly, run: Run, emit: Emit) -> int | None:
     state = assembly.trainer.state
     if run.config.final_model == "last" or state.best_global_step in (None, state.global_step):
         return None
-    for checkpoint in complete_checkpoints(run.checkpoints_dir):
-        if checkpoint.step == state.best_global_step:
-            if not is_whole(checkpoint):
-                emit(WarningEvent(message=_damaged_best_words(checkpoint.step)))
-                return None
-            assembly.trainer.load_weights(checkpoint)
-            return checkpoint.step
-    return None  # the disk was full; the warning said so
+    checkpoint = checkpoint_of(run.checkpoints_dir, state.best_global_step)
+    if checkpoint is None:
+        return None  # the disk was full; the warning said so
+    if not is_whole(checkpoint):
+        emit(WarningEvent(message=_damaged_best_words(checkpoint.step)))
+        return None
+    assembly.trainer.load_weights(checkpoint)
+    return checkpoint.step
 
 
 def _damaged_best_words(step: int) -> str:
