@@ -39,18 +39,19 @@ def load_model(
     architecture = AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
     method = methods()[config.method]
+    dtype = _weight_dtype(method, compute)
     found = "" if method.padded else _padding_free(model_class, architecture, config, compute, tell)
     model = AutoModelForCausalLM.from_pretrained(
         model_dir,
         attn_implementation=found or standard_attention(model_class),
-        dtype=_weight_dtype(method, compute),
+        dtype=dtype,
         **squeezing(compute.quantization(method.base)),
         device_map={"": compute.device},
         trust_remote_code=False,
         use_safetensors=True,
     )
     model.config.use_cache = False
-    if compute.device == "cpu" and _weight_dtype(method, compute) == torch.bfloat16:
+    if compute.device == "cpu" and dtype == torch.bfloat16:
         add_up_in_fp32(model)
     keep_gradients_after_evaluation(model)
     return model, not found
