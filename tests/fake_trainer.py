@@ -1,9 +1,10 @@
 """Stands in for ``python -m workbench.training``: plays a script, honours Stop, can crash or hang.
 
-The script is the run's name: ``finish``, ``crash``, ``hang`` or ``steps``.
+The script is the run's name: ``finish``, ``crash``, ``hang``, ``leave`` (hang with a helper and a successor) or ``steps``.
 """
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,11 @@ def main(run_dir: Path) -> None:
     emit(PhaseEvent(phase="training"))
     if run.name == "crash":
         os._exit(9)
-    if run.name == "hang":
+    if run.name == "leave":
+        sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+        children = [subprocess.Popen([*sleep, word]) for word in ("helper", "workbench.runs")]
+        (run.directory / "children").write_text(" ".join(str(child.pid) for child in children))
+    if run.name in ("hang", "leave"):
         time.sleep(600)
     if run.name == "finish":
         run.model_dir.mkdir()

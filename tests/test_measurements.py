@@ -55,3 +55,11 @@ def test_a_test_drive_that_fails_says_why(services, tiny_model_dir, tmp_path):
     data = services.choose_data({"sample-identity": 1.0})
     with pytest.raises(WorkbenchError, match="longer than the maximum length"):
         services.test_drive(config, data, allow_folder=True)
+
+
+def test_what_an_earlier_way_of_training_measured_is_not_found(tmp_path, monkeypatch):
+    store, config = MeasurementStore(tmp_path, "this computer"), build_config()
+    store.keep(config, 100, MEASURED)
+    assert store.find(config, 100) == MEASURED
+    monkeypatch.setattr("workbench.measurements.TRAINER_GENERATION", -1)
+    assert store.find(config, 100) is None

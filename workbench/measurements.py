@@ -37,6 +37,8 @@ WITHOUT_WEIGHT = (
     "best_by",
     "report_to",
 )
+# To be raised when models are loaded or computed in another way: what was measured before says nothing then.
+TRAINER_GENERATION = 2
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class MeasurementStore:
         )
 
     def _path(self, config: TrainingConfig, longest_tokens: int) -> Path:
-        key = [self._machine, longest_tokens, _settings_that_count(config)]
+        key = [TRAINER_GENERATION, self._machine, longest_tokens, _settings_that_count(config)]
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return self._directory / f"{digest[:24]}.json"
 

@@ -6,13 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from filelock import FileLock
-
 from workbench.errors import WorkbenchError
 from workbench.measurements import Measurement, ProbeFailure, read_outcome
 from workbench.processes import FREQUENT_RETURN, start_child
 from workbench.runs.store import Run
-from workbench.settings import Settings, ensure_dir
+from workbench.settings import Settings
 
 LIMIT_SECONDS = 900  # two steps of the longest examples; more is no use to anybody who waits
 
@@ -32,8 +30,7 @@ def test_drive(run: Run, settings: Settings) -> Measurement:
     arguments = ["-m", "workbench.training.probe", str(run.directory)]
     child = start_child(arguments, settings, log_path, environment=environment)
     try:
-        with FileLock(lock_path(settings)):
-            code = child.wait(LIMIT_SECONDS)
+        code = child.wait(LIMIT_SECONDS)
         outcome = read_outcome(run.directory)
     except subprocess.TimeoutExpired as error:
         raise WorkbenchError(
@@ -45,11 +42,6 @@ def test_drive(run: Run, settings: Settings) -> Measurement:
         child.wait()
         shutil.rmtree(run.directory, ignore_errors=True)
     return _measured(outcome, code, log_path)
-
-
-def lock_path(settings: Settings) -> Path:
-    """Return the lock that is held during a test drive: no evaluation begins by itself beside it."""
-    return ensure_dir(settings.runs_dir) / ".test-drive.lock"
 
 
 def _measured(outcome: Measurement | ProbeFailure | None, code: int, log_path: Path) -> Measurement:

@@ -369,7 +369,6 @@ class Services:
         Raises:
             WorkbenchError: A run is training, the model is not here yet, or the test drive failed.
         """
-        self.supervisor.check_free()
         source = find_model(config.model, allow_folder=allow_folder)
         if not self.models.is_here(source):
             raise WorkbenchError(
@@ -378,11 +377,12 @@ class Services:
             )
         for info, _ in data.parts:
             self.count_tokens(info, source)
-        self.make_way()
-        plan = self.plan(config, data, allow_folder=allow_folder)
-        probes = RunStore(self.settings, self.settings.home_dir / "probes")
-        run = self.create_run(plan, data, "test drive", probes)
-        measurement = test_drive(run, self.settings)
+        with self.supervisor.test_drive():
+            self.make_way()
+            plan = self.plan(config, data, allow_folder=allow_folder)
+            probes = RunStore(self.settings, self.settings.home_dir / "probes")
+            run = self.create_run(plan, data, "test drive", probes)
+            measurement = test_drive(run, self.settings)
         self.measurements.keep(plan.config, plan.work.hardest_tokens, measurement)
         return measurement
 

@@ -13,7 +13,6 @@ from filelock import FileLock
 
 from tests.evaluation.test_report import part_of, run_with
 from tests.made_runs import make_run
-from workbench import probing
 from workbench.child_progress import LOCK, ProgressWriter, is_alive
 from workbench.cli import main
 from workbench.evaluation import after_training
@@ -170,7 +169,7 @@ def test_it_gives_way_to_what_else_loads_a_model(services, settings, made, other
             assert workspace.is_used(beside=made)
         ProgressWriter(EvaluationRequest().directory(other) / PROGRESS).end("finished")
         assert not workspace.is_used(beside=made)
-        with FileLock(probing.lock_path(settings)):
+        with services.supervisor.test_drive():
             assert workspace.is_used(beside=made)
         for kind, uses in (("gguf", True), ("card", False)):
             exports = [SimpleNamespace(request=SimpleNamespace(kind=kind))]

@@ -127,6 +127,7 @@ def test_a_label_changes_what_is_shown_and_nothing_else(store, settings):
 def test_a_deleted_run_is_gone_whole(store):
     kept, gone = (store.create(build_config(), DATA, name, {}, None) for name in ("a", "b"))
     gone.model_dir.mkdir()
+    (store.root_dir / ".earlier.deleted" / "model").mkdir(parents=True)  # ended in the middle of it
     store.delete(gone)
     assert store.all() == [kept]
     assert [path.name for path in store.root_dir.iterdir()] == [kept.id]

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from workbench.config import build_config
@@ -206,6 +207,41 @@ def test_what_has_finished_or_still_trains_cannot_go_on(store, supervisor):
     supervisor.wait(finished, 15)
     with pytest.raises(WorkbenchError, match="cannot go on: it is finished"):
         supervisor.resume(finished)
+
+
+def test_ending_a_run_that_leaves_does_not_end_the_one_after_it(store, supervisor):
+    run = create(store, "leave")
+    supervisor.start(run)
+    wait_until((run.directory / "children").exists)
+    wait_until(lambda: supervisor.snapshot(run).state == "running")
+    helper, successor = map(
+        psutil.Process, map(int, (run.directory / "children").read_text().split())
+    )
+    supervisor.kill(run)
+    helper.wait(10)
+    assert successor.is_running()
+    successor.kill()
+
+
+def test_no_run_begins_beside_a_test_drive(store, supervisor):
+    run = create(store, "finish")
+    with supervisor.test_drive():
+        assert supervisor.is_driving()
+        supervisor.start(run)
+        supervisor.advance()
+        assert (supervisor.snapshot(run).state, supervisor.snapshot(run).place) == ("queued", 1)
+        with pytest.raises(WorkbenchError, match="Another test drive"), supervisor.test_drive():
+            pass
+    assert not supervisor.is_driving()
+    assert supervisor.line() == []  # its turn came by itself
+    assert supervisor.wait(run, 15)
+
+
+def test_there_is_no_test_drive_beside_a_run(store, supervisor):
+    supervisor.start(create(store, "steps"))
+    with pytest.raises(WorkbenchError, match="still training"), supervisor.test_drive():
+        pass
+    assert not supervisor.is_driving()
 
 
 def test_a_process_that_cannot_be_started_is_told_and_does_not_block_the_line(

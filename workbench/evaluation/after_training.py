@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from filelock import Timeout
 
-from workbench import probing
-from workbench.child_progress import Progress, is_held
+from workbench.child_progress import Progress
 from workbench.errors import WorkbenchError
 from workbench.evaluation.process import request_stop, running, start, watch
 from workbench.evaluation.request import EvaluationRequest
@@ -52,7 +51,7 @@ class Workspace:
         exports = active_exports(self.store.root_dir)
         return (
             not self.supervisor.is_idle()
-            or is_held(probing.lock_path(self.settings))
+            or self.supervisor.is_driving()
             or any(directory != own for directory in running(self.store.all()))
             or any(export.request.kind in NEEDS_MODEL for export in exports)
         )

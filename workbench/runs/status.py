@@ -182,7 +182,7 @@ def _words(state: State, record: Record, signs: Signs) -> tuple[str, str]:
 
 def _waiting_words(place: int) -> str:
     if place == 1:
-        return "It begins when the run before it has ended."
+        return "It begins when the run or test drive before it has ended."
     return f"It is number {place} in the line and begins when those before it have ended."
 
 

@@ -274,9 +274,9 @@ class RunStore:
 
     def delete(self, run: Run) -> None:
         """Remove a run and all it saved. Its process must have ended."""
-        gone_dir = self.root_dir / f".{run.id}.deleted"
-        run.directory.rename(gone_dir)  # from now on nobody finds half of it
-        shutil.rmtree(gone_dir, ignore_errors=True)
+        run.directory.rename(self.root_dir / f".{run.id}.deleted")  # now nobody finds half of it
+        for gone_dir in self.root_dir.glob(".*.deleted"):  # this one, and what was left of others
+            shutil.rmtree(gone_dir, ignore_errors=True)
         self._opened.pop(run.id, None)
         self._created.pop(run.id, None)
 

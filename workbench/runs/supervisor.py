@@ -16,12 +16,13 @@ import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 from filelock import BaseFileLock, FileLock, Timeout
 
+from workbench.child_progress import is_held
 from workbench.errors import WorkbenchError
 from workbench.processes import FREQUENT_RETURN, start_child
 from workbench.runs import queue
@@ -34,6 +35,7 @@ from workbench.settings import Settings, cards_of_team, ensure_dir
 TRAINER = ("-m", "workbench.training")
 TEAM = ("-m", "torch.distributed.run", "--standalone")
 EVALUATOR = ("-m", "workbench.evaluation.after_training")
+SUCCESSION = "workbench.runs"  # what a run's process starts at its end, see there
 LEAVING_SECONDS = 30
 STOP_DEADLINE_SECONDS = 600  # without any sign of life; a long step or a large save must fit
 RECORDS_KEPT = 8
@@ -127,6 +129,32 @@ class Supervisor:
         """Return the lock of whoever evaluates the runs that are due; ``Timeout`` at once where it is taken."""
         return FileLock(ensure_dir(self._store.root_dir) / ".evaluating.lock", timeout=0)
 
+    @contextlib.contextmanager
+    def test_drive(self) -> Iterator[None]:
+        """Let no run begin while the block runs; one that is started meanwhile waits in line.
+
+        Raises:
+            WorkbenchError: A run is training, or another test drive goes on.
+        """
+        self.check_free()  # may wait for a run that leaves
+        with self._lock():
+            self.check_free()
+            try:
+                held = self._driving_lock().acquire(timeout=0)
+            except Timeout as error:
+                raise WorkbenchError(
+                    "Another test drive is going on.", "Try again when it is done."
+                ) from error
+        try:
+            with held:
+                yield
+        finally:
+            self.advance()
+
+    def is_driving(self) -> bool:
+        """Say whether a test drive goes on."""
+        return is_held(Path(self._driving_lock().lock_file))
+
     def is_idle(self) -> bool:
         """Say whether no run trains and none waits."""
         return not self.line() and self.active_run() is None
@@ -219,7 +247,7 @@ class Supervisor:
         with contextlib.suppress(OSError):  # the disk may be full
             run.stop_path.write_text(why, encoding="utf-8")
         with contextlib.suppress(psutil.NoSuchProcess):  # it ends by itself meanwhile
-            for member in [*process.children(recursive=True), process]:
+            for member in _working_on(process):
                 member.kill()
             process.wait(timeout=10)
 
@@ -235,9 +263,12 @@ class Supervisor:
     def _lock(self) -> BaseFileLock:
         return FileLock(ensure_dir(self._store.root_dir) / ".start.lock")
 
+    def _driving_lock(self) -> BaseFileLock:
+        return FileLock(ensure_dir(self._store.root_dir) / ".test-drive.lock")
+
     def _start_next(self) -> None:
         line = self.line()
-        if not line or self.active_run():
+        if not line or self.active_run() or self.is_driving():
             return
         run = line[0]
         try:
@@ -316,6 +347,16 @@ class Supervisor:
             pass
         self._ended[run.id] = written
         return None
+
+
+def _working_on(process: psutil.Process) -> list[psutil.Process]:
+    """Return a run's process and those it works with, not the one it leaves behind to start the next run."""
+    found = [process]
+    for child in process.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if SUCCESSION not in child.cmdline():
+                found = [*_working_on(child), *found]
+    return found
 
 
 def _text_of(path: Path) -> str:
