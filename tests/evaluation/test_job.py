@@ -14,9 +14,11 @@ from transformers import AutoModelForCausalLM
 from tests.tiny_model import build_tiny_model
 from workbench.child_progress import ProgressWriter, read_progress
 from workbench.cli import main
+from workbench.compute import Compute
 from workbench.config import build_config
 from workbench.errors import StopRequested
-from workbench.evaluation.answers import read_answers
+from workbench.evaluation.answering import Asker
+from workbench.evaluation.answers import Answer, read_answers
 from workbench.evaluation.comparing import compared_requests, find_comparison
 from workbench.evaluation.job import evaluate
 from workbench.evaluation.line import AskingLine
@@ -25,7 +27,7 @@ from workbench.evaluation.process import PROGRESS, request_stop, start, watch
 from workbench.evaluation.questions import newest_questions
 from workbench.evaluation.request import EvaluationRequest, write_request
 from workbench.evaluation.result import is_answered, read_evaluation
-from workbench.evaluation.rows import general_rows, select_rows
+from workbench.evaluation.rows import EvaluationRow, general_rows, select_rows
 from workbench.models.rendering import load_tokenizer, prompt_ids, tokenize_example
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.strength import keep_strength
@@ -397,3 +399,16 @@ def test_a_run_without_a_model_is_refused(services, alpaca_file, tiny_model_dir,
     run.model_dir.rename(run.directory / "elsewhere")
     assert main(["evaluate", run.id]) == 2
     assert "has no model to evaluate" in capsys.readouterr().err
+
+
+def test_a_thought_is_no_part_of_an_answer(tokenizer):
+    written = "<think>\nIt is praise.\n</think>\n\npositive"
+    ids = tokenizer(written, add_special_tokens=False)["input_ids"]
+    asker = Asker(None, tokenizer, Compute("cpu", "fp32"), lambda: False)
+    assert asker._read(3, ids, set()) == Answer(3, "positive", len(ids), ended=False)
+    row = EvaluationRow(0, "d", 1, [*messages("Good?"), {"role": "assistant", "content": written}])
+    assert (row.expected, row.written) == ("positive", written)
+
+
+def messages(question):
+    return [{"role": "user", "content": question}]

@@ -170,3 +170,40 @@ def test_a_thinking_model_is_asked_in_the_chat_as_it_was_trained():
     assert example.input_ids[: len(prompt)] == prompt
     learned = [label for label in example.labels if label != -100]
     assert tokenizer.decode(learned) == "<think>\n\n</think>\n\n4<|im_end|>"
+
+
+# As DeepSeek-R1-Distill's: it opens a thought for the model, and writes answers without the thought before them.
+OPENING_TEMPLATE = (
+    "{% for message in messages %}{% set content = message['content'] %}"
+    "{% if message['role'] == 'assistant' %}{% if '</think>' in content %}"
+    "{% set content = content.split('</think>')[-1] %}{% endif %}"
+    "<|im_start|>assistant\n{{ content }}<|im_end|>"
+    "{% else %}<|im_start|>{{ message['role'] }}\n{{ content }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "learned"),
+    [
+        ("4", "\n</think>\n\n4<|im_end|>"),
+        ("<think>\ntwo and two\n</think>\n\n4", "two and two\n</think>\n\n4<|im_end|>"),
+    ],
+)
+def test_a_model_whose_thought_is_opened_for_it_learns_to_close_it(answer, learned):
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.chat_template = OPENING_TEMPLATE
+    messages = turns("1+1?", "2", "And 2+2?", answer)
+    example = tokenize_example(tokenizer, messages)
+    prompt = prompt_ids(tokenizer, messages[:3])
+    assert tokenizer.decode(prompt).endswith("<think>\n")
+    assert example.input_ids[: len(prompt)] == prompt
+    assert supervised_text(tokenizer, example) == learned
+    assert stop_ids(tokenizer) == [tokenizer.eos_token_id]
+
+
+def test_a_template_that_writes_questions_anew_is_refused():
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.chat_template = OPENING_TEMPLATE.replace("<think>", "<other>")
+    with pytest.raises(WorkbenchError, match="differently once it is answered"):
+        tokenize_example(tokenizer, turns("a", "one"))

@@ -17,6 +17,7 @@ from workbench.errors import StopRequested
 from workbench.evaluation.answers import Answer, RowLoss
 from workbench.failures import is_out_of_memory
 from workbench.models.rendering import TokenizedExample, stop_ids
+from workbench.models.thoughts import answer_of
 from workbench.training.attention import NAME, attention, runs_padding_free
 from workbench.training.batches import MicroBatch, micro_batches
 from workbench.training.loss import AnswerLoss
@@ -125,7 +126,7 @@ class Asker:
         end = next((place for place, token in enumerate(new_ids) if token in ends), None)
         kept = new_ids if end is None else new_ids[:end]
         text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
-        return Answer(index, text, len(kept), end is not None)
+        return Answer(index, answer_of(text), len(kept), end is not None)
 
 
 class _StopAtOnce(StoppingCriteria):

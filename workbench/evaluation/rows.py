@@ -13,6 +13,7 @@ from workbench.data.split import question_key, split_rows
 from workbench.errors import WorkbenchError
 from workbench.evaluation.learned import checked_path, learned_questions
 from workbench.evaluation.request import EvaluationRequest
+from workbench.models.thoughts import answer_of
 from workbench.runs.store import DataPart, Run, sibling
 
 ANSWER: Message = {"role": "assistant", "content": ""}  # what a ``question_key`` takes no notice of
@@ -53,7 +54,12 @@ class EvaluationRow:
 
     @property
     def expected(self) -> str:
-        """Empty where no answer is expected."""
+        """Without thoughts before it; empty where no answer is expected."""
+        return answer_of(self.written)
+
+    @property
+    def written(self) -> str:
+        """All that the model is expected to write, a thought before its answer included."""
         return self.messages[-1]["content"] if self.has_expected else ""
 
 
@@ -108,7 +114,7 @@ def select_rows(run: Run, request: EvaluationRequest) -> Selection:
             else f"{request.data.name} has no row to ask.",
             "Give it a file with other rows.",
         )
-    longest = sorted((row.expected for row in found), key=len, reverse=True)
+    longest = sorted((row.written for row in found), key=len, reverse=True)
     learned, unknown = _learned(run, request, found)
     left_out = set[int]().union(*learned.values())
     if len(left_out) == len(found):
@@ -148,7 +154,7 @@ def _sources(run: Run, request: EvaluationRequest) -> list[tuple[DataPart, float
 
 def _last_answers(rows: Iterable[StoredRow]) -> list[str]:
     last = [row.messages[-1] for row in rows]
-    return [message["content"] for message in last if message["role"] == "assistant"]
+    return [answer_of(message["content"]) for message in last if message["role"] == "assistant"]
 
 
 def _learned_answers(run: Run) -> list[str]:

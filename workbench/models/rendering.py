@@ -17,6 +17,8 @@ from jinja2 import TemplateError
 
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.models.thoughts import CLOSE as THOUGHT_ENDS
+from workbench.models.thoughts import before_thought, thought_of
 
 IGNORED = -100  # the label that torch's cross_entropy does not count
 BATCH_EXAMPLES = 1_000
@@ -218,12 +220,33 @@ def _answer_span(
     prompt = prompt_text(tokenizer, messages[:-1])
     whole = _template(tokenizer, messages, add_generation_prompt=False)
     if not whole.startswith(prompt):
+        if answer := _answer_after_thought(prompt, whole, messages[-1]["content"]):
+            return prompt, turn_ends.cut(answer)
         raise WorkbenchError(
             "This model's chat template writes a question differently once it is answered, so what is "
             "trained would not be what is asked in the chat.",
             "Choose another model.",
         )
     return prompt, turn_ends.cut(whole[len(prompt) :])
+
+
+def _answer_after_thought(prompt: str, whole: str, content: str) -> str:
+    """Return what a model writes whose template opens a thought for it, and leaves thoughts out once it answered.
+
+    DeepSeek's R1 models have such a template. Asked in the chat, they must close the thought themselves.
+
+    Args:
+        prompt: As the template writes it for the chat.
+        whole: The conversation with its answer, as the template writes it.
+        content: The answer, perhaps with a thought of its own.
+
+    Returns:
+        Thought, end of the thought, answer and what ends the turn; empty for other templates.
+    """
+    start = before_thought(prompt)
+    if start is None or not whole.startswith(start) or THOUGHT_ENDS in whole[len(start) :]:
+        return ""
+    return f"{thought_of(content)}\n{THOUGHT_ENDS}\n\n{whole[len(start) :].lstrip()}"
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:

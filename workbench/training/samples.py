@@ -17,6 +17,7 @@ from workbench.compute import Compute
 from workbench.config import WATCHED_ANSWER_TOKENS, TrainingConfig
 from workbench.data.formats import Conversation, Message
 from workbench.models.rendering import prompt_ids
+from workbench.models.thoughts import without_empty_thought
 from workbench.runs.events import Event, SampleEvent
 from workbench.training.attention import attention
 
@@ -115,7 +116,7 @@ class SampleWriter(TrainerCallback):
             else:
                 made = quick_answers(self._model, self._quick, factors, *asked)
         texts: list[str] = self._tokenizer.batch_decode(made, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        return [without_empty_thought(text).strip() for text in texts]
 
     def _short_way(self) -> QuickModel | None:
         """Return the short way through the model, for a base that does not learn."""
