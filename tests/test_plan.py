@@ -158,6 +158,8 @@ def test_learning_rate_falls_with_width_and_for_full_tuning():
         ({"keep_general": False}, 3, 4e-4),
         ({"epochs": 3}, 3, 4e-4),  # as long as that, so high a rate was never tried
         ({"epochs": 1}, 1, 9e-4),
+        ({"max_steps": 2000}, 2, 4e-4),  # many more passes than that
+        ({"max_steps": 20}, 2, 9e-4),
         ({"learning_rate": 1e-4}, 3, 1e-4),
         ({"method": "rslora"}, 3, 2e-4),
         ({"method": "ia3"}, 3, 3e-3),
@@ -180,6 +182,29 @@ def test_watched_questions_take_time_before_and_after_also_when_nothing_is_held_
 
     at_the_ends = seconds(2, 0.0) - seconds(0, 0.0)
     assert 0 < at_the_ends < seconds(2, 0.1) - seconds(0, 0.1)
+
+
+def test_checking_often_takes_time():
+    often, seldom = (plan({"eval_steps": steps}, rows=2_000).seconds for steps in (1, 100))
+    assert often > 1.5 * seldom
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"method": "full", "keep_general": False}, None),
+        ({"method": "full", "keep_general": False, "learning_rate": 2e-4}, "may forget"),
+        ({"keep_general": False, "learning_rate": 9e-4}, "may forget"),
+        ({"keep_general": True, "learning_rate": 9e-4}, None),
+        ({"early_stopping": 2, "validation_share": 0}, "No row is held back"),
+        ({"final_model": "best", "validation_share": 0}, "No row is held back"),
+        ({"early_stopping": 2, "final_model": "best"}, None),
+        *(({"method": name, "keep_general": False}, None) for name in methods()),
+    ],
+)
+def test_what_is_seldom_wanted_is_said_and_no_default_is(values, words):
+    warnings = plan(values, rows=200).warnings
+    assert [words in warning for warning in warnings] == ([True] if words else [])
 
 
 def test_seconds_scale_with_tokens_and_are_unknown_without_a_measurement_on_a_gpu():

@@ -22,6 +22,9 @@ CHANGES_THE_BASE = ("pissa",)
 SQUEEZED_AS_WE_DO = "bitsandbytes"
 # What torch looks for by default (torch 2.13, torch/_inductor/cpp_builder.py); elsewhere g++.
 COMPILERS = {"darwin": "clang++", "win32": "cl"}
+FORGETS_ABOVE = (
+    5e-4  # learning rate of LoRA; at 4e-4 the samples cost some of what the starter model knew
+)
 FOUR_BIT_BLOCK = 32  # bitsandbytes 0.50 packs 4-bit weights on CPU in blocks of 32 outputs
 
 
@@ -99,19 +102,26 @@ def missing_to_compile() -> str:
     return ""
 
 
-def find_warnings(config: TrainingConfig, model: ModelFacts) -> list[str]:
-    """Return a sentence for everything that works but is seldom wanted."""
+def find_warnings(config: TrainingConfig, validation_rows: int) -> list[str]:
+    """Return a sentence for everything that works but is seldom wanted, or does nothing."""
     found: list[str] = []
+    method = methods()[config.method]
+    forgets_above = FORGETS_ABOVE * method.learning_rate_scale
     if (
         not config.keep_general
-        and config.uses("learning_rate")
-        and (config.learning_rate or 0) > 5e-4
+        and method.learning_rate is None  # those with a rate of their own learn little else
+        and (config.learning_rate or 0) > forgets_above
     ):
         found.append(
             "At this learning rate, without keeping general skills, the model may forget what it knew."
         )
     if config.label_smoothing and config.keep_general:
         found.append("Label smoothing and keeping general skills pull in different directions.")
+    if not validation_rows and (config.early_stopping or config.final_model == "best"):
+        found.append(
+            "No row is held back to check with, so nothing says which step was the best: training goes on to its "
+            "end, and the last step is the model."
+        )
     return found
 
 

@@ -9,7 +9,6 @@ from typing import Literal
 
 from workbench.compatibility import find_warnings
 from workbench.config import RECOMPUTED_SHARES, WATCHED_ANSWER_TOKENS, TrainingConfig
-from workbench.defaults import EVALUATIONS_PER_RUN
 from workbench.evaluation.request import longest_answer_tokens
 from workbench.facts import DataFacts, Machine, Precision, Workload
 from workbench.measurements import Measurement
@@ -44,7 +43,8 @@ DECODING = 20
 FORWARD_SHARE = 1 / 3  # a check only reads: of a training step's 4 to 6 operations it has 2
 ASKED_TOGETHER = 32  # rows that an evaluation asks side by side
 
-DEFAULT_MICRO_BATCH_TOKENS = 2048
+# Tokens at a time, the quickest first. A graphics card is idle with few; how many it wants was not measured here.
+MICRO_BATCH_TOKENS = {"cpu": (2048,), "cuda": (8192, 2048)}
 # What glibc's allocator may take on top of what is in use, as a factor: freed tensors lie between live ones (8.6
 # GB for 4.0, starter model, LoRA, 2,000 tokens). Where that much is not free, it is told to hand them back,
 # which is a quarter slower (measured): see ``Plan.hands_memory_back``.
@@ -186,7 +186,10 @@ def make_plan(
         machine=machine,
         precision=_precision(choices.config, machine),
         measurement=measurement,
-        warnings=(*([remark] if remark else []), *find_warnings(choices.config, model)),
+        warnings=(
+            *([remark] if remark else []),
+            *find_warnings(choices.config, work.validation_rows),
+        ),
     )
 
 
@@ -210,10 +213,11 @@ def _fit_into_memory(
 
     given = choices.config.activation_checkpointing
     reason = "it is quick and fits into memory"
+    budgets = MICRO_BATCH_TOKENS[machine.device]
     for budget, checkpointing in (
-        (DEFAULT_MICRO_BATCH_TOKENS, "off"),
-        *((DEFAULT_MICRO_BATCH_TOKENS // 2, share) for share in RECOMPUTED_SHARES),
-        (DEFAULT_MICRO_BATCH_TOKENS // 4, "on"),
+        *((tokens, "off") for tokens in budgets),
+        *((budgets[-1] // 2, share) for share in RECOMPUTED_SHARES),
+        (budgets[-1] // 4, "on"),
     ):
         budget = choices.config.micro_batch_tokens or budget
         checkpointing = given or (checkpointing if method.recomputes else "off")
@@ -291,7 +295,7 @@ def _seconds(
     slowdown = 1 if measured else 1 + RECOMPUTING_SLOWDOWN * config.recomputed_share
     step_seconds = slowdown * work.computed_per_step / speed
     fixed = STARTING_SECONDS + (measurement.loading_seconds if measurement else LOADING_SECONDS)
-    checked = (1 + EVALUATIONS_PER_RUN) * work.validation_rows * work.own_tokens
+    checked = (1 + _checks(config, work)) * work.validation_rows * work.own_tokens
     checked += GENERAL_CHECK_TOKENS + read_tokens
     return (
         fixed + work.total_steps * step_seconds + FORWARD_SHARE * checked / speed,
@@ -305,8 +309,13 @@ def _answered_tokens(config: TrainingConfig, work: Workload) -> int:
     own = bool(config.watched_questions.strip())
     if not (config.watched_rows or own):
         return 0
-    times = 2 + (EVALUATIONS_PER_RUN if work.validation_rows else 0)  # also before and after
-    return times * WATCHED_ANSWER_TOKENS
+    times = _checks(config, work) if work.validation_rows else 1  # the last is after the last step
+    return (1 + times) * WATCHED_ANSWER_TOKENS
+
+
+def _checks(config: TrainingConfig, work: Workload) -> int:
+    """Return how often rows that were held back are looked at after the beginning."""
+    return math.ceil(work.total_steps / max(1, config.eval_steps or 1))
 
 
 def _evaluation_seconds(

@@ -119,7 +119,13 @@ def _choose_schedule(
     choices.propose("batch_size", *defaults.batch_size(train_rows))
     fast = defaults.learns_fast(choices.config, model, method)
     epochs = choices.propose("epochs", *defaults.epochs(train_rows, fast=fast))
-    fast = fast and epochs <= defaults.FAST_EPOCHS
+    most_steps = choices.config.max_steps
+    passes = (
+        epochs
+        if most_steps is None
+        else most_steps * (choices.config.batch_size or 1) / max(1, train_rows)
+    )
+    fast = fast and passes <= defaults.FAST_EPOCHS
     choices.propose("learning_rate", *defaults.learning_rate(model, method, fast=fast))
     steps = choices.config.total_steps(train_rows)
     choices.propose("warmup_ratio", *defaults.warmup_ratio(steps))

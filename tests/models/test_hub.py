@@ -11,7 +11,7 @@ import pytest
 
 from tests.fake_hub import Hub
 from workbench.config import build_config
-from workbench.models.hub import look_up_on_hub
+from workbench.models.hub import look_up_on_hub, wanted_files
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
 
@@ -63,6 +63,16 @@ def test_code_and_pickles_in_the_repository_stay_there(fetch, hub, store):
     assert not {"modeling_evil.py", "pytorch_model.bin"} & set(hub.requested)
     names = {path.name for path in store.directory(find_model(NAME)).rglob("*")}
     assert not {"modeling_evil.py", "pytorch_model.bin"} & names
+
+
+def test_weights_are_not_fetched_a_second_time_under_another_name(fetch, hub, store):
+    hub.repositories[NAME]["consolidated.safetensors"] = b"the same once more"
+    assert fetch().returncode == 0
+    assert "consolidated.safetensors" not in hub.requested
+    assert wanted_files(NAME, "", {"pytorch.safetensors": 5, "config.json": 1}) == {
+        "pytorch.safetensors": 5,
+        "config.json": 1,
+    }
 
 
 def test_weights_without_safetensors_are_refused(fetch, hub, store):

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from workbench.compute import Compute
 from workbench.memory import SLICE_TOKENS
 from workbench.models.rendering import IGNORED, TokenizedExample
+from workbench.training import head as head_module
 from workbench.training.batches import micro_batches
 from workbench.training.head import Head, sliced_cross_entropy
 from workbench.training.loss import AnswerLoss
@@ -72,6 +73,18 @@ def test_a_frozen_head_and_nothing_to_learn_need_no_gradient():
     assert hidden.grad is not None
     assert head.layer.weight.grad is None
     assert not sliced_cross_entropy(head, hidden.detach(), targets).loss.requires_grad
+
+
+def test_a_check_works_out_no_gradient_of_a_head_that_learns(monkeypatch):
+    wanted, usual = [], head_module._loss_and_slope
+    monkeypatch.setattr(
+        head_module, "_loss_and_slope", lambda *given: wanted.append(given[-1]) or usual(*given)
+    )
+    head, hidden = Head(torch.nn.Linear(16, 50)), torch.randn(5, 16)
+    sliced_cross_entropy(head, hidden, torch.arange(5))
+    with torch.no_grad():
+        sliced_cross_entropy(head, hidden, torch.arange(5))
+    assert wanted == [True, False]
 
 
 @pytest.mark.parametrize(

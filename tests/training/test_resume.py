@@ -157,6 +157,19 @@ def test_a_run_that_lacks_only_its_end_does_no_step_more(services, tiny_model_di
         assert torch.equal(weight, found[name]), name
 
 
+def test_a_run_goes_on_in_the_number_format_it_began_in(services, tiny_model_dir, monkeypatch):
+    run = make_run(services, tiny_model_dir, "lora", max_steps=3)
+    train(run, tiny_model_dir)
+    start = StartEvent(
+        total_steps=3, train_rows=8, validation_rows=0, left_out_rows=0, supervised_tokens=8,
+        parameters=1, trained_parameters=1, device="cpu", precision="bf16", threads=1,
+    )  # fmt: skip
+    append_event(run.events_path, start)
+    _, assembly = train(run, tiny_model_dir)
+    assert run.config.precision == "auto"
+    assert assembly.compute.precision == "bf16"  # fp32 would be quicker in the tests
+
+
 def test_a_run_that_begins_anew_says_so_before_anything_else(services, tiny_model_dir):
     run = make_run(services, tiny_model_dir, "lora", max_steps=2)
     first, _ = train(run, tiny_model_dir)

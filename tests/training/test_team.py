@@ -12,12 +12,14 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.distributed_c10d import Backend, BackendConfig
 
 from tests.training.test_resume import curve, make_run
 from workbench.runs.checkpoints import complete_checkpoints
 from workbench.runs.events import EvaluationEvent, FinishedEvent, read_events
 from workbench.services import Services
 from workbench.settings import Settings
+from workbench.training.team import backends
 
 pytestmark = pytest.mark.timeout(600)
 ONE = [sys.executable, "-m", "workbench.training"]
@@ -75,6 +77,13 @@ def test_two_processes_are_one(services, tiny_model_dir, method, changes):
     kept = [[c.step for c in complete_checkpoints(run.checkpoints_dir)] for run in runs]
     assert {3, 6} <= set(kept[0])
     assert kept[1] == kept[0]
+
+
+def test_numbers_go_between_processors_and_gradients_between_cards(monkeypatch):
+    assert backends() == "gloo"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    carriers = BackendConfig(Backend(backends())).get_device_backend_map()
+    assert (carriers["cpu"], carriers["cuda"]) == ("gloo", "nccl")
 
 
 def test_all_stop_after_the_same_step(services, tiny_model_dir):

@@ -277,6 +277,96 @@ def test_short_memory_halves_the_budget_and_the_step_stays_the_same(
     assert figures.tokens == sum(batch.tokens for batch in computed)
 
 
+def test_what_a_step_had_before_memory_was_short_counts_once(tiny_model_dir, tmp_path, examples):
+    expected = build_trainer(tiny_model_dir, tmp_path, "lora", 100_000)
+    expected.training_step(expected.model, {"examples": examples})
+    trainer = build_trainer(tiny_model_dir, tmp_path, "lora", 130)
+    cost, calls = trainer._loss.cost, iter([False, True])
+
+    class Loss:
+        def cost(self, batch, smoothing):
+            if next(calls, False):  # the second micro-batch: the first has left a gradient
+                raise MemoryError
+            return cost(batch, smoothing)
+
+    trainer._loss = Loss()
+    trainer.training_step(trainer.model, {"examples": examples})
+    theirs = gradients(expected.model)
+    for name, gradient in gradients(trainer.model).items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-7)
+
+
+def test_short_memory_in_a_check_halves_the_budget_and_the_loss_stays_the_same(
+    tiny_model_dir, tmp_path, examples
+):
+    told = []
+    trainer = build_trainer(
+        tiny_model_dir, tmp_path, "full", 400, validation={"mine": examples}, told=told
+    )
+    expected = trainer.evaluate()["eval_loss"]
+    total = trainer._loss.total
+
+    class Loss:
+        def total(self, batches):
+            batches = list(batches)
+            if max(batch.tokens for batch in batches) > 200:
+                raise MemoryError
+            return total(batches)
+
+    trainer._loss = Loss()
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
+    assert trainer.mean_loss(examples) == pytest.approx(expected, rel=1e-5)
+    (warning,) = told
+    assert "200 tokens at a time" in warning
+
+
+def test_general_examples_whose_cost_is_not_a_number_are_left_out_and_told(
+    tiny_model_dir, tmp_path, examples
+):
+    told = []
+    trainer = build_trainer(tiny_model_dir, tmp_path, "full", 100_000, told=told)
+    trainer.training_step(trainer.model, {"examples": examples})
+    expected = gradients(trainer.model)
+    trainer.model.zero_grad()
+
+    class Skills:
+        def examples_of_step(self, step, count):
+            return examples[:count]
+
+        def summed_divergence(self, logits, batch):
+            return logits.sum() * float("nan")
+
+    trainer._general = (Skills(), 2)
+    trainer.training_step(trainer.model, {"examples": examples})
+    for name, gradient in gradients(trainer.model).items():
+        torch.testing.assert_close(gradient, expected[name])
+    assert "left out 2 of 2 general examples" in told[1]
+
+
+def test_steps_and_the_order_of_examples_do_not_depend_on_the_budget(
+    tiny_model_dir, tmp_path, eight_examples
+):
+    def steps(budget):
+        trainer = build_trainer(tiny_model_dir, tmp_path, "lora", budget)
+        trainer.train_dataset = ExampleList(eight_examples)
+        trainer._train_batch_size = 3
+        trainer.args.num_train_epochs = 2
+        usual, seen = trainer.training_step, []
+
+        def step(model, inputs, count=None):
+            seen.append([tuple(example.input_ids) for example in inputs["examples"]])
+            return usual(model, inputs, count)
+
+        trainer.training_step = step
+        trainer.train()
+        return seen
+
+    few, many = steps(60), steps(100_000)
+    assert [len(step) for step in few] == [3, 3, 2] * 2
+    assert few[:3] != few[3:]
+    assert few == many
+
+
 def test_memory_that_is_short_for_another_reason_ends_the_run(tiny_model_dir, tmp_path, examples):
     trainer = build_trainer(tiny_model_dir, tmp_path, "lora", 100)
 
@@ -305,3 +395,13 @@ def test_a_sliding_window_model_takes_the_padded_path(tmp_path):
     MistralForCausalLM(config).save_pretrained(directory)
     _, padded = load_model(directory, build_config({"method": "full"}), CPU)
     assert padded
+    rows = tokenize(directory, ANSWERS)
+    assert min(len(row.input_ids) for row in rows) > config.sliding_window
+    for budget in (16, 200, 100_000):
+        trainer = build_trainer(directory, tmp_path, "full", budget, padded=True)
+        loss = trainer.training_step(trainer.model, {"examples": rows}).item()
+        ours = gradients(trainer.model)
+        expected_loss, expected = reference_step(trainer.model, rows, 2)
+        assert loss == pytest.approx(expected_loss, rel=1e-5)
+        for name, gradient in expected.items():
+            assert (ours[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-12, name

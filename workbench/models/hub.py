@@ -17,8 +17,9 @@ from workbench.errors import WorkbenchError
 from workbench.hub import explained
 
 # Weights as safetensors, and the texts a tokenizer or a config is made of. No *.py, *.bin, *.pt.
+WEIGHTS, OUR_WEIGHTS = "*.safetensors", "model*.safetensors"
 ALLOWED_FILES = (
-    "*.safetensors",
+    WEIGHTS,
     "*.safetensors.index.json",
     "*.json",
     "*.jinja",
@@ -139,11 +140,15 @@ def wanted_files(repository: str, file: str, sizes: Mapping[str, int]) -> dict[s
             if squeezed
             else "Choose a model with .safetensors files.",
         )
-    return {
+    wanted = {
         name: size
         for name, size in sizes.items()
         if any(fnmatch(name, rule) for rule in ALLOWED_FILES)
     }
+    others = {name for name in wanted if fnmatch(name, WEIGHTS) and not fnmatch(name, OUR_WEIGHTS)}
+    # Some owners add the same weights once more, under the names of another program (Mistral's consolidated).
+    is_twice = any(fnmatch(name, OUR_WEIGHTS) for name in wanted)
+    return {name: size for name, size in wanted.items() if not (is_twice and name in others)}
 
 
 def _architecture(api: Any, repository: str, revision: str) -> Mapping[str, Any]:

@@ -64,7 +64,7 @@ class StartEvent(Event):
     parameters: int
     trained_parameters: int
     device: str
-    precision: str
+    precision: Literal["fp32", "bf16"]
     threads: int
     cut_rows: int = 0
     kernels: str = ""

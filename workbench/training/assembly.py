@@ -6,9 +6,9 @@ import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, TrainerCallback, TrainingArguments
@@ -17,6 +17,7 @@ from workbench.asking.loading import standard_attention
 from workbench.compute import Compute, choose_compute
 from workbench.config import TrainingConfig
 from workbench.errors import WorkbenchError
+from workbench.facts import Precision
 from workbench.models.rendering import TokenizedExample
 from workbench.presets import methods
 from workbench.runs.checkpoints import (
@@ -47,6 +48,7 @@ from workbench.training.methods import (
     optimizer_arguments,
     prepare_saving,
 )
+from workbench.training.packing import runs_packed
 from workbench.training.rank_allocation import RankAllocation
 from workbench.training.recomputing import recompute_layers
 from workbench.training.reporter import BEST_METRICS, EarlyStopping, Reporter
@@ -57,6 +59,10 @@ from workbench.training.trainer import ExampleList, WorkbenchTrainer, until_stop
 Emit = Callable[[Event], None]
 # Every position has logits when the base model is looked at; a training step must stay the largest thing.
 LOOKING_TOKENS = 512
+NOT_PACKED = (
+    "This model reads rows that follow each other otherwise than rows alone, so they are filled up to one length, "
+    "which is slower but right."
+)
 # The methods whose saved adapter is not all that learned.
 LEARNING_STATES = {"adalora": RankAllocation, "ptuning": LearningState}
 
@@ -106,19 +112,23 @@ def assemble(
     """
     config = run.config
     checkpoint = _take_up(run, emit, team)
-    if checkpoint is None and read_record(run.events_path).start:
+    began = read_record(run.events_path).start
+    if checkpoint is None and began:
         emit(ResumeEvent(step=0))  # an earlier process of this run got nowhere: all is said anew
-    compute = choose_compute(config.precision)
+    compute = _compute(began.precision if checkpoint and began else config.precision, team)
     model, padded = load_model(
         model_dir, config, compute, lambda sentence: emit(WarningEvent(message=sentence))
     )
+    pad_id = tokenizer.pad_token_id or 0
+    if not padded and not runs_packed(model, compute, data.train, pad_id):
+        padded = True
+        model.set_attn_implementation(standard_attention(model))
+        emit(WarningEvent(message=NOT_PACKED))
 
     def cut(
         examples: Sequence[TokenizedExample], token_budget: int = config.token_budget
     ) -> Iterator[MicroBatch]:
-        batches = micro_batches(
-            examples, token_budget, padded=padded, pad_id=tokenizer.pad_token_id or 0
-        )
+        batches = micro_batches(examples, token_budget, padded=padded, pad_id=pad_id)
         return until_stopped(batches, reporter.stop_requested)
 
     kernels = use_liger_kernels(model) if compute.device == "cuda" else ""
@@ -172,20 +182,23 @@ def assemble(
     if run.continues and checkpoint is None:
         trainer.load_weights(_parent_checkpoint(run, emit))
 
-    def general_loss() -> float:
-        return loss.mean(cut(data.general_check))
-
     return Assembly(
         trainer,
         model,
         compute,
         total_steps,
-        general_loss if data.general_check else None,
+        (lambda: trainer.mean_loss(data.general_check)) if data.general_check else None,
         saving,
         asked_seconds,
         checkpoint,
         kernels,
     )
+
+
+def _compute(precision: Precision | Literal["auto"], team: Team) -> Compute:
+    """Choose where and how to compute; what one process measures may differ from what another does."""
+    chosen = choose_compute(precision)
+    return replace(chosen, precision="bf16" if team.agree(chosen.precision == "bf16") else "fp32")
 
 
 def _early_stopping(config: TrainingConfig, data: PreparedData) -> list[TrainerCallback]:

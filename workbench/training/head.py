@@ -101,8 +101,11 @@ def sliced_cross_entropy(
         label_smoothing: Share of the target spread over all words.
     """
     slice_tokens = SLICE_TOKENS[hidden.device.type]
+    # Within the function no gradient is ever wanted, and ``needs_input_grad`` also holds while nothing learns.
+    learns = torch.is_grad_enabled()
+    layer = head.layer
     loss, correct = _SlicedCrossEntropy.apply(
-        hidden, head.layer.weight, head.layer.bias, targets, head, label_smoothing, slice_tokens
+        hidden, layer.weight, layer.bias, targets, head, label_smoothing, slice_tokens, learns
     )
     return Cost(loss, correct)
 
@@ -120,8 +123,9 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         head: Head,
         smoothing: float,
         slice_tokens: int,
+        learns: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        wanted = ctx.needs_input_grad[:3]
+        wanted = [learns and needed for needed in ctx.needs_input_grad[:3]]
         gradients = [
             torch.zeros_like(tensor) if want else None
             for tensor, want in zip((hidden, weight, bias), wanted, strict=True)
@@ -155,7 +159,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, of_loss: torch.Tensor, of_correct: Any) -> tuple[Any, ...]:
         gradients = [None if g is None else g.mul_(of_loss) for g in ctx.saved_tensors]
-        return (*gradients, None, None, None, None)
+        return (*gradients, None, None, None, None, None)
 
 
 def _loss_and_slope(

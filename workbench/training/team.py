@@ -40,7 +40,7 @@ class Team:
             return cls()
         if torch.cuda.is_available():
             torch.cuda.set_device(card)
-        distributed.init_process_group(timeout=LONGEST_WAIT)
+        distributed.init_process_group(backends(), timeout=LONGEST_WAIT)
         return cls(rank, size)
 
     @property
@@ -60,8 +60,7 @@ class Team:
         own = [float(number) for number in numbers]
         if self.size == 1:
             return own
-        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-        together = torch.tensor(own, dtype=torch.float64, device=device)
+        together = torch.tensor(own, dtype=torch.float64)
         distributed.all_reduce(together)
         return together.tolist()
 
@@ -84,6 +83,11 @@ class Team:
     def wait(self) -> None:
         """Wait until every process is here."""
         self.sums(0)
+
+
+def backends() -> str:
+    """Return what carries tensors from process to process: numbers lie on the CPU, gradients where they are computed."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
 ALONE = Team()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate.data_loader import BatchSamplerShard
@@ -30,6 +30,7 @@ from workbench.training.loss import AnswerLoss
 from workbench.training.rank_allocation import RankAllocation, orthogonality
 from workbench.training.team import ALONE, Team
 
+T = TypeVar("T")
 SMALLEST_BUDGET_TOKENS = 64  # with less, memory is short for another reason
 
 
@@ -141,24 +142,41 @@ class WorkbenchTrainer(Trainer):
         started = time.perf_counter()
         self.model.train()
         examples: list[TokenizedExample] = inputs["examples"]
-        while True:
-            try:
-                learned = self._learn(examples)
-                if isinstance(self._learning_state, RankAllocation) and self._team.is_first:
-                    self.accelerator.backward(orthogonality(self.model))
-                general_tokens = self._hold_general_skills()
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or self._token_budget <= SMALLEST_BUDGET_TOKENS:
-                    raise
-            self._halve_budget()
-        loss, correct, counted, tokens = self._team.sums(*learned[:3], learned[3] + general_tokens)
+        budget_tokens = self._token_budget
+        learned = self._within_memory(lambda: self._add_gradient(examples))
+        was_short = self._token_budget < budget_tokens
+        loss, correct, counted, tokens, short = self._team.sums(*learned, was_short)
+        if short > was_short:
+            self._on_warning(f"Memory was short in another process at step {self._step_now}.")
         self._team.add_gradients(self.model.parameters())
         count = supervised_tokens(examples)
         accuracy = correct / counted if counted else math.nan
         self._on_step(StepFigures(int(tokens), time.perf_counter() - started, accuracy))
         self._look_at_what_counted(int(counted), count)
         return torch.tensor(loss / counted, device=self.args.device)
+
+    def _add_gradient(
+        self, examples: Sequence[TokenizedExample]
+    ) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+        """Add all that this process contributes to the gradient of a step; return what ``_learn`` does."""
+        loss, correct, counted, tokens = self._learn(examples)
+        if isinstance(self._learning_state, RankAllocation) and self._team.is_first:
+            self.accelerator.backward(orthogonality(self.model))
+        return loss, correct, counted, tokens + self._hold_general_skills()
+
+    def _within_memory(self, work: Callable[[], T]) -> T:
+        """Do some work; where memory is short, do it again in smaller pieces, which changes no result."""
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self._token_budget <= SMALLEST_BUDGET_TOKENS:
+                    raise
+            self._halve_budget()
+
+    @property
+    def _step_now(self) -> int:
+        return self.state.global_step + 1
 
     def _learn(
         self, examples: Sequence[TokenizedExample]
@@ -192,7 +210,7 @@ class WorkbenchTrainer(Trainer):
         Raises:
             Diverged: None was.
         """
-        step = self.state.global_step + 1
+        step = self._step_now
         if not counted:
             self._log_lost_step()
             raise Diverged(
@@ -214,13 +232,21 @@ class WorkbenchTrainer(Trainer):
         """Add the gradient of the step's general examples; return how many tokens were computed."""
         if self._general is None:
             return 0
-        tokens = 0
+        tokens, lost = 0, 0
         skills, count = self._general
         examples = skills.examples_of_step(self.state.global_step, count)
         for batch in self._micro_batches(self._team.part(examples)):
             tokens += batch.tokens
             divergence = skills.summed_divergence(self._loss.logits(batch), batch)
+            if not torch.isfinite(divergence):
+                lost += len(batch.examples)
+                continue
             self.accelerator.backward(divergence / supervised_tokens(examples))
+        if lost:
+            self._on_warning(
+                f"Step {self._step_now} left out {lost:,} of {count:,} general examples: what they cost was not a "
+                "number."
+            )
         return tokens
 
     def _halve_budget(self) -> None:
@@ -230,7 +256,7 @@ class WorkbenchTrainer(Trainer):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self._on_warning(
-            f"Memory was short at step {self.state.global_step + 1}, so the computer now reads "
+            f"Memory was short at step {self._step_now}, so the computer now reads "
             f"{self._token_budget:,} tokens at a time. The result is the same."
         )
 
@@ -280,12 +306,25 @@ class WorkbenchTrainer(Trainer):
             self._determine_best_metric(metrics, trial)
         return metrics
 
+    def mean_loss(self, examples: Sequence[TokenizedExample]) -> float:
+        """Return the mean loss over all supervised tokens of some examples.
+
+        Raises:
+            StopRequested: The person asked to stop meanwhile.
+        """
+        loss, _, tokens = self._total(examples)
+        return loss / tokens
+
     def _total(self, examples: Sequence[TokenizedExample]) -> list[float]:
-        """Return summed loss, right predictions and supervised tokens of validation rows."""
-        batches = self._micro_batches(self._team.part(examples))
-        if self._team.size == 1:
-            batches = until_stopped(batches, self._stop_requested)
-        return self._team.sums(*self._loss.total(batches))
+        """Return summed loss, right predictions and supervised tokens of examples."""
+
+        def of_own_part() -> tuple[float, int, int]:
+            batches = self._micro_batches(self._team.part(examples))
+            if self._team.size == 1:
+                batches = until_stopped(batches, self._stop_requested)
+            return self._loss.total(batches)
+
+        return self._team.sums(*self._within_memory(of_own_part))
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
         """Give every process whole steps: what is its part, ``training_step`` says."""
