@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -116,15 +118,22 @@ def test_what_all_rows_begin_with_is_computed_once_a_step_except_where_rows_are_
     lengths = np.full(100, 50)
     values = {"batch_size": 10, "validation_share": 0.0, "keep_general": False}
 
-    def work(shared_start, machine=TWO_CORES, **more):
+    def work(shared_start, machine=TWO_CORES, architecture=STARTER.architecture, **more):
         config = build_config(values | more)
         data = DataFacts(100, 200.0, token_lengths=lengths, shared_start=shared_start)
-        return make_plan(config, [data], STARTER, methods()[config.method], machine).work
+        model = replace(STARTER, architecture=architecture)
+        return make_plan(config, [data], model, methods()[config.method], machine).work
 
     assert work(20).computed_per_step == 500 - 9 * 20
     assert work(20).hardest_tokens == 500 - 9 * 20
     assert work(20).tokens_per_step == 500
-    for padded in (work(20, Machine(8, device="cuda")), work(20, method="prefix")):
+    windowed = {"model_type": "gemma2"}
+    for padded in (
+        work(20, Machine(8, device="cuda")),
+        work(20, method="prefix"),
+        work(20, neftune_alpha=5.0),
+        work(20, architecture=windowed),
+    ):
         assert padded.computed_per_step == padded.hardest_tokens == 500
     newer_card = work(20, Machine(8, device="cuda", precision="bf16"))
     assert newer_card.computed_per_step == newer_card.hardest_tokens == 500 - 9 * 20

@@ -13,7 +13,7 @@ from workbench.evaluation.request import longest_answer_tokens
 from workbench.facts import DataFacts, Machine, Precision, Workload
 from workbench.measurements import Measurement
 from workbench.memory import Memory, estimate_memory, trained_weights
-from workbench.models.facts import ModelFacts, Shape
+from workbench.models.facts import ModelFacts, Shape, attends_to_all
 from workbench.presets import MethodPreset
 from workbench.settling import GENERAL_TOKENS, Choices, settle
 
@@ -152,8 +152,11 @@ def make_plan(
         measurement: A test drive with these settings, if there was one.
     """
     # Graphics cards that compute in bf16 have an attention for rows of different length.
-    padded = method.padded or (
-        machine.device == "cuda" and _precision(config, machine)[0] == "fp32"
+    padded = (
+        method.padded
+        or config.neftune_alpha > 0
+        or not attends_to_all(model.architecture)
+        or (machine.device == "cuda" and _precision(config, machine)[0] == "fp32")
     )
     choices, work = settle(config, data, model, method, separate_validation_rows, padded=padded)
     if measurement and config.precision == "auto":

@@ -1,4 +1,5 @@
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from tests.tiny_model import build_tiny_model, build_tiny_tokenizer
 from workbench.errors import WorkbenchError
@@ -88,6 +89,20 @@ def test_a_template_without_an_end_of_turn_gets_one():
     )
     example = tokenize_example(tokenizer, turns("a", "one"))
     assert supervised_text(tokenizer, example) == "one\n<|im_end|>"
+
+
+def test_a_tokenizer_that_begins_every_text_by_itself_does_not_begin_one_twice():
+    tokenizer = build_tiny_tokenizer()
+    start, bos = tokenizer.bos_token_id, tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, start)]
+    )
+    assert tokenizer("a")["input_ids"][0] == start
+    messages = turns("a", "one")
+    for ids in (tokenize_example(tokenizer, messages).input_ids, prompt_ids(tokenizer, messages)):
+        assert ids[:2].count(start) == 1
+    begins = tokenizer.apply_chat_template(messages, tokenize=False).count(bos)
+    assert tokenize_example(tokenizer, messages).input_ids.count(start) == begins
 
 
 def test_a_model_without_a_template_is_a_sentence():

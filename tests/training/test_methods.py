@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from tests.training.reload_models import PROMPT
 from workbench.asking.loading import standard_attention
@@ -112,6 +113,9 @@ def test_a_method_learns_and_is_the_same_in_another_process(trained, tiny_model_
     files = {path.name for path in result.run.model_dir.iterdir()}
     kind = methods()[method].saves
     assert ("model.safetensors" if kind == "model" else "adapter_model.safetensors") in files
+    if kind == "model":  # the head is the embeddings, and no layer of its own
+        with safe_open(result.run.model_dir / "model.safetensors", "pt") as weights:
+            assert "lm_head.weight" not in weights.keys()  # noqa: SIM118 - no mapping
     error = (folder / method).with_suffix(".error")
     assert not error.exists(), error.read_text()
     again = torch.load(folder / method)

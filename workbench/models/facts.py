@@ -16,6 +16,8 @@ from workbench.presets import Base, MethodPreset
 
 # Under one of these names a config.json says how many experts its layers have, each with weights of its own.
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+# Kinds with layers that look at a window, also where their files do not say so: transformers fills it in.
+WINDOWED = ("gemma2", "gemma3_text")
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,25 @@ class ModelFacts:
         text = self.architecture.get("text_config", self.architecture)
         tokens: int | None = text.get("max_position_embeddings")
         return tokens
+
+
+def attends_to_all(architecture: Mapping[str, Any]) -> bool:
+    """Say whether every layer attends to all that came before, and bends no score; else rows must be filled up.
+
+    Args:
+        architecture: A ``config.json``, or what is known of it.
+    """
+    text = architecture.get("text_config", architecture)
+    windowed = text.get("model_type") in WINDOWED
+    kinds = text.get("layer_types") or ["sliding_attention" if windowed else "full_attention"]
+    window = text.get("sliding_window") if text.get("use_sliding_window", True) else None
+    # Phi 3.5 has a window that is longer than anything it can read.
+    sees_all = window is None or window >= (text.get("max_position_embeddings") or math.inf)
+    return (
+        set(kinds) == {"full_attention"}
+        and (sees_all or bool(text.get("layer_types")))
+        and not text.get("attn_logit_softcapping")
+    )
 
 
 def model_facts(

@@ -18,6 +18,8 @@ from peft import PeftModel, PeftType
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from workbench.models.facts import attends_to_all
+
 NAME = "workbench_per_sequence"
 
 
@@ -98,17 +100,8 @@ def supports_per_sequence(model_class: Any, config: Any) -> bool:
 
     Sliding-window, linear and hybrid layers need masks or states that this attention has not, and it bends no scores.
     """
-    text_config = config.get_text_config()
-    layer_types = getattr(text_config, "layer_types", None) or ["full_attention"]
-    return (
-        bool(getattr(model_class, "_supports_attention_backend", False))
-        and set(layer_types) == {"full_attention"}
-        and not getattr(text_config, "attn_logit_softcapping", None)
-        and not (
-            getattr(text_config, "sliding_window", None)
-            and getattr(text_config, "use_sliding_window", True)
-            and not getattr(text_config, "layer_types", None)
-        )
+    return bool(getattr(model_class, "_supports_attention_backend", False)) and attends_to_all(
+        config.get_text_config().to_dict()
     )
 
 
