@@ -249,6 +249,11 @@ def test_it_stops_early_when_the_validation_loss_no_longer_falls(services, tiny_
     losses = [e.loss for e in of_kind(events, EvaluationEvent, 0)]
     assert assembly.trainer.state.global_step < 40
     assert min(losses) not in losses[-2:]
+    again, resumed = train(
+        run, tiny_model_dir
+    )  # as if it had been killed before it saved its model
+    assert of_kind(again, StepEvent, 0) == []
+    assert resumed.trainer.state.global_step == assembly.trainer.state.global_step
 
 
 def test_the_best_may_be_the_most_accurate(services, tiny_model_dir):

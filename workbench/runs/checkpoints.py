@@ -141,8 +141,14 @@ def lacks_check(checkpoint: Checkpoint, every_steps: int) -> bool:
     """
     if checkpoint.step % every_steps:
         return False
-    history = _state_of(checkpoint)["log_history"]
+    history = log_history(checkpoint)
     return not any("eval_loss" in one and one["step"] == checkpoint.step for one in history)
+
+
+def log_history(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """Return what Trainer had logged by then: losses, checks, learning rates."""
+    history: list[dict[str, Any]] = _state_of(checkpoint)["log_history"]
+    return history
 
 
 def delete_unusable(checkpoints_dir: Path, damaged: Iterable[Checkpoint] = ()) -> None:

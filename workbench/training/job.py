@@ -19,7 +19,13 @@ from workbench.models.manner import NO_TEMPLATE
 from workbench.models.rendering import has_fallback_template, load_tokenizer
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
-from workbench.runs.checkpoints import NO_MODEL_METHODS, checkpoint_of, is_whole
+from workbench.runs.checkpoints import (
+    NO_MODEL_METHODS,
+    Checkpoint,
+    checkpoint_of,
+    is_whole,
+    log_history,
+)
 from workbench.runs.events import (
     CheckpointEvent,
     DownloadEvent,
@@ -37,7 +43,7 @@ from workbench.settings import Settings
 from workbench.training.assembly import Assembly, Emit, assemble, save_model
 from workbench.training.data import PreparedData, prepare_data
 from workbench.training.loading import parameter_counts
-from workbench.training.reporter import Reporter
+from workbench.training.reporter import EarlyStopping, Reporter
 from workbench.training.team import ALONE, Team
 
 StopRequestedCheck = Callable[[], bool]
@@ -122,16 +128,25 @@ def _learn(assembly: Assembly, emit: Emit, stop_requested: StopRequestedCheck) -
     trainer, checkpoint = assembly.trainer, assembly.checkpoint
     if checkpoint:
         emit(ResumeEvent(step=checkpoint.step))
-        if checkpoint.step < assembly.total_steps:
-            trainer.train(resume_from_checkpoint=str(checkpoint.directory))
-        else:  # Trainer would do one step more
+        if _is_over(assembly, checkpoint):
             trainer.take_up(checkpoint)
+        else:
+            trainer.train(resume_from_checkpoint=str(checkpoint.directory))
         return
     if trainer.eval_dataset is not None:
         trainer.evaluate()  # so that the curve shows what training changed
     if stop_requested():
         raise StopRequested
     trainer.train()
+
+
+def _is_over(assembly: Assembly, checkpoint: Checkpoint) -> bool:
+    """Say whether a checkpoint lacks only the end of its run; Trainer would do a step more."""
+    callbacks = assembly.trainer.callback_handler.callbacks
+    stopping = [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
+    return checkpoint.step >= assembly.total_steps or any(
+        callback.has_had_enough(log_history(checkpoint)) for callback in stopping
+    )
 
 
 def _take_best(assembly: Assembly, run: Run, emit: Emit) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,13 +196,13 @@ class EarlyStopping(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Count, and stop when it is enough."""
-        losses = [
-            self._sign * record[self._metric]
-            for record in state.log_history
-            if self._metric in record
-        ]
-        if checks_without_gain(losses, self._gain) >= self._patience:
+        if self.has_had_enough(state.log_history):
             control.should_training_stop = control.should_save = True
+
+    def has_had_enough(self, log_history: Sequence[Mapping[str, Any]]) -> bool:
+        """Say whether training is to end after what Trainer has logged."""
+        losses = [self._sign * one[self._metric] for one in log_history if self._metric in one]
+        return checks_without_gain(losses, self._gain) >= self._patience
 
 
 def checks_without_gain(losses: Sequence[float], gain: float) -> int:
