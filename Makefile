@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Rows for the speed benchmarks: make bench DATA=rows.json; the shipped ones are short.
+BENCH_DATA = $(if $(DATA),--data $(DATA))
 
-.PHONY: help run test lint format bench bench-data bench-plan bench-rates bench-survival constraints clean
+.PHONY: help run test lint format bench bench-card bench-data bench-plan bench-rates bench-survival constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what there is
@@ -27,7 +29,13 @@ format: $(INSTALLED)  ## Write the style
 	$(BIN)/ruff check --fix .
 
 bench: $(INSTALLED)  ## Measure how fast training is, beside what people use
-	$(BIN)/python -m tests.benchmarks.training_speed
+	$(BIN)/python -m tests.benchmarks.training_speed $(BENCH_DATA)
+
+bench-card: $(INSTALLED)  ## The same on a graphics card: LoRA and QLoRA of models of 0.5 and 7 billion weights
+	for shape in 0.5B 7B; do for method in lora qlora; do \
+		$(BIN)/python -m tests.benchmarks.training_speed --shape $$shape --method $$method --steps 6 --rounds 3 \
+			$(BENCH_DATA) --trainers ours plain-bf16 plain-bf16-checkpointing || exit 1; \
+	done; done
 
 bench-data: $(INSTALLED)  ## Measure how long checking and tokenizing data takes
 	$(BIN)/python -m tests.benchmarks.data_check

@@ -1,9 +1,11 @@
 """How right the plan is: memory and time, planned and measured: ``make bench-plan``.
 
-For each method and length: the peak that is planned, against the growth of the process in two real steps
-on the longest examples; with ``--runs``, also the time that is planned after that test drive against the
-time a short run takes. On a machine without a graphics card it measures the starter model; freed memory is
-handed back, as where memory is short.
+For each method and length: the peak that is planned, against what two real steps on the longest examples took;
+with ``--runs``, also the time that is planned after that test drive against the time a short run takes. On a
+processor, what they took is the growth of the process, and freed memory is handed back, as where memory is short;
+on a graphics card it is the most that was allocated there (``torch.cuda.max_memory_allocated``).
+
+The starter model, or another one with ``--model``, or ``--shape 7B`` for random weights of that shape.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from workbench.config import STARTER_MODEL, build_config
-from workbench.models.sources import find_model
-from workbench.models.store import ModelStore
+from tests.benchmarks.chosen_model import add_model_options, choose_model
+from tests.benchmarks.circumstances import code_version, describe_computer, today
+from workbench.config import TrainingConfig, build_config
 from workbench.plan import Plan
 from workbench.probing import test_drive
 from workbench.progress import follow
@@ -62,13 +64,10 @@ def rows(length_tokens: int) -> list[dict[str, str]]:
 
 
 def measure(
-    services: Services, method: str, data: DataChoice, *, runs: bool, general: bool
+    services: Services, config: TrainingConfig, data: DataChoice, *, runs: bool
 ) -> list[str]:
     """Return the cells of one row of the table."""
-    config = build_config(
-        {"method": method, "max_steps": RUN_STEPS, "validation_share": 0.0, "keep_general": general}
-    )
-    plan = services.plan(config, data)
+    plan = services.plan(config, data, allow_folder=True)
     assert plan.memory is not None
     probes = RunStore(services.settings, services.settings.home_dir / "probes")
     run = services.create_run(plan, data, "bench", probes, hands_memory_back=True)
@@ -80,7 +79,9 @@ def measure(
         describe_bytes(measured.peak_memory_bytes),
         f"{ratio:.2f}",
     ]
-    return cells + (_time(services, services.plan(config, data), data) if runs else [])
+    if not runs:
+        return cells
+    return cells + _time(services, services.plan(config, data, allow_folder=True), data)
 
 
 def _time(services: Services, plan: Plan, data: DataChoice) -> list[str]:
@@ -96,29 +97,42 @@ def _time(services: Services, plan: Plan, data: DataChoice) -> list[str]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    add_model_options(parser)
     parser.add_argument("--methods", nargs="+", default=["lora", "qlora", "full"])
     parser.add_argument("--lengths", nargs="+", type=int, default=[128, 256, 512])
     parser.add_argument("--runs", action="store_true", help="also time short runs")
     parser.add_argument("--general", action="store_true", help="also keep general skills")
     options = parser.parse_args()
-    settings = Settings.from_environment()
-    source = find_model(STARTER_MODEL)
-    ModelStore(settings).ensure(source, lambda progress: None)
-    print("| method | tokens a row | planned | measured | ratio | planned | took | ratio |")
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        (home / "models").symlink_to(settings.models_dir)
-        services = Services.for_workspace(Settings(home_dir=home))
-        for length in options.lengths:
-            path = home / f"rows-{length}.json"
-            path.write_text(json.dumps(rows(length)), encoding="utf-8")
-            info = services.datasets.add(path, path.name)
-            services.count_tokens(info, source)
-            services.tokenizer.close()
-            data = services.choose_data({info.id: 1.0})
-            for method in options.methods:
-                cells = measure(services, method, data, runs=options.runs, general=options.general)
-                print(f"| {method} | {length} | {' | '.join(cells)} |", flush=True)
+        _print_table(options, Path(folder))
+
+
+def _print_table(options: argparse.Namespace, home: Path) -> None:
+    settings = Settings.from_environment()
+    source = choose_model(options, settings, home / "made")
+    (home / "models").symlink_to(settings.models_dir)
+    services = Services.for_workspace(Settings(home_dir=home))
+    print(f"{source.label}; {today()}; {describe_computer()}; commit {code_version()}\n")
+    head = ["method", "tokens a row", "planned", "measured", "ratio"]
+    head += ["planned", "took", "ratio"] if options.runs else []
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    chosen = {
+        "model": source.id,
+        "max_steps": RUN_STEPS,
+        "validation_share": 0.0,
+        "keep_general": options.general,
+    }
+    for length in options.lengths:
+        path = home / f"rows-{length}.json"
+        path.write_text(json.dumps(rows(length)), encoding="utf-8")
+        info = services.datasets.add(path, path.name)
+        services.count_tokens(info, source)
+        services.tokenizer.close()
+        data = services.choose_data({info.id: 1.0})
+        for method in options.methods:
+            config = build_config(chosen | {"method": method})
+            cells = measure(services, config, data, runs=options.runs)
+            print(f"| {method} | {length} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """LLaMA-Factory as its web page configures a run: batch 2, eight batches to a step, checkpointing, bf16 (unless
-all compute in fp32)."""
+all compute in fp32). With QLoRA (not run yet), 4 bits as the page's choice of quantization sets them.
+"""
 
 from datasets import Dataset
 from job import Record, arguments, read_job
@@ -8,7 +9,7 @@ from llamafactory.train.sft import workflow
 from llamafactory.train.tuner import run_exp
 
 job = read_job()
-record = Record()
+record = Record(job)
 examples = Dataset.from_list(
     [example | {"attention_mask": [1] * len(example["input_ids"])} for example in job["examples"]]
 )
@@ -26,7 +27,8 @@ run_exp(
         "model_name_or_path": job["model"],
         "dataset": "alpaca_en_demo",
         "template": "default",
-        "finetuning_type": job["method"],
+        "finetuning_type": "full" if job["method"] == "full" else "lora",
+        **({"quantization_bit": 4} if job["method"] == "qlora" else {}),
         "lora_rank": job["rank"],
         "lora_alpha": 2 * job["rank"],
         "lora_target": "all",
@@ -37,4 +39,4 @@ run_exp(
     },
     callbacks=[record],
 )
-record.write(job)
+record.write()
