@@ -198,6 +198,19 @@ class Services:
         measurement = self.measurements.find(plan.config, plan.work.hardest_tokens)
         return make(measurement=measurement) if measurement else plan
 
+    def ensure_known(self, source: ModelSource, token: str = "") -> None:
+        """Ask its hub about a model that is neither here nor known, so that a plan can say what cannot work.
+
+        Args:
+            source: Which model.
+            token: Access token for a gated model.
+
+        Raises:
+            WorkbenchError: There is no such model, or no network to ask or to download it.
+        """
+        if source.is_downloaded and not self.models.facts(source).architecture:
+            self.models.look_up(source, token)
+
     def start(
         self,
         plan: Plan,
@@ -287,6 +300,7 @@ class Services:
     ) -> Run:
         values = {**chosen_settings(run.config, run.reasons), **changes}
         config = self.configure(None, values, allow_folder=True)
+        self.ensure_known(_source_of(config))
         validation_id = run.data.validation.id if run.data.validation else None
         data = self.choose_data({part.id: part.weight for part in run.data.parts}, validation_id)
         plan = self.plan(config, data, allow_folder=True)
@@ -459,7 +473,7 @@ class Services:
             WorkbenchError: It is a run that downloads it.
         """
         active = self.supervisor.active_run()
-        if active and _source_of(active).slug == source.slug:
+        if active and _source_of(active.config).slug == source.slug:
             raise WorkbenchError(f'The run "{active.name}" needs it.', "Stop the run instead.")
         self.models.cancel(source)
 
@@ -470,7 +484,7 @@ class Services:
             WorkbenchError: It is in use, or not here.
         """
         active = self.supervisor.active_run()
-        if active and _source_of(active).slug == source.slug:
+        if active and _source_of(active.config).slug == source.slug:
             raise WorkbenchError(
                 f'"{active.name}" is training it.', "Delete it when that has ended."
             )
@@ -604,5 +618,5 @@ class Services:
         return None
 
 
-def _source_of(run: Run) -> ModelSource:
-    return find_model(run.config.model, allow_folder=True)
+def _source_of(config: TrainingConfig) -> ModelSource:
+    return find_model(config.model, allow_folder=True)

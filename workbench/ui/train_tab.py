@@ -17,6 +17,7 @@ import gradio as gr
 from workbench.errors import WorkbenchError
 from workbench.evaluation.process import look as look_at_evaluation
 from workbench.evaluation.request import EvaluationRequest
+from workbench.models.sources import find_model
 from workbench.remedies import find_shortage
 from workbench.runs.logs import read_log
 from workbench.runs.reading import Reading, read_loss
@@ -93,6 +94,7 @@ def build_train_tab(
 
     @user_errors
     def start_run(run_name: str, forced: bool, preset: str, *values: Any) -> Any:
+        services.ensure_known(find_model(configure.config(services, values).model))
         plan, data = configure.read(services, values)
         parent = services.starting_points.run(preset)
         chatted = services.chat.run_id
