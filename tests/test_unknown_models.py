@@ -51,18 +51,25 @@ def started(monkeypatch):
     return runs
 
 
+def press_start(services, **chosen):
+    """Press Start on the page, with what was chosen in these fields."""
+    (press,) = [f for f in build_app(services).fns.values() if f.name == "start_run"]
+    values = {component.elem_id or component: component.value for component in press.inputs}
+    values |= {name.replace("_", "-"): value for name, value in chosen.items()}
+    press.fn(*values.values())
+
+
 @pytest.fixture(params=["page", "terminal", "copy"])
 def start(request, services, capsys):
     """Start a run with this model and method; return what was said against it."""
 
     def on_page(method):
-        page = build_app(services)
-        (press,) = [f for f in page.fns.values() if f.name == "start_run"]
-        values = [component.value for component in press.inputs]
-        ids = [component.elem_id for component in press.inputs]
-        values[ids.index("configure-model")], values[ids.index("configure-method")] = NAME, method
-        values[ids.index("data-choice")] = "sample-identity"
-        press.fn(*values)
+        press_start(
+            services,
+            data_choice="sample-identity",
+            configure_model=NAME,
+            configure_method=method,
+        )
 
     def in_terminal(method):
         arguments = ["--data", "sample-identity", "--model", NAME, "--method", method]
@@ -112,3 +119,12 @@ def test_a_plan_without_a_network_does_without(asked, capsys):
     asked.says = WorkbenchError("No connection.")
     assert main(["plan", "--data", "sample-identity", "--model", NAME]) == 0
     assert "Note: No connection." in capsys.readouterr().err
+
+
+def test_a_token_that_was_typed_goes_with_the_question_and_the_run(asked, services, monkeypatch):
+    given = []
+    monkeypatch.setattr(Supervisor, "start", lambda supervisor, run, secrets: given.append(secrets))
+    chosen = {"data_choice": "sample-identity", "configure_model": NAME}
+    press_start(services, **chosen, models_token=" hf_secret ")
+    assert asked.tokens == ["hf_secret"]
+    assert given[0]["HF_TOKEN"] == "hf_secret"

@@ -209,7 +209,7 @@ class Services:
             WorkbenchError: There is no such model, or no network to ask or to download it.
         """
         if source.is_downloaded and not self.models.facts(source).architecture:
-            self.models.look_up(source, token)
+            self.models.look_up(source, token.strip())
 
     def start(
         self,
@@ -220,6 +220,7 @@ class Services:
         force: bool = False,
         parent: Run | None = None,
         continues: bool = False,
+        token: str = "",
     ) -> Run:
         """Create a run for a plan; it begins at once, or waits in line while another one trains.
 
@@ -230,6 +231,7 @@ class Services:
             force: Start although memory or disk are short.
             parent: The run it was made from.
             continues: It begins with what its parent learned.
+            token: Access token for a gated model that is not here.
 
         Raises:
             WorkbenchError: Memory or disk cannot hold it.
@@ -239,17 +241,28 @@ class Services:
         self.make_way()
         parent_id = parent.id if parent else None
         run = self.create_run(plan, data, name, parent=parent_id, continues=continues)
-        self.supervisor.start(run)
+        self.supervisor.start(run, _source_of(run.config).token_environment(token))
+        self._fetch_ahead(run, token)
         return run
 
-    def resume(self, run: Run) -> None:
+    def resume(self, run: Run, token: str = "") -> None:
         """Let a run that ended early go on from its last checkpoint.
+
+        Args:
+            run: Which one.
+            token: Access token for a gated model that is not here.
 
         Raises:
             WorkbenchError: It cannot go on.
         """
         self.make_way()
-        self.supervisor.resume(run)
+        self.supervisor.resume(run, _source_of(run.config).token_environment(token))
+        self._fetch_ahead(run, token)
+
+    def _fetch_ahead(self, run: Run, token: str) -> None:
+        """Download the model of a run that waits in line now, where that needs a token: nobody keeps it until then."""
+        if token and run.waiting_path.exists():
+            self.models.fetch_in_background(_source_of(run.config), token)
 
     def continue_run(self, run: Run, epochs: float, name: str = "") -> Run:
         """Train what a run learned for more epochs on the same data, as a new run with the same settings.

@@ -68,6 +68,7 @@ class ConfigureTab:
         components: Those of the data, then those of the settings.
         reading: A ``gr.State`` with the ``Reading`` of the last plan, or ``None`` when there is no plan.
         preset: What the person started from.
+        token: The access token for a gated model.
     """
 
     names: list[str]
@@ -75,6 +76,7 @@ class ConfigureTab:
     components: list[Any]
     reading: gr.State
     preset: gr.Dropdown
+    token: gr.Textbox
 
     def read(self, services: Services, values: Sequence[Any]) -> tuple[Plan, DataChoice]:
         """Work out the plan for what the components say.
@@ -142,7 +144,9 @@ def build_configure_tab(
 
     names = ["model", "method", *fields]
     settings = [model, method, *fields.values()]
-    tab = ConfigureTab(names, settings, [*data, *settings], gr.State(), preset)
+    tab = ConfigureTab(
+        names, settings, [*data, *settings], gr.State(), preset, choices.models.token
+    )
     automatic = automatic_fields(list(fields))
     general = fields["general_data"]
 
@@ -231,7 +235,7 @@ def build_configure_tab(
     # neither what is pasted nor what is deleted.
     changes = [
         page.load,
-        *(component.change for component in [*data, model, choices.known, method]),
+        *(component.change for component in [*data, model, choices.models.known, method]),
         *(f.change if isinstance(f, gr.Textbox) else f.input for f in fields.values()),
     ]
     planned = [*panel.outputs, tab.reading, *(fields[name] for name in automatic)]

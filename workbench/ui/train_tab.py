@@ -82,7 +82,7 @@ def build_train_tab(
     situation = gr.Textbox(visible="hidden", elem_id="train-situation")
     open_evaluation = build_evaluation_line(services, run_choice, situation)
     reading = gr.HTML(visible=False, elem_id="train-reading")
-    actions = build_run_actions(services, run_choice)
+    actions = build_run_actions(services, run_choice, configure.token)
     posted = build_keep_posted()
     chart = build_chart_panel(services, run_choice)
     with gr.Accordion(
@@ -93,12 +93,12 @@ def build_train_tab(
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="train-log")
 
     @user_errors
-    def start_run(run_name: str, forced: bool, preset: str, *values: Any) -> Any:
-        services.ensure_known(find_model(configure.config(services, values).model))
+    def start_run(run_name: str, forced: bool, preset: str, token: str, *values: Any) -> Any:
+        services.ensure_known(find_model(configure.config(services, values).model), token)
         plan, data = configure.read(services, values)
         parent = services.starting_points.run(preset)
         chatted = services.chat.run_id
-        run = services.start(plan, data, run_name or "", force=forced, parent=parent)
+        run = services.start(plan, data, run_name or "", force=forced, parent=parent, token=token)
         if chatted:
             gr.Info("The models of the Playground gave their memory back, so that this run has it.")
         return chosen_run(services, run)
@@ -144,7 +144,7 @@ def build_train_tab(
 
     start.click(
         start_run,
-        [name, force, configure.preset, *configure.components],
+        [name, force, configure.preset, configure.token, *configure.components],
         run_choice,
         concurrency_limit=1,
         **PRIVATE,
