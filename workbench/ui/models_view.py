@@ -70,7 +70,7 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         is_active = bool(not is_here and progress and progress.state in ACTIVE)
         banner = fetch_banner(source.label, progress, is_here) if source else ""
         return [
-            "here" if is_here else "unknown",
+            what_is_known(services, model_id),
             gr.skip() if is_active else describe(model_id),  # the size that was asked for stays
             gr.HTML(banner, visible=bool(banner)),
             gr.Button(interactive=bool(source) and not is_here and not is_active),
@@ -147,6 +147,16 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
     deleted = delete.click(delete_model, stored, stored, **PRIVATE)
     deleted.then(show, model, shown, **FOLLOW)
     return ModelsView(known, token)
+
+
+def what_is_known(services: Services, model_id: str | None) -> str:
+    """Return what is known of a model, as in ``ModelsView``."""
+    source = _source(model_id)
+    if source is None:
+        return "unknown"
+    if services.models.is_here(source):
+        return "here"
+    return "looked up" if services.models.facts(source).architecture else "unknown"
 
 
 def gated_words(repository: str) -> str:

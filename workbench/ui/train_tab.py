@@ -7,6 +7,7 @@ how things stand; what seldom changes follows that word.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from workbench.ui.chart_panel import build_chart_panel
 from workbench.ui.configure_tab import ConfigureTab
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.keep_posted import build_keep_posted, news_of
+from workbench.ui.models_view import what_is_known
 from workbench.ui.run_actions import build_run_actions, chosen_run, run_choices
 from workbench.ui.train_evaluation import build_evaluation_line
 from workbench.ui.views import (
@@ -82,7 +84,7 @@ def build_train_tab(
     situation = gr.Textbox(visible="hidden", elem_id="train-situation")
     open_evaluation = build_evaluation_line(services, run_choice, situation)
     reading = gr.HTML(visible=False, elem_id="train-reading")
-    actions = build_run_actions(services, run_choice, configure.token)
+    actions = build_run_actions(services, run_choice, configure.models.token)
     posted = build_keep_posted()
     chart = build_chart_panel(services, run_choice)
     with gr.Accordion(
@@ -142,20 +144,22 @@ def build_train_tab(
             gr.Timer(POLL_SECONDS if _is_moving(run, snapshot) else IDLE_POLL_SECONDS),
         ]
 
-    start.click(
+    started = start.click(
         start_run,
-        [name, force, configure.preset, configure.token, *configure.components],
+        [name, force, configure.preset, configure.models.token, *configure.components],
         run_choice,
         concurrency_limit=1,
         **PRIVATE,
     )
+    model, known = configure.settings[0], configure.models.known
+    started.then(functools.partial(what_is_known, services), model, known, **QUIET)
     looked_at = [run_choice, situation, *chart.inputs]
     seen = [situation, status, posted.news, *chart.outputs]
     looks = [timer.tick, tab.select, *(one.change for one in (run_choice, *chart.components))]
     posted.after(gr.on(looks, look, looked_at, seen, **FOLLOW))
     view = [start, line, *actions.outputs, reading, watch_panel, samples, log, chart.panel, timer]
     situation.change(follow, run_choice, view, **FOLLOW)
-    changes = [page.load, *(component.change for component in configure.components)]
+    changes = [page.load, *(component.change for component in [*configure.components, known])]
     gr.on(changes, promise_plan, configure.components, [promise, force], **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
     return TrainTab(run_choice, open_evaluation)
