@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from types import SimpleNamespace
 
 import pytest
@@ -113,6 +114,14 @@ def test_what_can_work_is_looked_up_once_and_starts(asked, started, start):
     assert [start(), start()] == ["", ""]
     assert asked.tokens == [""]
     assert [run.config.model for run in started] == [NAME, NAME]
+
+
+def test_what_is_too_large_is_started_anyway_in_the_way_there_is(asked, started, start, request):
+    asked.says = SMALL | LARGE
+    said = start()
+    page, terminal = 'tick "Start anyway' in html.unescape(said), "--force starts" in said
+    ways = {"page": (True, False), "terminal": (False, True), "copy": (False, False)}
+    assert (page, terminal) == ways[request.node.callspec.params["start"]]
 
 
 def test_a_plan_without_a_network_does_without(asked, capsys):

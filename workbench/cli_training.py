@@ -23,6 +23,8 @@ from workbench.presets import recipes
 from workbench.services import DataChoice, Services
 from workbench.words import describe_bytes, describe_duration
 
+ANYWAY = "--force starts it anyway."
+
 
 def add_training_verbs(verbs: Any) -> None:
     """Describe the commands to the parser."""
@@ -88,7 +90,9 @@ def run_train(services: Services, options: argparse.Namespace) -> int:
             for problem in services.datasets.report(info.id).problems:
                 print(f"Note on {info.name}: {problem.message}")
     parent = services.starting_points.run(options.preset or "")
-    run = services.start(plan, data, options.name, force=options.force, parent=parent)
+    run = services.start(
+        plan, data, options.name, force=options.force, anyway=ANYWAY, parent=parent
+    )
     return wait_for(services, run, options)
 
 

@@ -218,6 +218,7 @@ class Services:
         name: str,
         *,
         force: bool = False,
+        anyway: str = "",
         parent: Run | None = None,
         continues: bool = False,
         token: str = "",
@@ -229,6 +230,7 @@ class Services:
             data: What to learn from.
             name: What to call it; empty for the data's name.
             force: Start although memory or disk are short.
+            anyway: How the person does that, as a sentence of the refusal.
             parent: The run it was made from.
             continues: It begins with what its parent learned.
             token: Access token for a gated model that is not here.
@@ -236,7 +238,7 @@ class Services:
         Raises:
             WorkbenchError: Memory or disk cannot hold it.
         """
-        if not force and (shortage := find_shortage(plan)):
+        if not force and (shortage := find_shortage(plan, anyway)):
             raise shortage
         self.make_way()
         parent_id = parent.id if parent else None

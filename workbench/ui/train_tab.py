@@ -46,6 +46,8 @@ POLL_SECONDS = 1.0
 IDLE_POLL_SECONDS = 4.0  # while the run that is shown does nothing
 SELDOM_SECONDS = 5.0  # how often the loss in words and the log follow while a run trains
 LOG_CHARACTERS = 8_000
+FORCE = "Start anyway, although memory or disk are short"
+ANYWAY = f'Or tick "{FORCE}" below Start.'
 START, WAIT = "Start training", "Put in line: start when the present run has ended"
 
 
@@ -74,7 +76,7 @@ def build_train_tab(
         start = gr.Button(START, variant="primary", scale=4, elem_id="train-start")
     promise = gr.Markdown(elem_id="train-plan")
     force = gr.Checkbox(
-        label="Start anyway, although memory or disk are short",
+        label=FORCE,
         visible=False,
         elem_id="train-force",
     )
@@ -100,7 +102,15 @@ def build_train_tab(
         plan, data = configure.read(services, values)
         parent = services.starting_points.run(preset)
         chatted = services.chat.run_id
-        run = services.start(plan, data, run_name or "", force=forced, parent=parent, token=token)
+        run = services.start(
+            plan,
+            data,
+            run_name or "",
+            force=forced,
+            anyway=ANYWAY,
+            parent=parent,
+            token=token,
+        )
         if chatted:
             gr.Info("The models of the Playground gave their memory back, so that this run has it.")
         return chosen_run(services, run)
@@ -161,6 +171,7 @@ def build_train_tab(
     situation.change(follow, run_choice, view, **FOLLOW)
     changes = [page.load, *(component.change for component in [*configure.components, known])]
     gr.on(changes, promise_plan, configure.components, [promise, force], **FOLLOW)
+    started.failure(promise_plan, configure.components, [promise, force], **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
     return TrainTab(run_choice, open_evaluation)
 
