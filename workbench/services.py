@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -598,15 +598,15 @@ class Services:
         held = self.supervisor.memory_bytes(active) if active else 0
         held += 0 if gpu else evaluating.memory_bytes(self.runs.all())
         free = hardware.free_memory_bytes
-        return Machine(
+        machine = Machine(
             cpu_cores=hardware.cpu_cores,
             device="cuda" if gpu else "cpu",
             device_name=gpu.name if gpu else f"this computer ({hardware.cpu_cores} CPU cores)",
             free_memory_bytes=gpu.free_bytes if gpu else (None if free is None else free + held),
             free_disk_bytes=hardware.free_disk_bytes,
             **self._precision(hardware),
-            measured_tokens_per_second=self._measured_speed(config),
         )
+        return replace(machine, measured_tokens_per_second=self._measured_speed(config, machine))
 
     def _precision(self, hardware: Hardware) -> dict[str, Any]:
         """Return what ``auto`` will become: what the last run here found, else what the hardware is made for."""
@@ -623,12 +623,15 @@ class Services:
             return {"precision": "bf16", "precision_reason": f"{name} is made for it"}
         return {"precision": "fp32", "precision_reason": f"{name} is not made for bf16"}
 
-    def _measured_speed(self, config: TrainingConfig) -> float | None:
-        """Return tokens per second of the newest finished run with this model and method here."""
+    def _measured_speed(self, config: TrainingConfig, machine: Machine) -> float | None:
+        """Return tokens per second of the newest finished run with this model and method, computed as this one will."""
+        precision = machine.precision if config.precision == "auto" else config.precision
         for run in self.runs.all():
             if (run.config.model, run.config.method) == (config.model, config.method):
                 snapshot = self.supervisor.summary(run)
-                if snapshot.state == "finished":
+                start = snapshot.start
+                is_alike = start and (start.device, start.precision) == (machine.device, precision)
+                if is_alike and snapshot.state == "finished":
                     return snapshot.tokens_per_second
         return None
 
