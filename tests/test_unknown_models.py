@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from workbench.cli import main
 from workbench.errors import WorkbenchError
 from workbench.models import store as store_module
 from workbench.models.hub import HubModel
+from workbench.models.sources import find_model
 from workbench.runs.store import DataReference
 from workbench.runs.supervisor import Supervisor
 from workbench.ui.app import build_app
@@ -130,10 +132,15 @@ def test_a_plan_without_a_network_does_without(asked, capsys):
     assert "Note: No connection." in capsys.readouterr().err
 
 
-def test_a_token_that_was_typed_goes_with_the_question_and_the_run(asked, services, monkeypatch):
+def test_a_token_that_was_typed_goes_with_the_question_and_the_run_until_the_model_is_here(
+    asked, services, tiny_model_dir, monkeypatch
+):
     given = []
     monkeypatch.setattr(Supervisor, "start", lambda supervisor, run, secrets: given.append(secrets))
     chosen = {"data_choice": "sample-identity", "configure_model": NAME}
     press_start(services, **chosen, models_token=" hf_secret ")
     assert asked.tokens == ["hf_secret"]
     assert given[0]["HF_TOKEN"] == "hf_secret"
+    shutil.copytree(tiny_model_dir, services.models.directory(find_model(NAME)))
+    press_start(services, **chosen, models_token="hf_secret")
+    assert given[1] == {}

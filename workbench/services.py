@@ -243,7 +243,7 @@ class Services:
         self.make_way()
         parent_id = parent.id if parent else None
         run = self.create_run(plan, data, name, parent=parent_id, continues=continues)
-        self.supervisor.start(run, _source_of(run.config).token_environment(token))
+        self.supervisor.start(run, self._secrets(run, token))
         self._fetch_ahead(run, token)
         return run
 
@@ -258,8 +258,13 @@ class Services:
             WorkbenchError: It cannot go on.
         """
         self.make_way()
-        self.supervisor.resume(run, _source_of(run.config).token_environment(token))
+        self.supervisor.resume(run, self._secrets(run, token))
         self._fetch_ahead(run, token)
+
+    def _secrets(self, run: Run, token: str) -> dict[str, str]:
+        """Return the environment that a run's process needs to download its model."""
+        source = _source_of(run.config)
+        return {} if self.models.is_here(source) else source.token_environment(token)
 
     def _fetch_ahead(self, run: Run, token: str) -> None:
         """Download the model of a run that waits in line now, where that needs a token: nobody keeps it until then."""

@@ -198,8 +198,8 @@ def visible_cards() -> list[str]:
 
 def child_environment() -> dict[str, str]:
     """Return the environment for a training or chat process: ours, without what is not for it."""
-    ours = ("WORKBENCH_PASSWORD", "WORKBENCH_API_KEY", "WORKBENCH_JUDGE_KEY", *TORCHRUN)
-    ours += (FOR_ONE_CHILD, os.environ.get(FOR_ONE_CHILD, ""))
+    keys = ("WORKBENCH_PASSWORD", "WORKBENCH_API_KEY", "WORKBENCH_JUDGE_KEY")
+    ours = (*keys, *TORCHRUN, FOR_ONE_CHILD, os.environ.get(FOR_ONE_CHILD, ""))
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     # OpenMP threads that wait for each other spin; when another program (the browser, say) has one of
     # two cores, training nearly stands still. Measured on 2 cores, two trainings at once: 146 tokens/s
