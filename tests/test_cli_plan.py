@@ -14,6 +14,7 @@ from workbench.config import build_config
 from workbench.data.formats import Mapping
 from workbench.equivalent import as_command
 from workbench.errors import WorkbenchError
+from workbench.models.sources import find_model
 from workbench.settling import GENERAL_TOKENS
 
 BIG = ["--data", "sample-identity", "--model", "qwen2.5-14b-instruct", "--method", "full"]
@@ -98,9 +99,20 @@ def test_a_run_that_does_not_fit_is_refused_unless_forced(plan, services, monkey
     assert "free" in capsys.readouterr().err
     assert services.runs.ids() == []
     forced = ["--force", "--detach", "--set", "max_steps=1"]
-    monkeypatch.setattr(services_module.Supervisor, "start", lambda supervisor, run: None)
+    monkeypatch.setattr(services_module.Supervisor, "start", lambda supervisor, run, *more: None)
     assert main(["train", *BIG, *forced]) == 0
     assert services.runs.get("latest").config.model == "qwen2.5-14b-instruct"
+
+
+def test_rows_are_counted_also_where_the_longest_is_given(
+    services, tiny_model_dir, alpaca_file, monkeypatch
+):
+    monkeypatch.setattr(services_module.Supervisor, "start", lambda supervisor, run, *more: None)
+    data = ["--data", str(alpaca_file), "--model", str(tiny_model_dir)]
+    assert main(["train", *data, "--set", "max_length=64", "--detach"]) == 0
+    (info,) = services.datasets.uploads()
+    source = find_model(str(tiny_model_dir), allow_folder=True)
+    assert services.token_lengths(info, source) is not None
 
 
 def test_general_examples_are_those_that_were_picked_and_as_many(services, tmp_path):

@@ -7,6 +7,7 @@ from workbench.models.catalogue import CatalogueEntry, catalogue
 from workbench.models.facts import ModelFacts
 from workbench.plan import make_plan
 from workbench.presets import find_recipe, load_presets, methods, recipes
+from workbench.services import Services
 from workbench.settings import PRESETS_DIR
 from workbench.starting_points import NAMED
 
@@ -56,6 +57,26 @@ def test_a_recipe_can_be_planned_and_every_value_differs_from_the_default_and_sa
         # What is chosen already stays, unless it is named: so the default is named where it is needed.
         assert setting in NAMED or override.value != getattr(TrainingConfig(), setting), setting
         assert len(override.why) > 20
+
+
+def test_the_recipes_are_named_for_eight_intents():
+    assert {recipe.label for recipe in recipes().values()} == {
+        "Try it in three minutes", "Teach a style", "Teach facts and answers", "Classify text", "Extract JSON",
+        "Follow a domain's jargon", "8 GB GPU", "24 GB GPU",
+    }  # fmt: skip
+
+
+def test_three_minutes_show_the_whole_way_checks_and_evaluation_too(services, monkeypatch):
+    two_cores = Machine(2, free_memory_bytes=8 * 10**9)
+    monkeypatch.setattr(Services, "_machine", lambda services, config: two_cores)
+    config, data = (
+        services.configure("try-it", {}),
+        services.choose_data({"sample-identity": 1.0}),
+    )
+    plan = services.plan(config, data)
+    assert plan.seconds <= 180
+    assert plan.work.validation_rows > 0
+    assert plan.evaluated_rows > 0
 
 
 def test_what_a_person_sets_wins_over_the_recipe(services):

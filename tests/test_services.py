@@ -9,7 +9,9 @@ import psutil
 import pytest
 
 from tests.made_runs import make_run
+from workbench import services as services_module
 from workbench.errors import WorkbenchError
+from workbench.hardware import Gpu
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.store import write_json
 from workbench.services import Services
@@ -35,6 +37,23 @@ def test_whatever_goes_wrong_with_the_line_is_logged_and_it_is_looked_after_agai
     told = capsys.readouterr().err
     assert "TimeoutExpired" in told
     assert "list indices must be integers" in told
+
+
+def test_a_speed_is_that_of_the_same_device_and_number_format(services, monkeypatch):
+    make_run(services.runs, "on the processor, in fp32")  # 400 tokens a second
+    no_card = services_module.look(services.settings.home_dir)
+    card = Gpu("Card", 24 * 10**9, 24 * 10**9, has_bf16=True)
+    data = services.choose_data({"sample-identity": 1.0})
+
+    def measured(gpus=(), **values):
+        monkeypatch.setattr(services_module, "look", lambda home_dir: replace(no_card, gpus=gpus))
+        machine = services.plan(services.configure(None, values), data).machine
+        return machine.measured_tokens_per_second
+
+    assert measured(precision="fp32") == measured() == pytest.approx(400)
+    assert measured(precision="bf16") is None
+    assert measured(gpus=(card,)) is None
+    assert measured(gpus=(card,), precision="fp32") is None
 
 
 def with_checkpoint(run, step=4):

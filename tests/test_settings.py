@@ -1,7 +1,14 @@
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.settings import Settings, child_environment, ensure_dir
+from workbench.settings import (
+    FOR_ONE_CHILD,
+    Settings,
+    child_environment,
+    ensure_dir,
+    hub_token,
+    token_environment,
+)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::"])
@@ -28,6 +35,16 @@ def test_a_wrong_port_is_a_sentence(monkeypatch, value):
 def test_children_do_not_get_the_password(monkeypatch):
     monkeypatch.setenv("WORKBENCH_PASSWORD", "secret")
     assert "secret" not in child_environment().values()
+
+
+def test_a_typed_token_is_for_one_child_and_not_for_its_children(monkeypatch):
+    for name, value in token_environment("HF_TOKEN", "secret").items():
+        monkeypatch.setenv(name, value)
+    assert hub_token() == "secret"
+    assert not {"HF_TOKEN", FOR_ONE_CHILD} & child_environment().keys()
+    monkeypatch.delenv(FOR_ONE_CHILD)  # one that the workbench was started with
+    assert child_environment()["HF_TOKEN"] == "secret"
+    assert token_environment("HF_TOKEN", "") == {}
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path):

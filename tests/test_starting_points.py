@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from workbench.config import STARTER_MODEL
@@ -12,7 +14,7 @@ def points(services):
 
 def test_a_preset_of_ones_own_comes_back_with_what_differs_from_the_defaults(points):
     saved = points.save("  My  <b>style</b> ", {"epochs": "2", "lora_rank": 8, "batch_size": ""})
-    assert saved.id == "mine:my-b-style-b"
+    assert saved.id.startswith("mine:my-b-style-b-")
     assert points.settings(saved.id) == {"epochs": 2.0, "lora_rank": 8}
     assert saved in points.all()
     points.delete(saved.id)
@@ -28,7 +30,7 @@ def test_a_preset_made_on_the_page_names_its_model_and_method(points):
     ("label", "values", "words"),
     [
         ("", {}, "needs a name"),
-        ("../..", {}, "needs a name"),
+        (" \n ", {}, "needs a name"),
         ("x", {"epochs": -1}, "epochs cannot be -1"),
     ],
 )
@@ -41,6 +43,33 @@ def test_a_name_is_taken_once(points):
     points.save("Mine", {})
     with pytest.raises(WorkbenchError, match="already"):
         points.save("mine", {})
+
+
+@pytest.mark.parametrize("label", ["教师", "Учитель", "Seven!", "Seven?", "../..", "C:\\x", "🎓"])
+def test_any_name_will_do_and_no_two_are_the_same(points, services, label):
+    points.save("Seven", {"epochs": 7})
+    others = [points.save(other, {}) for other in ("Seven.", "学生")]
+    saved = points.save(label, {"epochs": 2})
+    assert points.settings(saved.id) == points.settings(f"mine:{label}") == {"epochs": 2.0}
+    assert points.settings("mine:seven") == {"epochs": 7.0}
+    assert {saved, *others} < set(points.all())
+    names = [path.name for path in (services.settings.home_dir / "presets").iterdir()]
+    assert len(names) == 4
+    assert all(re.fullmatch(r"[a-z0-9-]+\.yaml", name) for name in names)
+    points.delete(saved.id)
+    assert saved not in points.all()
+
+
+def test_a_preset_of_an_older_version_is_found_and_its_name_is_taken(points, services):
+    folder = services.settings.home_dir / "presets"
+    folder.mkdir(parents=True)
+    (folder / "my-style.yaml").write_text("label: My style\nsettings: {epochs: 3}\n")
+    with pytest.raises(WorkbenchError, match="already"):
+        points.save("My Style", {})
+    assert (
+        points.save("my-style", {}).id != "mine:my-style"
+    )  # another name, which is no reason to lose the first
+    assert points.settings("mine:my-style") == points.settings("mine:My style") == {"epochs": 3.0}
 
 
 @pytest.mark.parametrize("point_id", ["mine:nope", "mine:../../x", "run:nope", "nope"])

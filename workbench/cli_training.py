@@ -17,11 +17,13 @@ from workbench.config import TrainingConfig, choices
 from workbench.data.store import SAMPLES
 from workbench.equivalent import as_command, as_yaml
 from workbench.errors import WorkbenchError
-from workbench.models.sources import ModelSource, find_model
+from workbench.models.sources import find_model
 from workbench.plan import Plan
 from workbench.presets import recipes
 from workbench.services import DataChoice, Services
 from workbench.words import describe_bytes, describe_duration
+
+ANYWAY = "--force starts it anyway."
 
 
 def add_training_verbs(verbs: Any) -> None:
@@ -80,22 +82,27 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
 def run_train(services: Services, options: argparse.Namespace) -> int:
     """Start a run and, unless detached, wait for its end."""
     config, data = _config_for(services, options), _data_for(services, options)
-    plan = services.plan(config, data, allow_folder=True)
-    if config.max_length is None:  # it depends on how long the rows are
-        plan = _plan_counted(services, config, data)
+    services.ensure_known(find_model(config.model, allow_folder=True))
+    plan = _plan_counted(services, config, data)
     if not options.json:
         print(plan_line(plan))
         for info, _ in data.parts:
             for problem in services.datasets.report(info.id).problems:
                 print(f"Note on {info.name}: {problem.message}")
     parent = services.starting_points.run(options.preset or "")
-    run = services.start(plan, data, options.name, force=options.force, parent=parent)
+    run = services.start(
+        plan, data, options.name, force=options.force, anyway=ANYWAY, parent=parent
+    )
     return wait_for(services, run, options)
 
 
 def run_plan(services: Services, options: argparse.Namespace) -> int:
     """Print what a run would do; with ``--probe`` after two real steps."""
     config, data = _config_for(services, options), _data_for(services, options)
+    try:
+        services.ensure_known(find_model(config.model, allow_folder=True))
+    except WorkbenchError as error:
+        print(f"Note: {error}", file=sys.stderr)  # the plan does without
     plan = _plan_counted(services, config, data)
     if options.probe:
         services.test_drive(config, data, allow_folder=True)
@@ -173,21 +180,11 @@ def resources_line(plan: Plan) -> str:
 def _plan_counted(services: Services, config: TrainingConfig, data: DataChoice) -> Plan:
     """Count tokens where the model is here, and plan with them."""
     source = find_model(config.model, allow_folder=True)
-    _look_up(services, source)
     services.plan(config, data, allow_folder=True)  # what cannot work is told before it counts
     for info, _ in data.parts:
         services.count_tokens(info, source)
     services.tokenizer.close()
     return services.plan(config, data, allow_folder=True)
-
-
-def _look_up(services: Services, source: ModelSource) -> None:
-    """Ask a hub for the sizes of a model that is neither offered nor here; the plan does without, too."""
-    if source.is_downloaded and not source.entry and not services.models.is_here(source):
-        try:
-            services.models.look_up(source)
-        except WorkbenchError as error:
-            print(f"Note: {error}", file=sys.stderr)
 
 
 def _data_for(services: Services, options: argparse.Namespace) -> DataChoice:

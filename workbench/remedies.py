@@ -27,15 +27,20 @@ class Remedy:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def find_shortage(plan: Plan) -> WorkbenchError | None:
-    """Return what memory or disk cannot hold, as an error to raise; ``None`` when all fits."""
+def find_shortage(plan: Plan, anyway: str = "") -> WorkbenchError | None:
+    """Return what memory or disk cannot hold, as an error to raise; ``None`` when all fits.
+
+    Args:
+        plan: What is to be done.
+        anyway: A sentence on how to start all the same, where that is possible.
+    """
     if plan.fit == "will not fit":
         assert plan.peak_memory_bytes is not None
         assert plan.machine.free_memory_bytes is not None
         return WorkbenchError(
             f"This needs about {describe_bytes(plan.peak_memory_bytes)} of memory, and "
             f"{plan.machine.device_name} has {describe_bytes(plan.machine.free_memory_bytes)} free.",
-            "Close other programs, or take one of the changes the plan offers (--force starts anyway).",
+            f"Close other programs, or take one of the changes the plan offers. {anyway}".strip(),
         )
     if plan.disk_is_short:
         assert plan.disk_bytes is not None
@@ -43,7 +48,7 @@ def find_shortage(plan: Plan) -> WorkbenchError | None:
         return WorkbenchError(
             f"This writes about {describe_bytes(plan.disk_bytes)}, and the disk has "
             f"{describe_bytes(plan.machine.free_disk_bytes)} free.",
-            "Delete old runs or models, or choose a smaller model (--force starts anyway).",
+            f"Delete old runs or models, or choose a smaller model. {anyway}".strip(),
         )
     return None
 

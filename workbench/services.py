@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,19 @@ class Services:
         measurement = self.measurements.find(plan.config, plan.work.hardest_tokens)
         return make(measurement=measurement) if measurement else plan
 
+    def ensure_known(self, source: ModelSource, token: str = "") -> None:
+        """Ask its hub about a model that is neither here nor known, so that a plan can say what cannot work.
+
+        Args:
+            source: Which model.
+            token: Access token for a gated model.
+
+        Raises:
+            WorkbenchError: There is no such model, or no network to ask or to download it.
+        """
+        if source.is_downloaded and not self.models.facts(source).architecture:
+            self.models.look_up(source, token.strip())
+
     def start(
         self,
         plan: Plan,
@@ -205,8 +218,10 @@ class Services:
         name: str,
         *,
         force: bool = False,
+        anyway: str = "",
         parent: Run | None = None,
         continues: bool = False,
+        token: str = "",
     ) -> Run:
         """Create a run for a plan; it begins at once, or waits in line while another one trains.
 
@@ -215,28 +230,46 @@ class Services:
             data: What to learn from.
             name: What to call it; empty for the data's name.
             force: Start although memory or disk are short.
+            anyway: How the person does that, as a sentence of the refusal.
             parent: The run it was made from.
             continues: It begins with what its parent learned.
+            token: Access token for a gated model that is not here.
 
         Raises:
             WorkbenchError: Memory or disk cannot hold it.
         """
-        if not force and (shortage := find_shortage(plan)):
+        if not force and (shortage := find_shortage(plan, anyway)):
             raise shortage
         self.make_way()
         parent_id = parent.id if parent else None
         run = self.create_run(plan, data, name, parent=parent_id, continues=continues)
-        self.supervisor.start(run)
+        self.supervisor.start(run, self._secrets(run, token))
+        self._fetch_ahead(run, token)
         return run
 
-    def resume(self, run: Run) -> None:
+    def resume(self, run: Run, token: str = "") -> None:
         """Let a run that ended early go on from its last checkpoint.
+
+        Args:
+            run: Which one.
+            token: Access token for a gated model that is not here.
 
         Raises:
             WorkbenchError: It cannot go on.
         """
         self.make_way()
-        self.supervisor.resume(run)
+        self.supervisor.resume(run, self._secrets(run, token))
+        self._fetch_ahead(run, token)
+
+    def _secrets(self, run: Run, token: str) -> dict[str, str]:
+        """Return the environment that a run's process needs to download its model."""
+        source = _source_of(run.config)
+        return {} if self.models.is_here(source) else source.token_environment(token)
+
+    def _fetch_ahead(self, run: Run, token: str) -> None:
+        """Download the model of a run that waits in line now, where that needs a token: nobody keeps it until then."""
+        if token and run.waiting_path.exists():
+            self.models.fetch_in_background(_source_of(run.config), token)
 
     def continue_run(self, run: Run, epochs: float, name: str = "") -> Run:
         """Train what a run learned for more epochs on the same data, as a new run with the same settings.
@@ -287,6 +320,7 @@ class Services:
     ) -> Run:
         values = {**chosen_settings(run.config, run.reasons), **changes}
         config = self.configure(None, values, allow_folder=True)
+        self.ensure_known(_source_of(config))
         validation_id = run.data.validation.id if run.data.validation else None
         data = self.choose_data({part.id: part.weight for part in run.data.parts}, validation_id)
         plan = self.plan(config, data, allow_folder=True)
@@ -459,7 +493,7 @@ class Services:
             WorkbenchError: It is a run that downloads it.
         """
         active = self.supervisor.active_run()
-        if active and _source_of(active).slug == source.slug:
+        if active and _source_of(active.config).slug == source.slug:
             raise WorkbenchError(f'The run "{active.name}" needs it.', "Stop the run instead.")
         self.models.cancel(source)
 
@@ -470,7 +504,7 @@ class Services:
             WorkbenchError: It is in use, or not here.
         """
         active = self.supervisor.active_run()
-        if active and _source_of(active).slug == source.slug:
+        if active and _source_of(active.config).slug == source.slug:
             raise WorkbenchError(
                 f'"{active.name}" is training it.', "Delete it when that has ended."
             )
@@ -569,15 +603,15 @@ class Services:
         held = self.supervisor.memory_bytes(active) if active else 0
         held += 0 if gpu else evaluating.memory_bytes(self.runs.all())
         free = hardware.free_memory_bytes
-        return Machine(
+        machine = Machine(
             cpu_cores=hardware.cpu_cores,
             device="cuda" if gpu else "cpu",
             device_name=gpu.name if gpu else f"this computer ({hardware.cpu_cores} CPU cores)",
             free_memory_bytes=gpu.free_bytes if gpu else (None if free is None else free + held),
             free_disk_bytes=hardware.free_disk_bytes,
             **self._precision(hardware),
-            measured_tokens_per_second=self._measured_speed(config),
         )
+        return replace(machine, measured_tokens_per_second=self._measured_speed(config, machine))
 
     def _precision(self, hardware: Hardware) -> dict[str, Any]:
         """Return what ``auto`` will become: what the last run here found, else what the hardware is made for."""
@@ -594,15 +628,18 @@ class Services:
             return {"precision": "bf16", "precision_reason": f"{name} is made for it"}
         return {"precision": "fp32", "precision_reason": f"{name} is not made for bf16"}
 
-    def _measured_speed(self, config: TrainingConfig) -> float | None:
-        """Return tokens per second of the newest finished run with this model and method here."""
+    def _measured_speed(self, config: TrainingConfig, machine: Machine) -> float | None:
+        """Return tokens per second of the newest finished run with this model and method, computed as this one will."""
+        precision = machine.precision if config.precision == "auto" else config.precision
         for run in self.runs.all():
             if (run.config.model, run.config.method) == (config.model, config.method):
                 snapshot = self.supervisor.summary(run)
-                if snapshot.state == "finished":
+                start = snapshot.start
+                is_alike = start and (start.device, start.precision) == (machine.device, precision)
+                if is_alike and snapshot.state == "finished":
                     return snapshot.tokens_per_second
         return None
 
 
-def _source_of(run: Run) -> ModelSource:
-    return find_model(run.config.model, allow_folder=True)
+def _source_of(config: TrainingConfig) -> ModelSource:
+    return find_model(config.model, allow_folder=True)

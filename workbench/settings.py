@@ -18,6 +18,8 @@ FIRST_CARD = "0"
 DEFAULT_UPLOAD_LIMIT_MB = 200
 MOST_PROCESSES = 64
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+# Names the variable with an access token that was typed for this process and none after it.
+FOR_ONE_CHILD = "WORKBENCH_FOR_ONE_CHILD"
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,17 @@ def prepare_page_environment(settings: Settings) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
+def token_environment(name: str, token: str) -> dict[str, str]:
+    """Return the environment in which one child process has an access token that was typed; it passes it on to none.
+
+    Args:
+        name: The variable the token has there.
+        token: The token; empty for none.
+    """
+    token = token.strip()
+    return {name: token, FOR_ONE_CHILD: name} if token else {}
+
+
 def hub_token() -> str:
     """Return the access token in ``HF_TOKEN``, empty for none; what another program keeps on disk does not count."""
     return os.environ.get("HF_TOKEN", "").strip()
@@ -185,7 +198,8 @@ def visible_cards() -> list[str]:
 
 def child_environment() -> dict[str, str]:
     """Return the environment for a training or chat process: ours, without what is not for it."""
-    ours = ("WORKBENCH_PASSWORD", "WORKBENCH_API_KEY", "WORKBENCH_JUDGE_KEY", *TORCHRUN)
+    keys = ("WORKBENCH_PASSWORD", "WORKBENCH_API_KEY", "WORKBENCH_JUDGE_KEY")
+    ours = (*keys, *TORCHRUN, FOR_ONE_CHILD, os.environ.get(FOR_ONE_CHILD, ""))
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     # OpenMP threads that wait for each other spin; when another program (the browser, say) has one of
     # two cores, training nearly stands still. Measured on 2 cores, two trainings at once: 146 tokens/s

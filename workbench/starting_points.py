@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ OWN, RUN = "mine:", "run:"
 NAMED = ("model", "method")  # a starting point without them leaves them as they are
 NEWEST_RUNS = 10
 LABEL_CHARACTERS = 60
+HASH_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """One line of the list; ``id`` is a recipe's, ``mine:NAME`` or ``run:ID``."""
+    """One line of the list; ``id`` is a recipe's, ``mine:FILE`` or ``run:ID``."""
 
     id: str
     label: str
@@ -51,7 +53,7 @@ class StartingPoints:
         shipped = [StartingPoint(i, f"{r.label}: {r.summary}") for i, r in recipes().items()]
         own = [
             StartingPoint(OWN + path.stem, f"My preset: {self._label(path)}")
-            for path in sorted(self._directory.glob("*.yaml"))
+            for path in sorted(self._paths(), key=self._label)
         ]
         runs = self._runs.all()
         newest = runs[:NEWEST_RUNS] + [r for r in runs[NEWEST_RUNS:] if RUN + r.id == also]
@@ -89,14 +91,14 @@ class StartingPoints:
             values: The settings; those that are automatic or the default are left out.
 
         Raises:
-            WorkbenchError: The name is empty or taken, or a setting cannot be used.
+            WorkbenchError: The name is empty or taken, whatever its capitals, or a setting cannot be used.
         """
-        shown = " ".join(label.split())[:LABEL_CHARACTERS]
-        name = re.sub(r"[^a-z0-9]+", "-", shown.lower()).strip("-")
-        if not name:
-            raise WorkbenchError("The preset needs a name.", "Type one with letters or digits.")
-        path = self._path(name)
-        if path.exists():
+        shown = " ".join(label.split())[:LABEL_CHARACTERS].strip()
+        if not shown:
+            raise WorkbenchError("The preset needs a name.", "Type one.")
+        path = self._new_path(shown)
+        taken = {self._label(path).casefold() for path in self._paths()}
+        if shown.casefold() in taken or path.exists():
             raise WorkbenchError(
                 f"You have a preset called {shown} already.", "Choose another name."
             )
@@ -106,7 +108,7 @@ class StartingPoints:
         ensure_dir(self._directory)
         text = yaml.safe_dump({"label": shown, "settings": settings}, allow_unicode=True)
         write_text_atomically(path, text)
-        return StartingPoint(OWN + name, f"My preset: {shown}")
+        return StartingPoint(OWN + path.stem, f"My preset: {shown}")
 
     def delete(self, point_id: str) -> None:
         """Remove one of the person's own presets.
@@ -126,10 +128,26 @@ class StartingPoints:
         except WorkbenchError:
             return f"{path.stem} (cannot be read)"  # choosing it says why
 
+    def _paths(self) -> list[Path]:
+        return list(self._directory.glob("*.yaml"))
+
     def _path(self, name: str) -> Path:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        """Return the file of a preset by its name without the ending, else by what the person calls it."""
+        files = {path.stem: path for path in self._paths()}
+        labelled = {self._label(path): path for path in files.values()}
+        path = files.get(name) or labelled.get(name)
+        if path is None:
             raise WorkbenchError(f"There is no preset {name!r}.")
-        return self._directory / f"{name}.yaml"
+        return path
+
+    def _new_path(self, shown: str) -> Path:
+        """Return a file whose name has plain letters and digits; where these are not all of ``shown``, a hash, too."""
+        slug = re.sub(r"[^a-z0-9]+", "-", shown.lower()).strip("-")
+        path = self._directory / f"{slug}.yaml"
+        if slug == shown.lower() and not path.exists():
+            return path
+        digest = hashlib.sha256(shown.casefold().encode()).hexdigest()[:HASH_CHARACTERS]
+        return path.with_name(f"{slug}-{digest}.yaml".lstrip("-"))
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:

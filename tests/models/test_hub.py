@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 
 from tests.fake_hub import Hub
+from tests.made_runs import make_run
 from workbench.config import build_config
 from workbench.models.hub import look_up_on_hub, wanted_files
 from workbench.models.sources import find_model
@@ -176,6 +178,26 @@ def test_a_typed_token_opens_a_gated_model_and_is_not_kept(online, store, settin
     assert store.fetch_in_background(source, online.token).wait(timeout=60) == 0
     assert store.is_here(source)
     for path in settings.home_dir.rglob("*"):
+        assert not path.is_file() or b"hf_" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "in line"])
+@pytest.mark.parametrize("begins", ["start", "resume"])
+def test_a_typed_token_goes_with_a_run_and_is_not_kept(online, services, begins, waits):
+    online.gated, online.token = {NAME}, "hf_very_secret"
+    data = services.choose_data({"sample-identity": 1.0})
+    plan = services.plan(build_config({"model": NAME}), data)
+    failed = make_run(services.runs, values={"model": NAME}, outcome="failed")
+    with services.supervisor.test_drive() if waits else nullcontext():
+        if begins == "start":
+            run = services.start(plan, data, "gated", token=online.token)
+        else:
+            services.resume(run := failed, online.token)
+        wait_for(lambda: services.models.is_here(find_model(NAME)))
+        assert run.waiting_path.exists() == waits
+        services.supervisor.request_stop(run)
+        assert services.supervisor.wait(run, 60)
+    for path in services.settings.home_dir.rglob("*"):
         assert not path.is_file() or b"hf_" not in path.read_bytes(), path
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.made_runs import make_run
-from workbench.errors import StopRequested
+from workbench.errors import StopRequested, WorkbenchError
 from workbench.runs.events import CheckpointEvent, FinishedEvent, read_events
 from workbench.training import job
 from workbench.training.__main__ import _emit_last, _stopped_early
@@ -76,3 +76,22 @@ def test_a_model_that_an_earlier_process_saved_gives_way_to_a_newer_checkpoint(s
         job.train(real_run, services.settings, emit, lambda: False)
     assert there == [False]
     assert not list(real_run.directory.glob("model*"))
+
+
+@pytest.mark.parametrize(("reasons", "refused"), [({}, True), ({"max_length": "chosen"}, False)])
+def test_what_cannot_work_with_the_model_is_told_before_anything_is_loaded(
+    services, real_run, monkeypatch, reasons, refused
+):
+    class Loading(Exception):
+        pass
+
+    def load(model_dir):
+        raise Loading
+
+    monkeypatch.setattr(job, "load_tokenizer", load)
+    config = real_run.config.model_copy(update={"max_length": 9999})
+    run = replace(real_run, config=config, reasons=reasons)
+    with pytest.raises(
+        WorkbenchError if refused else Loading, match="at most 512" if refused else None
+    ):
+        job.train(run, services.settings, lambda event: None, lambda: False)

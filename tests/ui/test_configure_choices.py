@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
+from workbench.errors import WorkbenchError
+from workbench.models import store as store_module
 from workbench.models.catalogue import catalogue
-from workbench.ui.configure_choices import model_choices, model_words
-from workbench.ui.models_view import gated_words
+from workbench.models.hub import HubModel
+from workbench.models.sources import find_model
+from workbench.ui.configure_choices import method_choices, model_choices, model_words
+from workbench.ui.models_view import gated_words, what_is_known
+
+NOT_FOR = ": not for this model."
 
 
 @pytest.mark.parametrize("typed", ["chinese", "apache", "mit", "laptop", "8 gb", "qwen"])
@@ -29,6 +37,26 @@ def test_words_have_size_context_room_and_licence(model_id):
     assert "illion weights" in words
     assert "(this disk has 35.0 GB free)" in words
     assert ("huggingface.co/" + entry.repository in words) == entry.gated
+
+
+def test_a_model_is_unknown_then_looked_up_then_here(services, monkeypatch, tiny_model_dir):
+    def known(model_id="owner/odd"):
+        greyed = [label for label, _ in method_choices(services, model_id) if NOT_FOR in label]
+        return what_is_known(services, model_id), len(greyed) > 0
+
+    assert known() == known("half typed") == known(None) == ("unknown", False)
+    found = HubModel("main", {}, "", False, {"model_type": "gpt2"})
+    monkeypatch.setattr(store_module, "look_up_on_hub", lambda *asked: found)
+    services.models.look_up(find_model("owner/odd"))
+    assert known() == ("looked up", True)
+    shutil.copytree(tiny_model_dir, services.models.directory(find_model("owner/odd")))
+    assert known() == ("here", False)  # it is a Llama
+
+
+def test_a_greyed_method_that_is_chosen_all_the_same_is_refused_with_its_reason(services):
+    config = services.configure(None, {"model": "qwen3-0.6b", "method": "adapter"})
+    with pytest.raises(WorkbenchError, match=r"cannot train qwen3-0.6b\. It works with llama"):
+        services.plan(config, services.choose_data({"sample-identity": 1.0}))
 
 
 def test_a_gated_model_says_where_to_accept_and_where_to_type():

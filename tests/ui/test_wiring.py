@@ -93,3 +93,15 @@ def test_a_look_at_the_run_each_second_brings_little_and_nothing_hidden(page):
     for output in look.outputs:
         assert output.visible is not False, output
         assert not isinstance(output, gr.State)
+
+
+@pytest.mark.parametrize("name", ["describe_model", "update_plan", "count_tokens", "promise_plan"])
+def test_what_depends_on_the_model_follows_when_more_of_it_is_known(page, name):
+    # after "Check size and licence", a download, or a look-up that Start made
+    (press,) = [f for f in page.fns.values() if f.name == "check_model"]
+    known = press.outputs[-1]
+    assert isinstance(known, gr.State)
+    following = [f.name for f in page.fns.values() if (known._id, "change") in f.targets]
+    assert name in following
+    (again,) = [f for f in page.fns.values() if f.outputs == [known]]
+    assert again.trigger_after is not None

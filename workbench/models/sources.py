@@ -11,6 +11,7 @@ from workbench.config import STARTER_MODEL
 from workbench.errors import WorkbenchError
 from workbench.hub import is_name, is_repository_name
 from workbench.models.catalogue import CatalogueEntry, catalogue
+from workbench.settings import token_environment
 
 MODELSCOPE, LOCAL, GGUF = "modelscope:", "local:", ".gguf"
 # What stands before the name in the address bar of a browser.
@@ -53,6 +54,11 @@ class ModelSource:
     def is_downloaded(self) -> bool:
         """Whether it comes from one of the two hubs."""
         return self.kind in ("hub", "modelscope")
+
+    def token_environment(self, token: str) -> dict[str, str]:
+        """Return the environment in which a child process downloads it with an access token; empty without one."""
+        name = "MODELSCOPE_API_TOKEN" if self.kind == "modelscope" else "HF_TOKEN"
+        return token_environment(name, token)
 
 
 def find_model(model_id: str, *, allow_folder: bool = False) -> ModelSource:

@@ -202,9 +202,8 @@ class ModelStore:
         self._path(source, ".cancel").unlink(missing_ok=True)
         write_progress(self._path(source, ".progress.json"), FetchProgress("downloading"))
         log_path = self._settings.logs_dir / "fetch.log"
-        variable = "MODELSCOPE_API_TOKEN" if source.kind == "modelscope" else "HF_TOKEN"
-        environment = {variable: token} if token else {}
         arguments = ["-m", "workbench.models", source.id]
+        environment = source.token_environment(token)
         return start_child(arguments, self._settings, log_path, environment=environment)
 
     def _fetch(self, source: ModelSource, report: Report) -> None:

@@ -16,7 +16,7 @@ import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -70,8 +70,12 @@ class Supervisor:
         self._summaries: dict[str, tuple[int, Record]] = {}  # the same with few steps, of every run
         self._reading = threading.Lock()
 
-    def start(self, run: Run) -> None:
+    def start(self, run: Run, secrets: Mapping[str, str] | None = None) -> None:
         """Put a new run in line; it begins at once when no other trains.
+
+        Args:
+            run: Which one.
+            secrets: Added to the environment of its process if it begins at once; kept nowhere.
 
         Raises:
             WorkbenchError: This one was started before.
@@ -80,10 +84,14 @@ class Supervisor:
             if run.process_path.exists() or run.waiting_path.exists():
                 raise WorkbenchError(f"{run.name} was started already.", "Start a new run.")
             queue.join(self._store, run)
-            self._start_next()
+            self._start_next(run, secrets)
 
-    def resume(self, run: Run) -> None:
+    def resume(self, run: Run, secrets: Mapping[str, str] | None = None) -> None:
         """Let a run that ended early go on from its last checkpoint, or from the beginning without one.
+
+        Args:
+            run: Which one.
+            secrets: As for ``start``.
 
         Raises:
             WorkbenchError: It has finished, or has not ended.
@@ -97,7 +105,7 @@ class Supervisor:
             run.stop_path.unlink(missing_ok=True)
             run.process_path.unlink(missing_ok=True)
             queue.join(self._store, run)
-            self._start_next()
+            self._start_next(run, secrets)
 
     def advance(self, make_room: Callable[[], None] = lambda: None) -> None:
         """Start the next run in line if none trains, else end the one that does not answer to Stop.
@@ -266,13 +274,16 @@ class Supervisor:
     def _driving_lock(self) -> BaseFileLock:
         return FileLock(ensure_dir(self._store.root_dir) / ".test-drive.lock")
 
-    def _start_next(self) -> None:
+    def _start_next(
+        self, joined: Run | None = None, secrets: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the next run in line if none trains; ``secrets`` are for the one that just joined."""
         line = self.line()
         if not line or self.active_run() or self.is_driving():
             return
         run = line[0]
         try:
-            self._launch(run)
+            self._launch(run, secrets if joined and run.id == joined.id else None)
         except OSError as error:
             with contextlib.suppress(OSError):  # the disk may be full
                 append_event(
@@ -286,9 +297,9 @@ class Supervisor:
         finally:
             queue.leave(run)  # else it would be tried for ever
 
-    def _launch(self, run: Run) -> None:
+    def _launch(self, run: Run, secrets: Mapping[str, str] | None) -> None:
         arguments = [*self._trainer, str(run.directory)]
-        environment = dict(FREQUENT_RETURN) if run.hands_memory_back else {}
+        environment = dict(secrets or {}) | (FREQUENT_RETURN if run.hands_memory_back else {})
         if (count := self._settings.processes) > 1:
             arguments = [*TEAM, "--nproc-per-node", str(count), *arguments]
             environment |= cards_of_team(count)

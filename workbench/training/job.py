@@ -12,8 +12,9 @@ from typing import Literal
 import torch
 from transformers import set_seed
 
+from workbench.compatibility import find_conflicts
 from workbench.downloads import FetchProgress
-from workbench.errors import StopRequested
+from workbench.errors import StopRequested, WorkbenchError
 from workbench.hardware import cpu_cores
 from workbench.models.manner import NO_TEMPLATE
 from workbench.models.rendering import has_fallback_template, load_tokenizer
@@ -83,6 +84,8 @@ def train(
     model_dir = _fetch_model(run, settings, emit, stop_requested)
     if team.is_first:
         team.wait()
+
+    _check_settings(run, settings)
 
     enter("preparing data")
     tokenizer = load_tokenizer(model_dir)
@@ -224,6 +227,18 @@ def _fetch_model(
 
     source = find_model(run.config.model, allow_folder=True)
     return ModelStore(settings).ensure(source, report)
+
+
+def _check_settings(run: Run, settings: Settings) -> None:
+    """Refuse what cannot work with the model; of one that no hub was asked about that is known only now.
+
+    Raises:
+        WorkbenchError: Settings that cannot work together, or not with this model.
+    """
+    facts = ModelStore(settings).facts(find_model(run.config.model, allow_folder=True))
+    asked_for = run.config.model_copy(update=dict.fromkeys(run.reasons))  # the others were chosen
+    if conflicts := find_conflicts(asked_for, facts):
+        raise WorkbenchError(" ".join(conflicts))
 
 
 def _write_environment(run: Run, device: str, precision: str) -> None:

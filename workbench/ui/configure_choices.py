@@ -15,7 +15,7 @@ from workbench.models.catalogue import CatalogueEntry, catalogue
 from workbench.models.sources import find_model
 from workbench.presets import methods
 from workbench.services import Services
-from workbench.ui.models_view import build_models_view, gated_words
+from workbench.ui.models_view import ModelsView, build_models_view, gated_words
 from workbench.ui.views import plain
 from workbench.words import describe_bytes, describe_count
 
@@ -25,12 +25,12 @@ GROUPS = ("Recommended", "Relatives of LoRA", "Whole model", "Small additions")
 
 @dataclass(frozen=True)
 class Choices:
-    """The components; ``known`` holds what is known of the chosen model (see ``models_view``)."""
+    """The components; ``models`` shows what is known of the chosen model, and what is on this disk."""
 
     preset: gr.Dropdown
     model: gr.Dropdown
     model_help: gr.Markdown
-    known: gr.State
+    models: ModelsView
     method: gr.Dropdown
     method_help: gr.Markdown
 
@@ -57,7 +57,7 @@ def build_choices(services: Services, page: gr.Blocks) -> Choices:
         model_words(STARTER_MODEL, free_disk_bytes(services.settings.home_dir)),
         elem_classes="wb-help",
     )
-    known = build_models_view(services, page, model)
+    models = build_models_view(services, page, model)
     method = gr.Dropdown(
         method_choices(None, STARTER_MODEL),
         value="lora",
@@ -66,7 +66,7 @@ def build_choices(services: Services, page: gr.Blocks) -> Choices:
         elem_id="configure-method",
     )
     method_help = gr.Markdown(method_words("lora"), elem_classes="wb-help")
-    return Choices(preset, model, model_help, known, method, method_help)
+    return Choices(preset, model, model_help, models, method, method_help)
 
 
 def method_choices(services: Services | None, model_id: str | None) -> list[tuple[str, str]]:

@@ -36,6 +36,7 @@ from workbench.ui.form import (
     read_form,
 )
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.models_view import ModelsView
 from workbench.ui.plan_panel import build_plan_panel, drive
 
 AUTOMATIC_WORDS = (
@@ -68,6 +69,7 @@ class ConfigureTab:
         components: Those of the data, then those of the settings.
         reading: A ``gr.State`` with the ``Reading`` of the last plan, or ``None`` when there is no plan.
         preset: What the person started from.
+        models: What is known of the model, and the access token for a gated one.
     """
 
     names: list[str]
@@ -75,6 +77,7 @@ class ConfigureTab:
     components: list[Any]
     reading: gr.State
     preset: gr.Dropdown
+    models: ModelsView
 
     def read(self, services: Services, values: Sequence[Any]) -> tuple[Plan, DataChoice]:
         """Work out the plan for what the components say.
@@ -142,7 +145,7 @@ def build_configure_tab(
 
     names = ["model", "method", *fields]
     settings = [model, method, *fields.values()]
-    tab = ConfigureTab(names, settings, [*data, *settings], gr.State(), preset)
+    tab = ConfigureTab(names, settings, [*data, *settings], gr.State(), preset, choices.models)
     automatic = automatic_fields(list(fields))
     general = fields["general_data"]
 
@@ -210,7 +213,9 @@ def build_configure_tab(
         yield from drive(services, tab.config(services, values), chosen)
 
     filled = [preset.change(apply_preset, preset, settings, **PRIVATE)]
-    model.change(describe_model, model, [choices.model_help, method], **FOLLOW)
+    known = choices.models.known
+    described = [choices.model_help, method]
+    gr.on([model.change, known.change], describe_model, model, described, **FOLLOW)
     method.change(describe_method, method, [choices.method_help, *fields.values()], **FOLLOW)
     emptied = [fields[name] for name in automatic]
     filled.append(reset.click(lambda: [""] * len(automatic), None, emptied, **PRIVATE))
@@ -231,14 +236,15 @@ def build_configure_tab(
     # neither what is pasted nor what is deleted.
     changes = [
         page.load,
-        *(component.change for component in [*data, model, choices.known, method]),
+        *(component.change for component in [*data, model, known, method]),
         *(f.change if isinstance(f, gr.Textbox) else f.input for f in fields.values()),
     ]
     planned = [*panel.outputs, tab.reading, *(fields[name] for name in automatic)]
     gr.on(changes, update_plan, tab.components, planned, **FOLLOW)
     for filling in filled:
         filling.then(update_plan, tab.components, planned, **FOLLOW)
-    counted = gr.on([opened.select, model.change], count_tokens, tab.components, None, **FOLLOW)
+    countable = [opened.select, model.change, known.change]
+    counted = gr.on(countable, count_tokens, tab.components, None, **FOLLOW)
     counted.then(update_plan, tab.components, planned, **FOLLOW)
     driving = panel.drive.click(
         test_drive, tab.components, [panel.drive, panel.driven], concurrency_limit=1, **PRIVATE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -20,12 +21,21 @@ TICK_SECONDS = 1.0
 ACTIVE = ("downloading", "converting")
 
 
-def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -> gr.State:
-    """Lay it out and wire it.
+@dataclass(frozen=True)
+class ModelsView:
+    """What others need of it.
 
-    Returns:
-        What is known of the chosen model: ``unknown``, ``looked up`` at its hub, or ``here``.
+    Attributes:
+        known: What is known of the chosen model: ``unknown``, ``looked up`` at its hub, or ``here``.
+        token: The access token that was typed.
     """
+
+    known: gr.State
+    token: gr.Textbox
+
+
+def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -> ModelsView:
+    """Lay it out and wire it."""
     with gr.Accordion("Models on this computer", open=False, elem_id="models") as accordion:
         note = gr.Markdown(elem_id="models-note")
         gr.Markdown(
@@ -35,8 +45,9 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         )
         bar = gr.HTML(visible=False, elem_id="models-progress")
         token = gr.Textbox(
+            "",
             label="Access token",
-            info="Only for a gated model. It goes to the download and is never written down.",
+            info="Only for a gated model. It goes to the download, also that of a training, and is never written down.",
             type="password",
             max_lines=1,
             elem_id="models-token",
@@ -59,7 +70,7 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         is_active = bool(not is_here and progress and progress.state in ACTIVE)
         banner = fetch_banner(source.label, progress, is_here) if source else ""
         return [
-            "here" if is_here else "unknown",
+            what_is_known(services, model_id),
             gr.skip() if is_active else describe(model_id),  # the size that was asked for stays
             gr.HTML(banner, visible=bool(banner)),
             gr.Button(interactive=bool(source) and not is_here and not is_active),
@@ -113,7 +124,7 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
 
     @user_errors
     def start_download(model_id: str, typed: str) -> None:
-        services.models.fetch_in_background(find_model(model_id), typed.strip())
+        services.models.fetch_in_background(find_model(model_id), typed)
 
     @user_errors
     def cancel_download(model_id: str) -> None:
@@ -135,7 +146,17 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
     cancel.click(cancel_download, model, None, **PRIVATE)
     deleted = delete.click(delete_model, stored, stored, **PRIVATE)
     deleted.then(show, model, shown, **FOLLOW)
-    return known
+    return ModelsView(known, token)
+
+
+def what_is_known(services: Services, model_id: str | None) -> str:
+    """Return what is known of a model, as in ``ModelsView``."""
+    source = _source(model_id)
+    if source is None:
+        return "unknown"
+    if services.models.is_here(source):
+        return "here"
+    return "looked up" if services.models.facts(source).architecture else "unknown"
 
 
 def gated_words(repository: str) -> str:

@@ -55,12 +55,13 @@ class RunActions:
         ]
 
 
-def build_run_actions(services: Services, run_choice: gr.Dropdown) -> RunActions:
+def build_run_actions(services: Services, run_choice: gr.Dropdown, token: gr.Textbox) -> RunActions:
     """Lay the buttons out and wire them.
 
     Args:
         services: What they act on.
         run_choice: The run shown, by its id; a new run is chosen there.
+        token: The access token for a gated model.
     """
     with gr.Row():
         stop = gr.Button("Stop and keep what was learned", visible=False, elem_id="train-stop")
@@ -114,9 +115,9 @@ def build_run_actions(services: Services, run_choice: gr.Dropdown) -> RunActions
         (sooner, lambda run: supervisor.move(run, -1)),
         (later, lambda run: supervisor.move(run, 1)),
         (leave, supervisor.request_stop),
-        (resume, services.resume),
     ):
         button.click(act(function), run_choice, None, **PRIVATE)
+    resume.click(act(services.resume), [run_choice, token], None, **PRIVATE)
     safer.click(
         act(start_safer, chooses=True), run_choice, run_choice, concurrency_limit=1, **PRIVATE
     )

@@ -7,6 +7,7 @@ how things stand; what seldom changes follows that word.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import gradio as gr
 from workbench.errors import WorkbenchError
 from workbench.evaluation.process import look as look_at_evaluation
 from workbench.evaluation.request import EvaluationRequest
+from workbench.models.sources import find_model
 from workbench.remedies import find_shortage
 from workbench.runs.logs import read_log
 from workbench.runs.reading import Reading, read_loss
@@ -28,6 +30,7 @@ from workbench.ui.chart_panel import build_chart_panel
 from workbench.ui.configure_tab import ConfigureTab
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.keep_posted import build_keep_posted, news_of
+from workbench.ui.models_view import what_is_known
 from workbench.ui.run_actions import build_run_actions, chosen_run, run_choices
 from workbench.ui.train_evaluation import build_evaluation_line
 from workbench.ui.views import (
@@ -43,6 +46,8 @@ POLL_SECONDS = 1.0
 IDLE_POLL_SECONDS = 4.0  # while the run that is shown does nothing
 SELDOM_SECONDS = 5.0  # how often the loss in words and the log follow while a run trains
 LOG_CHARACTERS = 8_000
+FORCE = "Start anyway, although memory or disk are short"
+ANYWAY = f'Or tick "{FORCE}" below Start.'
 START, WAIT = "Start training", "Put in line: start when the present run has ended"
 
 
@@ -71,7 +76,7 @@ def build_train_tab(
         start = gr.Button(START, variant="primary", scale=4, elem_id="train-start")
     promise = gr.Markdown(elem_id="train-plan")
     force = gr.Checkbox(
-        label="Start anyway, although memory or disk are short",
+        label=FORCE,
         visible=False,
         elem_id="train-force",
     )
@@ -81,7 +86,7 @@ def build_train_tab(
     situation = gr.Textbox(visible="hidden", elem_id="train-situation")
     open_evaluation = build_evaluation_line(services, run_choice, situation)
     reading = gr.HTML(visible=False, elem_id="train-reading")
-    actions = build_run_actions(services, run_choice)
+    actions = build_run_actions(services, run_choice, configure.models.token)
     posted = build_keep_posted()
     chart = build_chart_panel(services, run_choice)
     with gr.Accordion(
@@ -92,11 +97,20 @@ def build_train_tab(
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="train-log")
 
     @user_errors
-    def start_run(run_name: str, forced: bool, preset: str, *values: Any) -> Any:
+    def start_run(run_name: str, forced: bool, preset: str, token: str, *values: Any) -> Any:
+        services.ensure_known(find_model(configure.config(services, values).model), token)
         plan, data = configure.read(services, values)
         parent = services.starting_points.run(preset)
         chatted = services.chat.run_id
-        run = services.start(plan, data, run_name or "", force=forced, parent=parent)
+        run = services.start(
+            plan,
+            data,
+            run_name or "",
+            force=forced,
+            anyway=ANYWAY,
+            parent=parent,
+            token=token,
+        )
         if chatted:
             gr.Info("The models of the Playground gave their memory back, so that this run has it.")
         return chosen_run(services, run)
@@ -140,21 +154,24 @@ def build_train_tab(
             gr.Timer(POLL_SECONDS if _is_moving(run, snapshot) else IDLE_POLL_SECONDS),
         ]
 
-    start.click(
+    started = start.click(
         start_run,
-        [name, force, configure.preset, *configure.components],
+        [name, force, configure.preset, configure.models.token, *configure.components],
         run_choice,
         concurrency_limit=1,
         **PRIVATE,
     )
+    model, known = configure.settings[0], configure.models.known
+    started.then(functools.partial(what_is_known, services), model, known, **QUIET)
     looked_at = [run_choice, situation, *chart.inputs]
     seen = [situation, status, posted.news, *chart.outputs]
     looks = [timer.tick, tab.select, *(one.change for one in (run_choice, *chart.components))]
     posted.after(gr.on(looks, look, looked_at, seen, **FOLLOW))
     view = [start, line, *actions.outputs, reading, watch_panel, samples, log, chart.panel, timer]
     situation.change(follow, run_choice, view, **FOLLOW)
-    changes = [page.load, *(component.change for component in configure.components)]
+    changes = [page.load, *(component.change for component in [*configure.components, known])]
     gr.on(changes, promise_plan, configure.components, [promise, force], **FOLLOW)
+    started.failure(promise_plan, configure.components, [promise, force], **FOLLOW)
     page.load(reopen, None, run_choice, **QUIET)
     return TrainTab(run_choice, open_evaluation)
 
