@@ -44,7 +44,8 @@ bench-plan: $(INSTALLED)  ## Measure how right the plan's memory and time are
 	$(BIN)/python -m tests.benchmarks.plan_accuracy --runs
 
 bench-rates: $(INSTALLED)  ## Measure what a run teaches and what it breaks, by learning rate
-	$(BIN)/python -m tests.benchmarks.learning_rates
+	$(BIN)/python -m tests.benchmarks.learning_rates --method lora --rates 4e-4 9e-4
+	$(BIN)/python -m tests.benchmarks.learning_rates --method full --rates 3e-5 1e-4
 
 bench-survival: $(INSTALLED)  ## Kill trainer, server and both, 30 times, in every phase
 	$(BIN)/python -m tests.training.survival --kills 30

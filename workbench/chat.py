@@ -18,6 +18,7 @@ import httpx2
 from workbench.chat_server import ChatServer, chat_log_path, start_chat_server, why_ended, why_left
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
+from workbench.models.thoughts import without_empty_thought
 from workbench.presets import methods
 from workbench.runs.checkpoints import checkpoint_instead, models_by_step
 from workbench.runs.store import UNREADABLE, Run, open_run
@@ -240,7 +241,7 @@ class ChatProcess:
         stop: Stop | None = None,
         **sampling: Any,
     ) -> Iterator[Reply]:
-        """Yield an answer as it grows; ``open`` must come first.
+        """Yield an answer as it grows, without an empty thought before it; ``open`` must come first.
 
         Args:
             model: Which one answers.
@@ -258,12 +259,12 @@ class ChatProcess:
                 choice = chunk["choices"][0]
                 note = chunk.get("workbench_note", note)
                 text += choice["delta"].get("content") or ""
-                yield Reply(text, note, choice["finish_reason"] or "")
+                yield Reply(without_empty_thought(text), note, choice["finish_reason"] or "")
         except WorkbenchError:
             if not (stop and stop.is_set):
                 raise
         if stop and stop.is_set:
-            yield Reply(text, note, "stopped")
+            yield Reply(without_empty_thought(text), note, "stopped")
 
     def prompt_text(self, messages: Sequence[Message], **sampling: Any) -> tuple[str, int, str]:
         """Return exactly what the model reads before it answers, its length in tokens, and a note.

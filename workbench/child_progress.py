@@ -82,12 +82,12 @@ def is_alive(directory: Path) -> bool:
     return is_held(directory / LOCK)
 
 
-def is_held(lock_path: Path) -> bool:
-    """Say whether somebody holds a lock."""
+def is_held(lock_path: Path, patience_seconds: float = 0.0) -> bool:
+    """Say whether somebody holds a lock, and for longer than ``patience_seconds``."""
     if not lock_path.exists():
         return False
     try:
-        with FileLock(lock_path, timeout=0):
+        with FileLock(lock_path, timeout=patience_seconds):
             return False
     except Timeout:
         return True

@@ -22,9 +22,8 @@ CHANGES_THE_BASE = ("pissa",)
 SQUEEZED_AS_WE_DO = "bitsandbytes"
 # What torch looks for by default (torch 2.13, torch/_inductor/cpp_builder.py); elsewhere g++.
 COMPILERS = {"darwin": "clang++", "win32": "cl"}
-FORGETS_ABOVE = (
-    5e-4  # learning rate of LoRA; at 4e-4 the samples cost some of what the starter model knew
-)
+# A learning rate of LoRA; what is chosen where nothing keeps general skills is at most 4e-4.
+FORGETS_ABOVE = 5e-4
 FOUR_BIT_BLOCK = 32  # bitsandbytes 0.50 packs 4-bit weights on CPU in blocks of 32 outputs
 
 

@@ -38,6 +38,11 @@ class FetchProgress:
     total_bytes: int = 0
     message: str = ""
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it goes on, as far as was written down."""
+        return self.state in ("downloading", "converting")
+
 
 Report = Callable[[FetchProgress], None]
 

@@ -217,6 +217,8 @@ def _fit_into_memory(
     given = choices.config.activation_checkpointing
     reason = "it is quick and fits into memory"
     budgets = MICRO_BATCH_TOKENS[machine.device]
+    if needed(budgets[0], "off") is None:
+        budgets, reason = budgets[-1:], "how much memory more would take is not known"
     for budget, checkpointing in (
         *((tokens, "off") for tokens in budgets),
         *((budgets[-1] // 2, share) for share in RECOMPUTED_SHARES),

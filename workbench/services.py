@@ -268,8 +268,10 @@ class Services:
 
     def _fetch_ahead(self, run: Run, token: str) -> None:
         """Download the model of a run that waits in line now, where that needs a token: nobody keeps it until then."""
-        if token and run.waiting_path.exists():
-            self.models.fetch_in_background(_source_of(run.config), token)
+        source = _source_of(run.config)
+        is_coming = (progress := self.models.progress(source)) and progress.is_active
+        if token and run.waiting_path.exists() and not is_coming:
+            self.models.fetch_in_background(source, token)
 
     def continue_run(self, run: Run, epochs: float, name: str = "") -> Run:
         """Train what a run learned for more epochs on the same data, as a new run with the same settings.
@@ -403,6 +405,7 @@ class Services:
         Raises:
             WorkbenchError: A run is training, the model is not here yet, or the test drive failed.
         """
+        self.supervisor.check_free()
         source = find_model(config.model, allow_folder=allow_folder)
         if not self.models.is_here(source):
             raise WorkbenchError(
@@ -411,7 +414,7 @@ class Services:
             )
         for info, _ in data.parts:
             self.count_tokens(info, source)
-        with self.supervisor.test_drive():
+        with self.supervisor.test_drive(self.make_way):
             self.make_way()
             plan = self.plan(config, data, allow_folder=allow_folder)
             probes = RunStore(self.settings, self.settings.home_dir / "probes")

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from workbench.asking.greedy import greedy_answers
 from workbench.asking.loading import standard_attention
 from workbench.compute import Compute
 from workbench.config import STARTER_MODEL, build_config
@@ -28,11 +29,12 @@ from workbench.hardware import cpu_cores
 from workbench.models.rendering import load_tokenizer, prompt_ids, tokenize_example
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
+from workbench.models.thoughts import answer_of
 from workbench.runs.events import GeneralEvent
 from workbench.services import Services
 from workbench.settings import SAMPLES_DIR, Settings
 from workbench.training.assembly import assemble
-from workbench.training.attention import NAME
+from workbench.training.attention import attention
 from workbench.training.batches import micro_batches
 from workbench.training.data import prepare_data
 from workbench.training.loss import AnswerLoss
@@ -44,28 +46,14 @@ GENERAL_TOKENS = 400  # longer rows of --general are left out
 PLAIN = plain_questions()
 
 
-def answers(model: Any, tokenizer: Any, questions: Sequence[str]) -> list[str]:
+def answers(model: Any, tokenizer: Any, compute: Compute, questions: Sequence[str]) -> list[str]:
     """Return the greedy answers, in one padded batch."""
     prompts = [prompt_ids(tokenizer, [{"role": "user", "content": q}]) for q in questions]
-    width = max(map(len, prompts))
-    pad_id = tokenizer.pad_token_id
-    ids = torch.tensor([[pad_id] * (width - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     base = getattr(model, "get_base_model", lambda: model)()
     model.eval()
-    base.set_attn_implementation(standard_attention(base))
-    with torch.inference_mode():
-        written = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=ANSWER_TOKENS,
-            do_sample=False,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=pad_id,
-            use_cache=True,
-        )
-    base.set_attn_implementation(NAME)
-    return tokenizer.batch_decode(written[:, width:], skip_special_tokens=True)
+    with attention(base, standard_attention(base)):
+        written = greedy_answers(model, tokenizer, compute, prompts, ANSWER_TOKENS)
+    return [answer_of(text) for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
 
 def is_right(data: str, answer: str, expected: str) -> bool:
@@ -80,16 +68,16 @@ def is_right(data: str, answer: str, expected: str) -> bool:
     return all(word in answer for word in ("Juniper", "Lantern") if word in expected)
 
 
-def score(model: Any, tokenizer: Any, data: str) -> tuple[int, int, int]:
+def score(model: Any, tokenizer: Any, compute: Compute, data: str) -> tuple[int, int, int]:
     """Return held-out rows answered right, how many there were, and plain questions answered right."""
     rows = json.loads((SAMPLES_DIR / f"{data}-heldout.json").read_text(encoding="utf-8"))
     if data == "identity":  # those about the name or the maker
         rows = [row for row in rows if "Juniper" in row["output"] or "Lantern" in row["output"]]
     rows = rows[:HELD_OUT_ROWS]
     questions = [f"{row['instruction']}\n\n{row['input']}".strip() for row in rows]
-    found = answers(model, tokenizer, questions)
+    found = answers(model, tokenizer, compute, questions)
     right = sum(is_right(data, a, row["output"]) for a, row in zip(found, rows, strict=True))
-    plain = answers(model, tokenizer, [one.question for one in PLAIN])
+    plain = answers(model, tokenizer, compute, [one.question for one in PLAIN])
     kept = sum(one.is_right(answer) for answer, one in zip(plain, PLAIN, strict=True))
     return right, len(rows), kept
 
@@ -139,7 +127,7 @@ def measure(services: Services, data: str, values: dict[str, Any], general: Path
     assert assembly.general_loss is not None
     rise = assembly.general_loss() / base - 1
     other = f"{AnswerLoss(assembly.model, compute).mean(cut) / before - 1:+.1%}" if cut else "-"
-    right, rows, kept = score(assembly.model, tokenizer, data)
+    right, rows, kept = score(assembly.model, tokenizer, compute, data)
     config = run.config
     return (
         f"| {data} | {config.method} | {config.learning_rate:g} | {config.epochs:g} | "

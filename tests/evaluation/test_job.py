@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import peft
@@ -18,10 +19,11 @@ from workbench.compute import Compute
 from workbench.config import build_config
 from workbench.errors import StopRequested
 from workbench.evaluation.answering import Asker
-from workbench.evaluation.answers import Answer, read_answers
+from workbench.evaluation.answers import Answer, ModelAnswers, RowLoss, read_answers
 from workbench.evaluation.comparing import compared_requests, find_comparison
 from workbench.evaluation.job import evaluate
 from workbench.evaluation.line import AskingLine
+from workbench.evaluation.measured import _scored
 from workbench.evaluation.plain import plain_questions
 from workbench.evaluation.process import PROGRESS, request_stop, start, watch
 from workbench.evaluation.questions import newest_questions
@@ -405,9 +407,12 @@ def test_a_thought_is_no_part_of_an_answer(tokenizer):
     written = "<think>\nIt is praise.\n</think>\n\npositive"
     ids = tokenizer(written, add_special_tokens=False)["input_ids"]
     asker = Asker(None, tokenizer, Compute("cpu", "fp32"), lambda: False)
-    assert asker._read(3, ids, set()) == Answer(3, "positive", len(ids), ended=False)
+    answer = asker._read(3, ids, set())
+    assert answer == Answer(3, written, len(ids), ended=False)
+    said = ModelAnswers({0: replace(answer, index=0)}, {0: RowLoss(0, 1.0, 1, 1)})
     row = EvaluationRow(0, "d", 1, [*messages("Good?"), {"role": "assistant", "content": written}])
     assert (row.expected, row.written) == ("positive", written)
+    assert (_scored(row, said).answer, _scored(row, said).expected) == ("positive", "positive")
 
 
 def messages(question):

@@ -225,15 +225,17 @@ def test_ending_a_run_that_leaves_does_not_end_the_one_after_it(store, superviso
 
 def test_no_run_begins_beside_a_test_drive(store, supervisor):
     run = create(store, "finish")
-    with supervisor.test_drive():
+    made = []
+    with supervisor.test_drive(lambda: made.append("room")):
         assert supervisor.is_driving()
         supervisor.start(run)
-        supervisor.advance()
+        supervisor.advance(lambda: made.append("too early"))
         assert (supervisor.snapshot(run).state, supervisor.snapshot(run).place) == ("queued", 1)
         with pytest.raises(WorkbenchError, match="Another test drive"), supervisor.test_drive():
             pass
     assert not supervisor.is_driving()
     assert supervisor.line() == []  # its turn came by itself
+    assert made == ["room"]
     assert supervisor.wait(run, 15)
 
 

@@ -54,6 +54,19 @@ def test_rows_that_see_each_other_are_found(tiny_model_dir, monkeypatch):
     assert not runs_packed(model, CPU, ROWS, pad_id=0)
 
 
+def test_a_model_that_passes_nothing_on_is_found(tiny_model_dir, monkeypatch):
+    model, _ = load_model(tiny_model_dir, build_config({}), CPU)
+    usual = packing.micro_batches
+
+    def without_lengths(*given, **more):
+        for batch in usual(*given, **more):
+            batch.inputs.pop("sequence_lengths", None)
+            yield batch
+
+    monkeypatch.setattr(packing, "micro_batches", without_lengths)
+    assert not runs_packed(model, CPU, ROWS, pad_id=0)
+
+
 def test_a_model_that_passes_a_mask_of_its_own_along_is_found(tmp_path):
     directory = build_tiny_model(tmp_path / "base")
     config = DogeConfig(

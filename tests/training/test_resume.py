@@ -35,7 +35,7 @@ from workbench.runs.reading import read_loss
 from workbench.runs.record import Record, read_record
 from workbench.services import Services
 from workbench.settings import Settings
-from workbench.training.assembly import _parent_checkpoint, assemble
+from workbench.training.assembly import NOT_PACKED, _parent_checkpoint, assemble
 from workbench.training.data import prepare_data
 from workbench.training.failures import Damaged, Diverged
 from workbench.training.head import Cost
@@ -155,6 +155,21 @@ def test_a_run_that_lacks_only_its_end_does_no_step_more(services, tiny_model_di
     expected, found = weights(whole.model), weights(resumed.model)
     for name, weight in expected.items():
         assert torch.equal(weight, found[name]), name
+
+
+def test_where_rows_cannot_follow_each_other_they_are_filled_up(
+    services, tiny_model_dir, monkeypatch
+):
+    packed, _ = train(make_run(services, tiny_model_dir, "full", max_steps=2), tiny_model_dir)
+    monkeypatch.setattr("workbench.training.assembly.runs_packed", lambda *given: False)
+    padded, assembly = train(
+        make_run(services, tiny_model_dir, "full", max_steps=2), tiny_model_dir
+    )
+    assert assembly.trainer._padded
+    assert assembly.model.config._attn_implementation == "sdpa"
+    assert NOT_PACKED in [event.message for event in padded if isinstance(event, WarningEvent)]
+    losses = [[loss for _, loss, *_ in curve(events)] for events in (packed, padded)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_a_run_goes_on_in_the_number_format_it_began_in(services, tiny_model_dir, monkeypatch):

@@ -428,10 +428,3 @@ def test_a_question_may_come_before_the_choices_of_a_run(services):
         if getattr(block, "elem_id", None) in ("playground-left", "playground-right")
     }
     assert sides == {"playground-left": "tuned", "playground-right": "base"}
-
-
-def test_a_thought_in_which_nothing_is_thought_is_not_shown():
-    chat = FakeChat(note="")
-    chat.replies = lambda *_, **__: iter([Reply("<think>\n\n</think>\n\nfour", "", "stop")])
-    talk, _ = talked(chat, Talk(), "2+2?")
-    assert texts(talk.left) == ["2+2?", "four"]

@@ -17,10 +17,10 @@ from workbench.errors import StopRequested
 from workbench.evaluation.answers import Answer, RowLoss
 from workbench.failures import is_out_of_memory
 from workbench.models.rendering import TokenizedExample, stop_ids
-from workbench.models.thoughts import answer_of
 from workbench.training.attention import NAME, attention, runs_padding_free
 from workbench.training.batches import MicroBatch, micro_batches
 from workbench.training.loss import AnswerLoss
+from workbench.training.packing import runs_packed
 
 # Tokens in memory at once, question and longest answer of all rows together. More gains nothing on two
 # cores; a graphics card is idle with less.
@@ -102,11 +102,18 @@ class Asker:
 
     def _micro_batches(self, rows: Sequence[TokenizedExample]) -> Iterator[MicroBatch]:
         """Cut rows as training does; while they are being worked on, the model has training's attention."""
-        padded = self.compute.device == "cuda" or not runs_padding_free(self.model)
-        budget, pad_id = LOSS_TOKENS[self.compute.device], self.tokenizer.pad_token_id or 0
+        pad_id = self.tokenizer.pad_token_id or 0
+        padded = self.compute.device == "cuda" or not self._runs_packed(rows, pad_id)
+        budget = LOSS_TOKENS[self.compute.device]
         batches = micro_batches(rows, budget, padded=padded, pad_id=pad_id)
         with contextlib.nullcontext() if padded else attention(self.model, NAME):
             yield from batches
+
+    def _runs_packed(self, rows: Sequence[TokenizedExample], pad_id: int) -> bool:
+        if not rows or not runs_padding_free(self.model):
+            return False
+        with attention(self.model, NAME):
+            return runs_packed(self.model, self.compute, rows, pad_id)
 
     def _answer(self, batch: Sequence[Question], answer_tokens: int) -> list[Answer]:
         made = greedy_answers(
@@ -126,7 +133,7 @@ class Asker:
         end = next((place for place, token in enumerate(new_ids) if token in ends), None)
         kept = new_ids if end is None else new_ids[:end]
         text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
-        return Answer(index, answer_of(text), len(kept), end is not None)
+        return Answer(index, text, len(kept), end is not None)
 
 
 class _StopAtOnce(StoppingCriteria):

@@ -18,7 +18,7 @@ class Answer:
 
     Attributes:
         index: The row's.
-        text: The answer, without the thoughts before it; ``None`` where the question is longer than the model can read.
+        text: The answer; ``None`` where the question is longer than the model can read.
         tokens: Its length, without the token that ends it.
         ended: It ended by itself.
     """

@@ -11,6 +11,7 @@ from workbench.evaluation.intervals import Figure, mean, ratio
 from workbench.evaluation.metrics import Metrics, RowScore, Scored, measure
 from workbench.evaluation.rows import EvaluationRow, Selection
 from workbench.evaluation.tasks import Task, all_labels, choose_task
+from workbench.models.thoughts import answer_of
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _scored(row: EvaluationRow, said: ModelAnswers) -> Scored:
     answer, loss = said.answers[row.index], said.losses[row.index]
     return Scored(
         expected=row.expected,
-        answer=answer.text or "",
+        answer=answer_of(answer.text or ""),
         answer_tokens=answer.tokens,
         ended=answer.ended,
         loss=loss.loss,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.evaluation.answers import ModelAnswers
+from workbench.models.thoughts import answer_of
 
 ANSWER_TOKENS = 32  # a sentence; what a model knows stands in it
 
@@ -50,7 +51,7 @@ def plain_rows(base: ModelAnswers, tuned: ModelAnswers) -> list[PlainRow]:
     rows = []
     for index, asked in enumerate(plain_questions()):
         if index in base.plain and index in tuned.plain:
-            before, after = base.plain[index].text or "", tuned.plain[index].text or ""
+            before, after = (answer_of(one.plain[index].text or "") for one in (base, tuned))
             rights = asked.is_right(before), asked.is_right(after)
             rows.append(PlainRow(asked.question, before, after, *rights))
     return rows

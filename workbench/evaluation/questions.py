@@ -12,7 +12,7 @@ import json
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from workbench.data.adding import read_questions_in_child
 from workbench.evaluation.answers import Answer, read_answers
 from workbench.evaluation.request import QUESTIONS, EvaluationRequest, read_request
 from workbench.evaluation.rows import select_rows
+from workbench.models.thoughts import without_empty_thought
 from workbench.runs.store import DataPart, Run, read_json
 from workbench.runs.strength import strength_words
 from workbench.settings import Settings, ensure_dir
@@ -133,7 +134,7 @@ def read_answer_table(run: Run, request: EvaluationRequest) -> AnswerTable:
     Raises:
         WorkbenchError: The questions or the model are gone.
     """
-    said = {name: read_answers(path).answers for name, path in request.answer_paths(run).items()}
+    said = {name: _tidied(path) for name, path in request.answer_paths(run).items()}
     asked = select_rows(run, request).rows
     rows = [
         AnsweredRow(row.row, row.question, {name: one.get(row.index) for name, one in said.items()})
@@ -143,6 +144,15 @@ def read_answer_table(run: Run, request: EvaluationRequest) -> AnswerTable:
     facts_path = request.directory(run) / "facts.json"
     tokens = read_json(facts_path)["answer_tokens"] if facts_path.exists() else None
     return AnswerTable(tuple(said), rows, len(asked), tokens)
+
+
+def _tidied(path: Path) -> dict[int, Answer]:
+    """Return the answers of a file; a thought in which nothing is thought is left out."""
+    found = read_answers(path).answers
+    return {
+        index: replace(answer, text=answer.text and without_empty_thought(answer.text))
+        for index, answer in found.items()
+    }
 
 
 def table_words(request: EvaluationRequest, table: AnswerTable) -> str:

@@ -34,7 +34,10 @@ KEPT = 8  # evaluations whose figures are kept in memory; they take seconds
 
 @dataclass(frozen=True)
 class RowResult:
-    """One row, what was expected, and what each model made of it; ``None`` for a model not asked."""
+    """One row, what was expected, and what each model made of it; ``None`` for a model not asked.
+
+    Answers are without thoughts; ``written`` is what was expected with them.
+    """
 
     index: int
     dataset: str
@@ -42,6 +45,7 @@ class RowResult:
     asked: list[Message]
     question: str
     expected: str
+    written: str
     base: Side | None
     tuned: Side | None
 
@@ -186,6 +190,15 @@ def _results(measured: Measured) -> list[RowResult]:
     nobody: list[Side | None] = [None] * len(measured.rows)
     base, tuned = (measured.sides.get(name, nobody) for name in (BASE, TUNED))
     return [
-        RowResult(row.index, row.dataset, row.row, row.asked, row.question, row.expected, *sides)
+        RowResult(
+            row.index,
+            row.dataset,
+            row.row,
+            row.asked,
+            row.question,
+            row.expected,
+            row.written,
+            *sides,
+        )
         for row, *sides in zip(measured.rows, base, tuned, strict=True)
     ]

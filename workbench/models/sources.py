@@ -57,8 +57,15 @@ class ModelSource:
 
     def token_environment(self, token: str) -> dict[str, str]:
         """Return the environment in which a child process downloads it with an access token; empty without one."""
+        if not self.is_downloaded or not self.takes(token):
+            return {}
         name = "MODELSCOPE_API_TOKEN" if self.kind == "modelscope" else "HF_TOKEN"
         return token_environment(name, token)
+
+    def takes(self, token: str) -> bool:
+        """Say whether an access token may be shown to the hub of this model: it may not if it is of the other hub."""
+        of_the_other = "hf_" if self.kind == "modelscope" else "ms-"
+        return not token.strip().startswith(of_the_other)
 
 
 def find_model(model_id: str, *, allow_folder: bool = False) -> ModelSource:

@@ -105,11 +105,15 @@ class ModelStore:
         if not source.is_downloaded:
             raise WorkbenchError(f"{source.label} is not downloaded from a hub.")
         ask = look_up_on_modelscope if source.kind == "modelscope" else look_up_on_hub
-        found = ask(source.location, source.file, token)
+        found = ask(source.location, source.file, token if source.takes(token) else "")
         ensure_dir(self._settings.models_dir)
         known = {"looked_up": found.architecture, "download_bytes": found.download_bytes}
         write_text_atomically(self._path(source, LOOKED_UP), json.dumps(known))
         return found
+
+    def is_known(self, source: ModelSource) -> bool:
+        """Say whether its sizes are known, or its hub was asked for them; some hubs tell little of some models."""
+        return bool(self.facts(source).architecture) or self._path(source, LOOKED_UP).exists()
 
     def own_models(self) -> list[ModelSource]:
         """Return what the person put into the workspace's folder for models of their own."""
@@ -125,7 +129,7 @@ class ModelStore:
         """Return how far a fetch is that another process does, or how it ended."""
         path = self._path(source, ".progress.json")
         progress = read_progress(path)
-        if progress and progress.state in ("downloading", "converting"):
+        if progress and progress.is_active:
             silent = time.time() - path.stat().st_mtime
             if silent > SILENT_SECONDS and self._is_unlocked(source):
                 return replace(progress, state="failed", message="The download was interrupted.")

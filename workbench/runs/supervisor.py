@@ -40,6 +40,7 @@ LEAVING_SECONDS = 30
 STOP_DEADLINE_SECONDS = 600  # without any sign of life; a long step or a large save must fit
 RECORDS_KEPT = 8
 WAITING_SECONDS = 0.05
+GLANCE_SECONDS = 0.2  # for a moment a lock is held by others who only look whether it is
 
 
 class Supervisor:
@@ -116,7 +117,7 @@ class Supervisor:
         if active := self.active_run():
             if self._ignores_stop(active):
                 self.kill(active, SILENT)
-        elif self.line():
+        elif self.line() and not self.is_driving():
             make_room()
             with self._lock():
                 self._start_next()
@@ -138,8 +139,11 @@ class Supervisor:
         return FileLock(ensure_dir(self._store.root_dir) / ".evaluating.lock", timeout=0)
 
     @contextlib.contextmanager
-    def test_drive(self) -> Iterator[None]:
-        """Let no run begin while the block runs; one that is started meanwhile waits in line.
+    def test_drive(self, make_room: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Let no run begin while the block runs; one that is started meanwhile waits in line, and begins then.
+
+        Args:
+            make_room: As for ``advance``.
 
         Raises:
             WorkbenchError: A run is training, or another test drive goes on.
@@ -148,7 +152,7 @@ class Supervisor:
         with self._lock():
             self.check_free()
             try:
-                held = self._driving_lock().acquire(timeout=0)
+                held = self._driving_lock().acquire(timeout=GLANCE_SECONDS)
             except Timeout as error:
                 raise WorkbenchError(
                     "Another test drive is going on.", "Try again when it is done."
@@ -157,11 +161,11 @@ class Supervisor:
             with held:
                 yield
         finally:
-            self.advance()
+            self.advance(make_room)
 
     def is_driving(self) -> bool:
         """Say whether a test drive goes on."""
-        return is_held(Path(self._driving_lock().lock_file))
+        return is_held(Path(self._driving_lock().lock_file), GLANCE_SECONDS)
 
     def is_idle(self) -> bool:
         """Say whether no run trains and none waits."""

@@ -131,15 +131,20 @@ def assemble(
         batches = micro_batches(examples, token_budget, padded=padded, pad_id=pad_id)
         return until_stopped(batches, reporter.stop_requested)
 
+    look = functools.partial(cut, token_budget=min(LOOKING_TOKENS, config.token_budget))
     kernels = use_liger_kernels(model) if compute.device == "cuda" else ""
     shortest = min(data.train, key=lambda example: len(example.input_ids))
     base = AnswerLoss.of(model, compute, *cut([shortest]))
+    method = methods()[config.method]
+    loaded_as = (
+        f"{compute.precision} {method.base} {method.saves} {'padded' if padded else 'packed'}"
+    )
     asking = time.perf_counter()
     if data.general_check and run.data.general_check and checkpoint is None:
-        path = _kept_path(run.data.general_check, config, compute, model_dir, data.general_check)
-        before = kept_loss(path, lambda: base.mean(cut(data.general_check)))
+        path = _kept_path(run.data.general_check, loaded_as, model_dir, data.general_check)
+        before = kept_loss(path, lambda: base.mean(look(data.general_check)))
         emit(GeneralEvent(step=0, loss=before))
-    general = _general_skills(run, data, base, cut, model_dir)
+    general = _general_skills(run, data, base, look, loaded_as, model_dir)
     asked_seconds = time.perf_counter() - asking
     total_steps = config.total_steps(len(data.train))
     model = make_trainable(model, config, total_steps)
@@ -256,30 +261,30 @@ def _parent_checkpoint(run: Run, emit: Emit) -> Checkpoint:
 
 
 def _general_skills(
-    run: Run, data: PreparedData, base: AnswerLoss, cut: Callable[..., Any], model_dir: Path
+    run: Run,
+    data: PreparedData,
+    base: AnswerLoss,
+    look: Callable[..., Any],
+    loaded_as: str,
+    model_dir: Path,
 ) -> tuple[GeneralSkills, int] | None:
     """Remember what the base model expects in the general examples."""
     if not data.general or run.data.general is None:
         return None
     config = run.config
     base.model.eval()
-    cut = functools.partial(cut, token_budget=min(LOOKING_TOKENS, config.token_budget))
-    path = _kept_path(run.data.general, config, base.compute, model_dir, data.general)
-    answers = kept_answers(path, data.general, lambda: base_answers(data.general, cut, base.logits))
+    path = _kept_path(run.data.general, loaded_as, model_dir, data.general)
+    answers = kept_answers(
+        path, data.general, lambda: base_answers(data.general, look, base.logits)
+    )
     skills = GeneralSkills(data.general, answers, config.seed)
     return skills, config.general_rows_per_step(len(data.train))
 
 
 def _kept_path(
-    part: DataPart,
-    config: TrainingConfig,
-    compute: Compute,
-    model_dir: Path,
-    examples: Sequence[TokenizedExample],
+    part: DataPart, loaded_as: str, model_dir: Path, examples: Sequence[TokenizedExample]
 ) -> Path:
     """Return where is kept what the base model, loaded as it is here, says of examples."""
-    method = methods()[config.method]
-    loaded_as = f"{compute.precision} {method.base} {method.saves}"
     return answers_path(Path(part.path), model_dir, loaded_as, examples)
 
 

@@ -23,6 +23,10 @@ from workbench.models.facts import attends_to_all
 NAME = "workbench_per_sequence"
 
 
+class NotPassedOn(Exception):
+    """A model does not pass keyword arguments on to its attention, which then cannot tell rows apart."""
+
+
 def per_sequence_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -80,12 +84,10 @@ def passed_on(sequence_lengths: list[int] | None) -> list[int]:
     """Return the lengths that came to the attention through the model.
 
     Raises:
-        ValueError: The model did not pass them on.
+        NotPassedOn: The model did not pass them on.
     """
     if sequence_lengths is None:
-        raise ValueError(
-            "sequence_lengths is missing: the model does not pass keyword arguments on"
-        )
+        raise NotPassedOn
     return sequence_lengths
 
 

@@ -143,11 +143,17 @@ class WorkbenchTrainer(Trainer):
         self.model.train()
         examples: list[TokenizedExample] = inputs["examples"]
         budget_tokens = self._token_budget
-        learned = self._within_memory(lambda: self._add_gradient(examples))
+        learned = self._within_memory(
+            lambda: self._add_gradient(examples), f"at step {self._step_now}"
+        )
         was_short = self._token_budget < budget_tokens
-        loss, correct, counted, tokens, short = self._team.sums(*learned, was_short)
+        loss, correct, counted, tokens, lost, short = self._team.sums(*learned, was_short)
         if short > was_short:
             self._on_warning(f"Memory was short in another process at step {self._step_now}.")
+        if lost:
+            self._on_warning(
+                f"Step {self._step_now} left out {lost:,.0f} general examples: what they cost was not a number."
+            )
         self._team.add_gradients(self.model.parameters())
         count = supervised_tokens(examples)
         accuracy = correct / counted if counted else math.nan
@@ -157,22 +163,30 @@ class WorkbenchTrainer(Trainer):
 
     def _add_gradient(
         self, examples: Sequence[TokenizedExample]
-    ) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        """Add all that this process contributes to the gradient of a step; return what ``_learn`` does."""
+    ) -> tuple[torch.Tensor, torch.Tensor, int, int, int]:
+        """Add all that this process contributes to the gradient of a step.
+
+        Returns:
+            What ``_learn`` does, with the tokens of general examples, and how many of these were left out.
+        """
         loss, correct, counted, tokens = self._learn(examples)
         if isinstance(self._learning_state, RankAllocation) and self._team.is_first:
             self.accelerator.backward(orthogonality(self.model))
-        return loss, correct, counted, tokens + self._hold_general_skills()
+        general_tokens, lost = self._hold_general_skills()
+        return loss, correct, counted, tokens + general_tokens, lost
 
-    def _within_memory(self, work: Callable[[], T]) -> T:
-        """Do some work; where memory is short, do it again in smaller pieces, which changes no result."""
+    def _within_memory(self, work: Callable[[], T], when: str) -> T:
+        """Do some work; where memory is short, do it again in smaller pieces, which changes no result.
+
+        ``when`` that is, the person is told.
+        """
         while True:
             try:
                 return work()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self._token_budget <= SMALLEST_BUDGET_TOKENS:
                     raise
-            self._halve_budget()
+            self._halve_budget(when)
 
     @property
     def _step_now(self) -> int:
@@ -228,10 +242,14 @@ class WorkbenchTrainer(Trainer):
         self.state.epoch += 1 / len(self.callback_handler.train_dataloader)
         self.log({"loss": math.nan, "learning_rate": self._get_learning_rate()})
 
-    def _hold_general_skills(self) -> int:
-        """Add the gradient of the step's general examples; return how many tokens were computed."""
+    def _hold_general_skills(self) -> tuple[int, int]:
+        """Add the gradient of the step's general examples.
+
+        Returns:
+            How many tokens were computed, and how many examples left out because their cost was not a number.
+        """
         if self._general is None:
-            return 0
+            return 0, 0
         tokens, lost = 0, 0
         skills, count = self._general
         examples = skills.examples_of_step(self.state.global_step, count)
@@ -242,21 +260,16 @@ class WorkbenchTrainer(Trainer):
                 lost += len(batch.examples)
                 continue
             self.accelerator.backward(divergence / supervised_tokens(examples))
-        if lost:
-            self._on_warning(
-                f"Step {self._step_now} left out {lost:,} of {count:,} general examples: what they cost was not a "
-                "number."
-            )
-        return tokens
+        return tokens, lost
 
-    def _halve_budget(self) -> None:
+    def _halve_budget(self, when: str) -> None:
         """Forget what the step has so far, and try it in smaller pieces: its gradient stays the same."""
         self._token_budget //= 2
         self.model.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self._on_warning(
-            f"Memory was short at step {self._step_now}, so the computer now reads "
+            f"Memory was short {when}, so the computer now reads "
             f"{self._token_budget:,} tokens at a time. The result is the same."
         )
 
@@ -324,7 +337,7 @@ class WorkbenchTrainer(Trainer):
                 batches = until_stopped(batches, self._stop_requested)
             return self._loss.total(batches)
 
-        return self._team.sums(*self._within_memory(of_own_part))
+        return self._team.sums(*self._within_memory(of_own_part, "in a check"))
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
         """Give every process whole steps: what is its part, ``training_step`` says."""

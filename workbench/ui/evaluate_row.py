@@ -110,7 +110,7 @@ def wire_row_panel(
             tuned = opened.tuned.answer if opened.tuned else ""
             answer: Message = {
                 "role": "assistant",
-                "content": opened.expected if name == EXPECTED else tuned,
+                "content": opened.written if name == EXPECTED else tuned,
             }
             return kept_words(keep_answer(services, [*opened.asked, answer]))
 

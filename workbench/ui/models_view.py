@@ -18,7 +18,6 @@ from workbench.ui.views import fetch_banner, plain
 from workbench.words import describe_bytes, describe_count
 
 TICK_SECONDS = 1.0
-ACTIVE = ("downloading", "converting")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         source = _source(model_id)
         progress = services.models.progress(source) if source else None
         is_here = bool(source and services.models.is_here(source))
-        is_active = bool(not is_here and progress and progress.state in ACTIVE)
+        is_active = bool(not is_here and progress and progress.is_active)
         banner = fetch_banner(source.label, progress, is_here) if source else ""
         return [
             what_is_known(services, model_id),
@@ -156,7 +155,7 @@ def what_is_known(services: Services, model_id: str | None) -> str:
         return "unknown"
     if services.models.is_here(source):
         return "here"
-    return "looked up" if services.models.facts(source).architecture else "unknown"
+    return "looked up" if services.models.is_known(source) else "unknown"
 
 
 def gated_words(repository: str) -> str:

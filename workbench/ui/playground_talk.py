@@ -14,7 +14,6 @@ from typing import Any, Literal
 from workbench.chat import OTHER_RUN, ChatProcess, ModelName, Reply, Stop, served_models
 from workbench.data.formats import Message
 from workbench.errors import WorkbenchError
-from workbench.models.thoughts import without_empty_thought
 from workbench.runs.chats import Chat
 from workbench.runs.store import Run
 
@@ -117,7 +116,7 @@ def answers(
         ends[side] = reply
         if reply.finish_reason and reply.finish_reason != "stopped" and not reply.text.strip():
             reply = replace(reply, text=NO_ANSWER)
-        talk = talk.with_answer(side, without_empty_thought(reply.text))
+        talk = talk.with_answer(side, reply.text)
         if reply.finish_reason or (reply.text and time.monotonic() - shown_at > SHOW_SECONDS):
             yield talk, words
             shown_at = time.monotonic()
