@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.training.survival import kill_trainer, wait_until_it_ends
+from tests.training.survival import kill_trainer
 from workbench.config import build_config
 from workbench.evaluation.process import start, watch
 from workbench.evaluation.request import EvaluationRequest, write_request
@@ -22,6 +22,7 @@ from workbench.services import Services
 from workbench.settings import Settings
 
 STEPS = 4
+LIMIT_SECONDS = 900
 SETTINGS = {
     "max_steps": STEPS,
     "save_steps": 2,
@@ -46,7 +47,8 @@ def train(services: Services, method: str) -> Run:
     kill_trainer(run)
     assert services.supervisor.snapshot(run).can_resume, services.supervisor.snapshot(run)
     services.supervisor.resume(run)
-    snapshot = wait_until_it_ends(services, run)
+    assert services.supervisor.wait(run, LIMIT_SECONDS)
+    snapshot = services.supervisor.snapshot(run)
     assert (snapshot.state, snapshot.model_saved) == ("finished", True), snapshot
     assert [step.step for step in snapshot.steps] == list(range(1, STEPS + 1))
     return run

@@ -19,8 +19,9 @@ from workbench.training.loss import AnswerLoss
 
 TRIED_TOKENS = 64  # of each of two rows, about
 # How far the logits may be apart, as a share of their norm. With the starter model it was 1.5 % in bf16, where the two
-# ways round differently, and over 60 % when the rows saw each other.
-TOLERANCE = 0.05
+# ways round differently, 11 % on 8 bits, where outliers are looked for in all rows together, and over 60 % when the rows
+# saw each other.
+TOLERANCE = 0.25
 
 
 def runs_packed(
