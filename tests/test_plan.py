@@ -193,6 +193,14 @@ def test_watched_questions_take_time_before_and_after_also_when_nothing_is_held_
     assert 0 < at_the_ends < seconds(2, 0.1) - seconds(0, 0.1)
 
 
+def test_a_large_model_without_a_card_is_slow_and_that_is_said():
+    large = ModelFacts(7_000_000_000, {"hidden_size": 4096})
+    (warning,) = plan(model=large).warnings
+    assert "7.0 billion weights is slow" in warning
+    assert plan(model=large, machine=Machine(8, device="cuda")).warnings == ()
+    assert plan().warnings == ()
+
+
 def test_checking_often_takes_time():
     often, seldom = (plan({"eval_steps": steps}, rows=2_000).seconds for steps in (1, 100))
     assert often > 1.5 * seldom

@@ -118,8 +118,8 @@ def find_warnings(config: TrainingConfig, validation_rows: int) -> list[str]:
         found.append("Label smoothing and keeping general skills pull in different directions.")
     if not validation_rows and (config.early_stopping or config.final_model == "best"):
         found.append(
-            "No row is held back to check with, so nothing says which step was the best: training goes on to its "
-            "end, and the last step is the model."
+            "No row is held back to check with (Validation share), so nothing says which step was the best: "
+            "Stop early after and a final model of the best step do nothing."
         )
     return found
 

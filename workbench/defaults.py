@@ -91,7 +91,7 @@ def learning_rate(
     rate = _rate_by_width(model)
     if not fast:
         rate = min(HIGHEST_LEARNING_RATE, rate) * method.learning_rate_scale
-    known = "" if model.hidden_size else ", its width not being known yet"
+    known = "" if model.hidden_size else ", its size not being known yet"
     kept = ", while its general skills are kept" if fast else ""
     reason = f"that is usual for {method.label} on a model of this size{known}{kept}"
     return float(f"{rate:.1g}"), reason

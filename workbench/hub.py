@@ -14,7 +14,7 @@ from workbench.errors import WorkbenchError
 
 RepositoryKind = Literal["model", "dataset"]
 
-CONNECTION_HINT = "Check the network connection (and HF_ENDPOINT or the proxy), then try again."
+CONNECTION_HINT = "Check the network connection, then try again."
 NAME_HINTS: dict[RepositoryKind, str] = {
     "model": "owner/name, as in HuggingFaceTB/SmolLM2-360M-Instruct",
     "dataset": "owner/name, as in HuggingFaceH4/no_robots",

@@ -49,6 +49,7 @@ MICRO_BATCH_TOKENS = {"cpu": (2048,), "cuda": (8192, 2048)}
 # GB for 4.0, starter model, LoRA, 2,000 tokens). Where that much is not free, it is told to hand them back,
 # which is a quarter slower (measured): see ``Plan.hands_memory_back``.
 ALLOCATOR_SURPLUS = 2.2
+SLOW_WITHOUT_A_CARD = 1_000_000_000  # weights; the starter model has 135 million
 TIGHT = 0.85  # of free memory; other programs need some, and the estimate is off by up to a fifth
 Fit = Literal["fits", "tight", "will not fit", "unknown"]
 
@@ -191,6 +192,7 @@ def make_plan(
         measurement=measurement,
         warnings=(
             *([remark] if remark else []),
+            *_size_warnings(model, machine),
             *find_warnings(choices.config, work.validation_rows),
         ),
     )
@@ -234,6 +236,16 @@ def _fit_into_memory(
     reason = _checkpointing_reason(checkpointing, method)
     choices.propose("activation_checkpointing", checkpointing, reason)
     return memory
+
+
+def _size_warnings(model: ModelFacts, machine: Machine) -> list[str]:
+    if machine.device == "cuda" or (model.parameters or 0) < SLOW_WITHOUT_A_CARD:
+        return []
+    size = f"{(model.parameters or 0) / 1e9:.1f}"
+    return [
+        f"This computer has no graphics card that can be used, and a model of {size} billion weights is slow without "
+        "one, in training and in the chat."
+    ]
 
 
 def _precision(config: TrainingConfig, machine: Machine) -> tuple[Precision, str]:

@@ -164,7 +164,7 @@ def test_the_model_card_has_what_was_measured(answered):
     run, _, _ = answered
     text = measured_text(run, None, 1.0)
     assert re.search(r"\| accuracy \| 0.0 % \(.+\) \| 100.0 % \(.+\) \|", text)
-    assert "Keeps 96 % of what it knew" in text
+    assert "Keeps 96 % of what it knew by one measure" in text
     assert measured_text(run, None, 0.5) == ""
     record, source = Record(), find_model(run.config.model)
     card = model_card(run, record, source, "merged", [], measured=text)
@@ -297,7 +297,7 @@ def test_the_card(answered):
     assert re.search(r"accuracy +0\.0 % \(0\.0 to 27\.8\) +100\.0 % \(72\.2 to 100\.0\)", text)
     assert "Better by accuracy: +100.0 points" in text
     assert "10 rows are few" in text
-    assert "Keeps 96 % of what it knew" in text
+    assert "Keeps 96 % of what it knew by one measure" in text
 
 
 class Page(HTMLParser):

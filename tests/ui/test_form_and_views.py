@@ -139,6 +139,7 @@ def test_the_banner_is_silent_when_the_model_is_here():
 
 def test_markdown_in_a_file_name_stays_text():
     assert plain("[a](javascript:b) *c*") == r"\[a\]\(javascript:b\) \*c\*"
+    assert plain("https://a") == r"https\://a"  # not a link, in which the other signs would show
 
 
 def test_a_system_prompt_is_labelled_in_the_preview():

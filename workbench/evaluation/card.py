@@ -8,7 +8,7 @@ from workbench.evaluation.intervals import Figure
 from workbench.evaluation.judgements import Judged
 from workbench.evaluation.measured import Comparison, Forgetting
 from workbench.evaluation.metrics import HEADLINES, KINDS, Kind, Metrics, Unit
-from workbench.evaluation.plain import plain_words
+from workbench.evaluation.plain import has_forgotten, plain_words
 from workbench.evaluation.result import Evaluation
 from workbench.evaluation.tasks import TASK_WORDS, Task
 from workbench.runs.strength import strength_words
@@ -106,10 +106,13 @@ def verdict(evaluation: Evaluation) -> list[str]:
         lines.append(
             f"{count:,} rows are few: in brackets is where 95 % of such samples would put the figure."
         )
+    forgot = plain_words(evaluation.plain)
+    if has_forgotten(evaluation.plain):  # what everybody understands comes first
+        lines.append(f"It forgot a lot. {forgot} A lower learning rate or fewer steps break less.")
+        forgot = ""
     if evaluation.forgetting:
         lines.append(forgetting_words(evaluation.forgetting))
-    if words := plain_words(evaluation.plain):
-        lines.append(words)
+    lines += [forgot] if forgot else []
     return [*lines, *map(judged_words, evaluation.judged)]
 
 
@@ -183,6 +186,6 @@ def forgetting_words(forgetting: Forgetting) -> str:
     """Say how much of its general skills the model kept."""
     kept = forgetting.kept
     return (
-        f"Keeps {100 * (kept.value or 0):.0f} % of what it knew: the loss on {kept.count:,} general questions "
+        f"Keeps {100 * (kept.value or 0):.0f} % of what it knew by one measure: the loss on {kept.count:,} general questions "
         f"was {forgetting.before:.3f} and is {forgetting.after:.3f} (exp of the difference, at most 100 %)."
     )

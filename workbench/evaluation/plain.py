@@ -15,6 +15,9 @@ from workbench.models.thoughts import answer_of
 ANSWER_TOKENS = 32  # a sentence; what a model knows stands in it
 
 
+MANY_LOST = 4  # of a dozen; one or two come and go with every run
+
+
 @dataclass(frozen=True)
 class PlainQuestion:
     """A question that any model can read, and the words of which a right answer has one."""
@@ -55,6 +58,12 @@ def plain_rows(base: ModelAnswers, tuned: ModelAnswers) -> list[PlainRow]:
             rights = asked.is_right(before), asked.is_right(after)
             rows.append(PlainRow(asked.question, before, after, *rights))
     return rows
+
+
+def has_forgotten(rows: Sequence[PlainRow]) -> bool:
+    """Say whether so many questions that it knew are wrong now that chance does not explain it."""
+    lost = sum(row.base_right and not row.tuned_right for row in rows)
+    return lost >= MANY_LOST
 
 
 def plain_words(rows: Sequence[PlainRow]) -> str:

@@ -95,7 +95,7 @@ def find_model(model_id: str, *, allow_folder: bool = False) -> ModelSource:
         )
     else:
         hint = (
-            f"Choose one of {', '.join(catalogue())}, or write a Hugging Face name such as "
+            "Choose one that is offered, or write a Hugging Face name such as "
             f"HuggingFaceTB/SmolLM2-360M-Instruct, or {MODELSCOPE}owner/name."
         )
     raise WorkbenchError(f"There is no model {model_id!r}.", hint)

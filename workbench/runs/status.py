@@ -167,7 +167,7 @@ def _words(state: State, record: Record, signs: Signs) -> tuple[str, str]:
     if record.finished:
         return record.finished.message, record.finished.hint
     if not signs.process_started and record.last is None:
-        return "It was taken out of the line before it began.", "Resume puts it back."
+        return "It was taken out of the line before it began.", "It can be put back."
     kept = _kept_words(record)
     if signs.killed == SILENT:
         return f"It did not answer to Stop and was ended. {kept}", ""

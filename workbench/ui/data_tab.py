@@ -144,6 +144,13 @@ def build_data_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> DataTab:
         report = services.datasets.report(dataset_id)
         return [gr.Dropdown(dataset_choices(services), value=info.id), report_html(report)]
 
+    def ask_before_deleting(dataset_id: str) -> Any:
+        """Say what goes with a dataset."""
+        count = sum(dataset_id in run.data.dataset_ids for run in services.runs.all())
+        runs = "1 run uses it and" if count == 1 else f"{count} runs use it and"
+        lost = f": {runs} could not be evaluated on it or begun again" if count else ""
+        return gr.Button(f"Yes, delete it{lost}", visible=True)
+
     @user_errors
     def remove(dataset_id: str) -> Any:
         services.delete_dataset(dataset_id)
@@ -161,6 +168,6 @@ def build_data_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> DataTab:
     described = [name, rename, download, delete, sure]
     gr.on([page.load, dataset.change], describe, dataset, described, **FOLLOW)
     rename.click(give_name, [dataset, name], [dataset, check.report], **PRIVATE)
-    delete.click(lambda: gr.Button(visible=True), None, sure, **QUIET)
+    delete.click(ask_before_deleting, dataset, sure, **QUIET)
     sure.click(remove, dataset, dataset, **PRIVATE)
     return DataTab(mix, rows, model_view)

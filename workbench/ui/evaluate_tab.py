@@ -57,7 +57,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
         model_choice = gr.Dropdown(
             [("The saved model", SAVED_MODEL)],
             value=SAVED_MODEL,
-            label="Which state",
+            label="Which version",
             info="Checkpoints are kept along the way.",
             elem_id="evaluate-model",
         )
@@ -71,7 +71,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     others_choice = build_others()
     with gr.Row(equal_height=True):
         limit = gr.Textbox(  # a number field shows 0 where it should be empty
-            label="At most so many rows",
+            label="How many rows at most",
             info="Empty: all of them.",
             max_lines=1,
             elem_id="evaluate-limit",
@@ -99,7 +99,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
                 [
                     ("All", "all"),
                     ("Tuned wrong", "tuned_wrong"),
-                    ("Base right, tuned wrong", "got_worse"),
+                    ("Got worse", "got_worse"),
                 ],
                 value="all",
                 label="Rows",

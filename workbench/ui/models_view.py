@@ -46,7 +46,7 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         token = gr.Textbox(
             "",
             label="Access token",
-            info="Only for a gated model. It goes to the download, also that of a training, and is never written down.",
+            info="Only where a model's owner wants its licence accepted first. It is used to download the model and never saved.",
             type="password",
             max_lines=1,
             elem_id="models-token",

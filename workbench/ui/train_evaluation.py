@@ -76,7 +76,7 @@ def evaluation_words(run: Run, snapshot: RunSnapshot, *, is_idle: bool) -> str:
     if progress and progress.state == "running":
         return f"It is being evaluated. {progress_words(progress)}"
     if run.evaluation_due_path.exists() and not (is_idle and progress):
-        return f"It is evaluated {'in a moment' if is_idle else 'when no run trains or waits'}."
+        return f"It is evaluated {'as soon as nothing else is at work' if is_idle else 'when no run trains or waits'}."
     if progress and progress.state != "finished":
         return f"Evaluation: {progress_words(progress)}"
     evaluation = find_evaluation(run, request)

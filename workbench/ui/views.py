@@ -45,9 +45,10 @@ SAMPLES_SHOWN = 12  # of each question; the first, the last, and some between
 
 
 def plain(text: str) -> str:
-    """Return text that Markdown shows as it is."""
+    """Return text that Markdown shows as it is; an address is no link, in which it would show more than it is."""
     escaped = escape(text, quote=False)
-    return "".join(f"\\{char}" if char in "\\`*_{}[]()#+-.!|~$" else char for char in escaped)
+    signs = (f"\\{char}" if char in "\\`*_{}[]()#+-.!|~$" else char for char in escaped)
+    return "".join(signs).replace("://", "\\://")
 
 
 def conversation_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
