@@ -14,7 +14,14 @@ from workbench.runs.events import (
 )
 from workbench.runs.record import Record
 from workbench.runs.status import Signs, derive_status
-from workbench.ui.form import SEPARATE, build_field, field_names, preset_values, read_form
+from workbench.ui.form import (
+    SEPARATE,
+    build_field,
+    field_names,
+    instead_of,
+    preset_values,
+    read_form,
+)
 from workbench.ui.playground_tab import _text
 from workbench.ui.views import (
     chat_text,
@@ -53,6 +60,14 @@ def test_a_starting_point_leaves_model_and_method_as_they_are_unless_it_names_th
     kept = {"__type__": "update"}  # gr.skip()
     assert preset_values({"lora_rank": 8}, names) == [kept, kept, None, 8]
     assert preset_values({"method": "lora", "epochs": 2}, names) == [kept, "lora", "2", 16]
+
+
+def test_what_a_starting_point_chose_goes_with_it_and_what_a_person_chose_stays():
+    card = {"model": "qwen3-4b-instruct-2507", "method": "qlora", "batch_size": 8}
+    usual = {"model": "smollm2-135m-instruct", "method": "lora"}
+    assert instead_of(card, {"model": card["model"], "method": "qlora"}) == usual
+    assert instead_of(card, {"model": "qwen3-0.6b", "method": "qlora"}) == {"method": "lora"}
+    assert instead_of({}, {"model": "qwen3-0.6b", "method": "qlora"}) == {}
 
 
 def test_numbers_from_the_browser_are_whole_where_they_are():

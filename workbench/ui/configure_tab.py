@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from workbench.ui.form import (
     automatic_update,
     build_field,
     field_names,
+    instead_of,
     is_switch,
     preset_values,
     read_form,
@@ -147,6 +149,7 @@ def build_configure_tab(
     settings = [model, method, *fields.values()]
     tab = ConfigureTab(names, settings, [*data, *settings], gr.State(), preset, choices.models)
     automatic = automatic_fields(list(fields))
+    preset_before = gr.State(NO_PRESET)
     general = fields["general_data"]
 
     def update_plan(*values: Any) -> list[Any]:
@@ -174,10 +177,17 @@ def build_configure_tab(
         for info, _ in chosen.parts:
             services.count_tokens(info, find_model(plan.config.model))
 
+    def settings_of(name: str) -> dict[str, Any]:
+        return {} if name == NO_PRESET else services.starting_points.settings(name)
+
     @user_errors
-    def apply_preset(name: str) -> list[Any]:
-        settings = {} if name == NO_PRESET else services.starting_points.settings(name)
-        return preset_values(settings, names)
+    def apply_preset(name: str, before: str, model_id: str, method_id: str) -> list[Any]:
+        """Fill the form; model and method of the starting point before go with it, those a person chose stay."""
+        chosen, earlier = settings_of(name), {}
+        with contextlib.suppress(WorkbenchError):  # it was deleted meanwhile
+            earlier = settings_of(before)
+        now = {"model": model_id, "method": method_id}
+        return [*preset_values(instead_of(earlier, now) | chosen, names), name]
 
     def describe_model(model_id: str | None) -> list[Any]:
         return [
@@ -212,7 +222,8 @@ def build_configure_tab(
         _, chosen = tab.read(services, values)
         yield from drive(services, tab.config(services, values), chosen)
 
-    filled = [preset.change(apply_preset, preset, settings, **PRIVATE)]
+    begun = [preset, preset_before, model, method]
+    filled = [preset.change(apply_preset, begun, [*settings, preset_before], **PRIVATE)]
     known = choices.models.known
     described = [choices.model_help, method]
     gr.on([model.change, known.change], describe_model, model, described, **FOLLOW)

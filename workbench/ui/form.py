@@ -104,6 +104,13 @@ def preset_values(settings: Mapping[str, Any], names: Sequence[str]) -> list[Any
     ]
 
 
+def instead_of(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the usual model and method where those of now are of the earlier starting point; a person chose the others."""
+    return {
+        name: getattr(build_config(), name) for name in SEPARATE if earlier.get(name) == now[name]
+    }
+
+
 def _shown(name: str, value: Any) -> Any:
     if value is None:
         return "" if choices(name) else None
