@@ -54,7 +54,7 @@ def build_choices(services: Services, page: gr.Blocks) -> Choices:
         elem_id="configure-model",
     )
     model_help = gr.Markdown(
-        model_words(STARTER_MODEL, free_disk_bytes(services.settings.home_dir)),
+        describe_model_here(services, STARTER_MODEL),
         elem_classes="wb-help",
     )
     models = build_models_view(services, page, model)
@@ -117,18 +117,25 @@ def _searchable(entry: CatalogueEntry) -> str:
     return f"{entry.label} ({size}) · {entry.licence} · {entry.languages} · {hardware}"
 
 
-def model_words(model_id: str, free_bytes: int | None = None) -> str:
-    """Say what a model is good for, what it costs to have, and how much room there is for it."""
+def model_words(model_id: str, free_bytes: int | None = None, *, is_here: bool = False) -> str:
+    """Say what a model is good for, what it costs to have, and how much room there is for it where it is not here."""
     entry = catalogue().get(model_id)
     if entry is None:
         return _words_of_another(model_id)
     free = f" (this disk has {describe_bytes(free_bytes)} free)" if free_bytes is not None else ""
+    having = "on this computer" if is_here else f"to download{free}"
     words = (
         f"{plain(entry.summary)} {plain(entry.hardware)} {describe_count(entry.parameters)} weights; reads up to "
-        f"{entry.context_tokens:,} tokens; {describe_bytes(entry.download_bytes)} to download{free}; "
+        f"{entry.context_tokens:,} tokens; {describe_bytes(entry.download_bytes)} {having}; "
         f"licence {plain(entry.licence)}; speaks {plain(entry.languages)}."
     )
     return words + (gated_words(entry.repository) if entry.gated else "")
+
+
+def describe_model_here(services: Services, model_id: str) -> str:
+    """Return the ``model_words`` for this computer."""
+    is_here = model_id in catalogue() and services.models.is_here(find_model(model_id))
+    return model_words(model_id, free_disk_bytes(services.settings.home_dir), is_here=is_here)
 
 
 def _words_of_another(model_id: str) -> str:

@@ -12,18 +12,17 @@ import gradio as gr
 
 from workbench.config import TrainingConfig, build_config
 from workbench.errors import WorkbenchError
-from workbench.hardware import free_disk_bytes
 from workbench.models.sources import find_model
 from workbench.plan import Plan
 from workbench.services import DataChoice, Services
 from workbench.ui.configure_choices import (
     NO_PRESET,
     build_choices,
+    describe_model_here,
     general_choices,
     method_choices,
     method_words,
     model_choices,
-    model_words,
     preset_choices,
 )
 from workbench.ui.data_mix import read_choice
@@ -191,7 +190,7 @@ def build_configure_tab(
 
     def describe_model(model_id: str | None) -> list[Any]:
         return [
-            model_words(model_id or "", free_disk_bytes(services.settings.home_dir)),
+            describe_model_here(services, model_id or ""),
             gr.update(choices=method_choices(services, model_id)),
         ]
 
