@@ -152,9 +152,9 @@ def test_a_plan_knows_the_shape_before_the_download(online, store):
 
 def test_a_download_is_cancelled_and_goes_on_later(online, store, settings):
     # huggingface_hub writes 10 MiB at a time, and keeps whole files
-    online.repositories[NAME]["more.safetensors"] = bytes(30 * 2**20)
+    online.repositories[NAME]["model-2.safetensors"] = bytes(30 * 2**20)
     source = find_model(NAME)
-    online.held = {"more.safetensors"}
+    online.held = {"model-2.safetensors"}
     child = store.fetch_in_background(source)
     wait_for(lambda: store.progress(source).done_bytes > 10 * 2**20)
     store.cancel(source)
@@ -165,7 +165,7 @@ def test_a_download_is_cancelled_and_goes_on_later(online, store, settings):
     online.held.clear()
     assert store.fetch_in_background(source).wait(timeout=60) == 0
     assert store.is_here(source)
-    assert online.requested.count("more.safetensors") == 2
+    assert online.requested.count("model-2.safetensors") == 2
     assert online.requested.count("model.safetensors") == 1  # it was complete
     assert not list(settings.models_dir.rglob("*.incomplete"))
 

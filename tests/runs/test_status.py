@@ -83,7 +83,7 @@ def test_a_run_that_leaves_says_so():
 def test_a_run_that_waits_says_its_place():
     flags = {"started": False, "alive": False}
     assert "number 3" in derive([], place=3, **flags).message
-    assert "run before it" in derive([], place=1, **flags).message
+    assert "run or test drive before it" in derive([], place=1, **flags).message
 
 
 def test_a_run_that_was_taken_out_of_the_line_says_what_there_is_of_it():

@@ -160,11 +160,12 @@ def test_a_run_that_lacks_only_its_end_does_no_step_more(services, tiny_model_di
 def test_where_rows_cannot_follow_each_other_they_are_filled_up(
     services, tiny_model_dir, monkeypatch
 ):
-    packed, _ = train(make_run(services, tiny_model_dir, "full", max_steps=2), tiny_model_dir)
+    def made():
+        return make_run(services, tiny_model_dir, "full", max_steps=2, neftune_alpha=0.0)
+
+    packed, _ = train(made(), tiny_model_dir)
     monkeypatch.setattr("workbench.training.assembly.runs_packed", lambda *given: False)
-    padded, assembly = train(
-        make_run(services, tiny_model_dir, "full", max_steps=2), tiny_model_dir
-    )
+    padded, assembly = train(made(), tiny_model_dir)
     assert assembly.trainer._padded
     assert assembly.model.config._attn_implementation == "sdpa"
     assert NOT_PACKED in [event.message for event in padded if isinstance(event, WarningEvent)]

@@ -18,7 +18,7 @@ def answer_of(text: str) -> str:
 def without_empty_thought(text: str) -> str:
     """Return a text without the thought before its answer if nothing is thought; empty where that is not over yet."""
     begun = "".join(text.split())
-    if (OPEN + CLOSE).startswith(begun) or CLOSE.startswith(begun):
+    if begun and ((OPEN + CLOSE).startswith(begun) or CLOSE.startswith(begun)):
         return ""
     return _EMPTY.sub("", text, count=1)
 
