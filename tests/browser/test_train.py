@@ -58,7 +58,7 @@ def test_the_line_and_what_can_be_done_with_a_run(own_page, alpaca_file, screens
     expect(page.locator("#train-status")).to_contain_text("number 2 in the line")
     screenshot(page, "3-train-line")
     page.locator("#train-sooner").click()
-    expect(page.locator("#train-status")).to_contain_text("run before it has ended")
+    expect(page.locator("#train-status")).to_contain_text("before it has ended")
     page.locator("#train-leave").click()
     wait_for_state(page, "stopped")
     expect(page.locator("#train-line")).not_to_contain_text("the third")
