@@ -13,8 +13,6 @@ from workbench.evaluation.answers import ModelAnswers
 from workbench.models.thoughts import answer_of
 
 ANSWER_TOKENS = 32  # a sentence; what a model knows stands in it
-
-
 MANY_LOST = 4  # of a dozen; one or two come and go with every run
 
 
@@ -62,8 +60,7 @@ def plain_rows(base: ModelAnswers, tuned: ModelAnswers) -> list[PlainRow]:
 
 def has_forgotten(rows: Sequence[PlainRow]) -> bool:
     """Say whether so many questions that it knew are wrong now that chance does not explain it."""
-    lost = sum(row.base_right and not row.tuned_right for row in rows)
-    return lost >= MANY_LOST
+    return _lost(rows) >= MANY_LOST
 
 
 def plain_words(rows: Sequence[PlainRow]) -> str:
@@ -71,6 +68,11 @@ def plain_words(rows: Sequence[PlainRow]) -> str:
     if not rows:
         return ""
     before, after = sum(row.base_right for row in rows), sum(row.tuned_right for row in rows)
-    lost = sum(row.base_right and not row.tuned_right for row in rows)
+    lost = _lost(rows)
     words = f"Of {len(rows)} plain questions it answers {after} rightly, before training {before}"
     return f"{words}; {lost} that it knew {'is' if lost == 1 else 'are'} wrong now."
+
+
+def _lost(rows: Sequence[PlainRow]) -> int:
+    """Return how many the base model knew and the tuned one does not."""
+    return sum(row.base_right and not row.tuned_right for row in rows)
