@@ -72,10 +72,10 @@ def page(services):
     return {fn.__name__: fn for fn in functions if fn.__qualname__.startswith(ours)}, services, run
 
 
-def asked(page, visit="a", text="one", said=None):
+def asked(page, visit="a", text="one", said=None, **others):
     functions, _, run = page
     values = {"run_id": run.id, "said": said or Talk(), "left": "tuned", "right": "base"}
-    values["last"] = (run.id, "tuned", "base")
+    values |= {"last": (run.id, "tuned", "base")} | others
     request = SimpleNamespace(session_hash=visit)
     return functions["ask"](
         text, request, **values, known=(GENERAL,), kept=None, **SETTINGS
@@ -95,6 +95,17 @@ def test_a_whole_conversation_is_kept(page):
     *_, last = answering
     assert last[CHAT].answers == ("tuned", "base")
     assert find_chats(page[2])[0] == [last[CHAT]]
+
+
+def test_a_question_that_comes_before_the_list_of_runs_is_answered(page):
+    page[2].model_dir.mkdir()
+    answering, request = asked(page, run_id=None, last=None)
+    next(answering)
+    now = (page[2].id, "tuned", "base")
+    assert page[0]["begin"](*now, None, request) == [gr.skip()] * 9  # the list comes now
+    *_, last = answering
+    assert last[CHAT].answers == ("tuned", "base")
+    assert last[CHAT].run_id == page[2].id
 
 
 def test_what_was_written_before_stop_is_kept(page):

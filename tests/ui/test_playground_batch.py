@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import gradio as gr
 import pytest
 from filelock import FileLock
@@ -108,9 +110,11 @@ def test_stop_and_the_files_are_those_of_the_newest_questions(panel, services, r
 
 
 @pytest.mark.parametrize(
-    ("chosen", "words"), [((False, "x"), "no tuned model yet"), ((True, None), "no file yet")]
+    ("has_model", "path", "words"),
+    [(False, "x", "no tuned model yet"), (True, None, "no file yet")],
 )
-def test_what_is_missing_is_said(panel, run, chosen, words):
-    has_run, path = chosen
+def test_what_is_missing_is_said(panel, run, has_model, path, words):
+    if not has_model:
+        shutil.rmtree(run.model_dir)
     with pytest.raises(gr.Error, match=words):
-        next(panel["begin"](run.id if has_run else None, path, "tuned", False, 20))
+        next(panel["begin"](None, path, "tuned", False, 20))

@@ -32,7 +32,7 @@ from workbench.ui.evaluate_row import build_row_panel, wire_row_panel
 from workbench.ui.export_view import build_export_view
 from workbench.ui.export_views import SAVED_MODEL
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
-from workbench.ui.run_choices import choice_to_ask, runs_to_ask
+from workbench.ui.run_choices import choice_to_ask, run_to_ask, runs_to_ask
 from workbench.ui.saving import save_on_click
 
 if TYPE_CHECKING:
@@ -126,16 +126,14 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     build_export_view(services, page, tab, run_choice, model_choice)
 
     def asked_of(
-        run_id: str, others: list[str] | None, model: str, data_id: str, most: str
+        run_id: str | None, others: list[str] | None, model: str, data_id: str, most: str
     ) -> tuple[list[Run], EvaluationRequest]:
-        runs = [services.runs.get(one) for one in (run_id, *(others or ()))]
+        runs = [run_to_ask(services, run_id), *(services.runs.get(one) for one in others or ())]
         ids = tuple(run.id for run in runs) if others else ()
         return runs, replace(_request(services, runs[0], model, data_id, most), compared=ids)
 
     @user_errors
     def begin(run_id: str | None, *choices: Any) -> Any:
-        if not run_id:
-            raise WorkbenchError("There is no tuned model yet.", "Train one first.")
         runs, request = asked_of(run_id, *choices)
         services.supervisor.check_free()
         if not is_alive(request.directory(runs[0])):

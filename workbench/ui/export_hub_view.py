@@ -15,6 +15,7 @@ from workbench.services import Services
 from workbench.settings import hub_token
 from workbench.ui.export_views import GGUF_LABELS, KIND_LABELS, SAVED_MODEL, upload_question
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.run_choices import run_to_ask
 
 
 def build_hub_upload(
@@ -75,9 +76,7 @@ def build_hub_upload(
     def prepare(
         run_id: str | None, model: str, chosen: Any, how: Any, name: str, seen: str, typed: str
     ) -> list[Any]:
-        if not run_id:
-            raise WorkbenchError("There is no tuned model yet.", "Train one first.")
-        run = services.runs.get(run_id)
+        run = run_to_ask(services, run_id)
         step = None if model == SAVED_MODEL else int(model)
         name = name.strip()
         check_repository(name, typed.strip() or hub_token())

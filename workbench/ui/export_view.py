@@ -33,6 +33,7 @@ from workbench.ui.export_views import (
     stored_update,
 )
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
+from workbench.ui.run_choices import run_to_ask
 from workbench.ui.views import plain
 
 POLL_SECONDS = 1.0
@@ -129,9 +130,7 @@ def build_export_view(
 
     @user_errors
     def begin(run_id: str | None, model: str, chosen: Any, how: Any, data: bool) -> None:
-        if not run_id:
-            raise WorkbenchError("There is no tuned model yet.", "Train one first.")
-        run = services.runs.get(run_id)
+        run = run_to_ask(services, run_id)
         start_export(services, run, _request(services, run, model, chosen, how, data))
 
     @user_errors

@@ -30,6 +30,7 @@ from workbench.runs.strength import kept_strength
 from workbench.services import Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.playground_talk import NO_ANSWER, model_choices, model_label
+from workbench.ui.run_choices import run_to_ask
 from workbench.ui.saving import save_on_click
 
 POLL_SECONDS = 1.0
@@ -105,13 +106,9 @@ def build_batch_panel(services: Services, page: gr.Blocks, run_choice: gr.Dropdo
     def begin(
         run_id: str | None, path: str | None, model: str, with_base: bool, longest: int
     ) -> Iterator[list[Any]]:
-        if not run_id:
-            raise WorkbenchError(
-                "There is no tuned model yet.", "Train one in the Train tab first."
-            )
+        run = run_to_ask(services, run_id)
         if not path:
             raise WorkbenchError("There is no file yet.", "Drop one with your questions first.")
-        run = services.runs.get(run_id)
         services.supervisor.check_free()
         before = newest_questions(run)
         progress = look(before.directory(run)) if before else None

@@ -7,11 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.errors import WorkbenchError
 from workbench.runs.store import Run
 from workbench.runs.strength import AS_TRAINED, can_scale, keep_strength, kept_strength
 from workbench.services import Services
 from workbench.ui.guard import PRIVATE, user_errors
+from workbench.ui.run_choices import run_to_ask
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,7 @@ def build_strength_panel(services: Services, run_choice: gr.Dropdown) -> Strengt
 
     @user_errors
     def keep_chosen(run_id: str | None, strength: float) -> str:
-        if not run_id:
-            raise WorkbenchError("There is no tuned model yet.", "Train one first.")
-        run = services.runs.get(run_id)
+        run = run_to_ask(services, run_id)
         keep_strength(run, strength)
         return kept_words(kept_strength(run))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import unescape
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -35,7 +35,7 @@ from workbench.ui.playground_talk import (
     shown,
 )
 from workbench.ui.playground_tools import build_tools
-from workbench.ui.run_choices import choice_to_ask, runs_to_ask
+from workbench.ui.run_choices import choice_to_ask, run_to_ask, runs_to_ask
 from workbench.ui.views import plain
 
 GENERAL = ExampleQuestion("", "What is the capital of France?", "", False)
@@ -50,6 +50,13 @@ HELP = (
     "Both models get the same question and settings. After "
     f"{IDLE_SECONDS / 60:.0f} minutes without a question they leave the memory; the next one loads them again."
 )
+
+
+class _Writing(NamedTuple):
+    """An answer that is written now: how to end it, and the run and the models of both sides."""
+
+    stop: Stop
+    of: tuple[str, str, str]
 
 
 def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> None:
@@ -122,7 +129,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     build_batch_panel(services, page, run_choice)
     build_program_panel(services, run_choice)
 
-    stops: dict[str | None, Stop] = {}  # of the answer that is written now, by visit
+    writing: dict[str | None, _Writing] = {}  # the answer that is written now, by visit
 
     @user_errors
     def ask(text: str, request: gr.Request, **asked: Any) -> Iterator[Any]:
@@ -141,14 +148,14 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
 
     def stop_here(request: gr.Request) -> None:
         """End the answer of this visit; what is written stays."""
-        if writing := stops.get(request.session_hash):
-            writing.set()
+        if now := writing.get(request.session_hash):
+            now.stop.set()
             services.chat.stop_loading()
 
     def give_up(request: gr.Request) -> None:
         """End the answer of this visit, if there is one, and forget it."""
         stop_here(request)
-        stops.pop(request.session_hash, None)
+        writing.pop(request.session_hash, None)
 
     def answer(
         text: str,
@@ -167,13 +174,14 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         run, left, right = _who_answers(services, run_id, left, right)
         if not text.strip():
             raise WorkbenchError("The question is empty.", "Write something to ask.")
-        sides, of_now = _sides(left, right), (run_id, left, right)
+        sides, of_now = _sides(left, right), (run.id, left, right)
         if of_now != last:  # the models were changed just now, and both sides are not empty yet
             said, turn, kept = Talk(), 0, None
         begun = said.before(turn).with_question(text, sides)
         hint = _expected(text, known)
         give_up(request)
-        stop = stops[request.session_hash] = Stop()
+        stop = Stop()
+        mine = writing[request.session_hash] = _Writing(stop, of_now)
         is_loaded = services.chat.run_id == run.id
         loading = "Reading…" if is_loaded else "Loading the models, about 10 seconds…"
         loading = WAITING if services.chat.users else loading
@@ -190,12 +198,12 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             if not stop.is_set:
                 raise
         finally:
-            is_shown = stops.get(request.session_hash) is stop
+            is_shown = writing.get(request.session_hash) is mine
             if is_shown:
-                del stops[request.session_hash]
+                del writing[request.session_hash]
         if not is_shown:
             if (
-                request.session_hash not in stops
+                request.session_hash not in writing
             ):  # cleared; what was shown last may have come later than that
                 yield [*empty(request), gr.skip(), gr.skip()]
             return
@@ -235,7 +243,8 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
     ) -> list[Any]:
         """Empty both sides and name them after who answers."""
         now = (run_id, left_model, right_model)
-        if now == last:
+        written = writing.get(request.session_hash)
+        if now == last or (written and now == written.of):  # a quick person's first question
             return [gr.skip()] * 9
         give_up(request)
         return [*_filled(None, left_model, right_model), now]
@@ -382,9 +391,7 @@ def _who_answers(
     Raises:
         WorkbenchError: There is no run.
     """
-    if not run_id:
-        raise WorkbenchError("There is no tuned model yet.", "Train one in the Train tab first.")
-    run = services.runs.get(run_id)
+    run = run_to_ask(services, run_id)
     learned = learned_model(run)
     return run, learned if left == "tuned" else left, learned if right == "tuned" else right
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.errors import WorkbenchError
 from workbench.runs.checkpoints import checkpoint_instead
 from workbench.runs.store import Run
 from workbench.services import Services
@@ -20,6 +21,19 @@ def choice_to_ask(services: Services, chosen: str | None) -> Any:
     if chosen in ids:
         return gr.Dropdown(choices)  # by now another one may be chosen
     return gr.Dropdown(choices, value=next(iter(ids), None))
+
+
+def run_to_ask(services: Services, chosen: str | None) -> Run:
+    """Return the chosen run, or the one that will be when the list of a tab just opened has come.
+
+    Raises:
+        WorkbenchError: There is no run, or the chosen one is gone.
+    """
+    if not chosen:
+        chosen = next((run_id for _, run_id in runs_to_ask(services)), None)
+    if not chosen:
+        raise WorkbenchError("There is no tuned model yet.", "Train one in the Train tab first.")
+    return services.runs.get(chosen)
 
 
 def finished_runs(services: Services) -> list[tuple[str, str]]:
