@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,12 @@ from numpy.typing import NDArray
 from workbench.chat import ChatProcess, Stop
 from workbench.compatibility import find_conflicts
 from workbench.config import TrainingConfig, build_config, chosen_settings
-from workbench.data.conversations import read_conversations
-from workbench.data.formats import Message
-from workbench.data.split import split_rows
 from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore, dataset_id_of
 from workbench.errors import WorkbenchError
 from workbench.evaluation import process as evaluating
 from workbench.export.history import check_none_runs
-from workbench.facts import GENERAL_ROWS, DataFacts, Machine, base_answers_name
-from workbench.hardware import Hardware, describe_machine, look
+from workbench.facts import GENERAL_ROWS, DataFacts, base_answers_name
+from workbench.hardware import describe_machine, look
 from workbench.measurements import Measurement, MeasurementStore
 from workbench.models.manner import completes_only
 from workbench.models.sources import ModelSource, find_model
@@ -48,6 +45,7 @@ from workbench.runs.store import DataPart, DataReference, Run, RunStore, sibling
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
 from workbench.starting_points import StartingPoints
+from workbench.this_machine import machine_for
 from workbench.tokenizing import TokenizerProcess
 
 
@@ -65,28 +63,6 @@ class DataChoice:
     def name(self) -> str:
         """The names of the datasets without their endings."""
         return " and ".join(info.name.rsplit(".", 1)[0] for info, _ in self.parts)
-
-
-@dataclass(frozen=True)
-class ExampleQuestion:
-    """One row of a run's data to try: what is asked, and what the data says.
-
-    ``system`` is empty for none; the model has not learned from what ``is_held_back``.
-    """
-
-    system: str
-    question: str
-    expected: str
-    is_held_back: bool
-
-    @classmethod
-    def of(cls, messages: Sequence[Message], is_held_back: bool) -> ExampleQuestion | None:
-        """Return a single-turn row, ``None`` for any other."""
-        roles = [message["role"] for message in messages]
-        if roles[-2:] != ["user", "assistant"] or roles[:-2] not in ([], ["system"]):
-            return None
-        system = messages[0]["content"] if roles[0] == "system" else ""
-        return cls(system, messages[-2]["content"], messages[-1]["content"], is_held_back)
 
 
 LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.01, 100
@@ -188,7 +164,7 @@ class Services:
             [self._data_facts(info, weight, source) for info, weight in data.parts],
             facts,
             methods()[config.method],
-            self._machine(config),
+            machine_for(config, look(self.settings.home_dir), self.runs, self.supervisor),
             separate_validation_rows=data.validation.row_count if data.validation else None,
             download_bytes=facts.missing_bytes or 0,
             asked_rows=self._rows_to_ask(config, source),
@@ -533,30 +509,6 @@ class Services:
         with self.chat.using(run, stop):
             yield self.chat
 
-    def example_questions(self, run: Run, count: int) -> list[ExampleQuestion]:
-        """Return questions from a run's data, validation rows first: the model has not seen those.
-
-        Only single-turn rows are taken; a question in the middle of a conversation means little alone.
-        """
-        part, share = (
-            (run.data.validation, 0.0)
-            if run.data.validation
-            else (run.data.parts[0], run.data.validation_share)
-        )
-        path = Path(part.path)
-        if not path.is_file() or path.suffix != ".jsonl":  # deleted since, or of an older version
-            return []
-        conversations = read_conversations(path)
-        train, validation = split_rows(conversations, share, run.data.seed)
-        held_back = range(len(conversations)) if run.data.validation else validation
-        chosen = [(index, True) for index in held_back]
-        chosen += [] if run.data.validation else [(index, False) for index in train]
-        questions = [
-            ExampleQuestion.of(conversations[index]["messages"], is_held_back)
-            for index, is_held_back in chosen
-        ]
-        return [question for question in questions if question][:count]
-
     def count_tokens(self, info: DatasetInfo, source: ModelSource) -> None:
         """Count a dataset's tokens once, unless the model is not here; may take a minute.
 
@@ -597,51 +549,6 @@ class Services:
             return DataFacts(info.row_count, info.mean_characters, weight)
         counted = read_lengths(cache), read_supervised_lengths(cache), read_shared_start(cache)
         return DataFacts(info.row_count, info.mean_characters, weight, *counted)
-
-    def _machine(self, config: TrainingConfig) -> Machine:
-        hardware = look(self.settings.home_dir)
-        gpu = hardware.gpus[0] if hardware.gpus else None
-        # What trains or evaluates now will have given its memory back when this run begins.
-        active = None if gpu else self.supervisor.active_run()
-        held = self.supervisor.memory_bytes(active) if active else 0
-        held += 0 if gpu else evaluating.memory_bytes(self.runs.all())
-        free = hardware.free_memory_bytes
-        machine = Machine(
-            cpu_cores=hardware.cpu_cores,
-            device="cuda" if gpu else "cpu",
-            device_name=gpu.name if gpu else f"this computer ({hardware.cpu_cores} CPU cores)",
-            free_memory_bytes=gpu.free_bytes if gpu else (None if free is None else free + held),
-            free_disk_bytes=hardware.free_disk_bytes,
-            **self._precision(hardware),
-        )
-        return replace(machine, measured_tokens_per_second=self._measured_speed(config, machine))
-
-    def _precision(self, hardware: Hardware) -> dict[str, Any]:
-        """Return what ``auto`` will become: what the last run here found, else what the hardware is made for."""
-        gpu = hardware.gpus[0] if hardware.gpus else None
-        for run in self.runs.all():
-            if run.config.precision != "auto":
-                continue
-            start = self.supervisor.summary(run).start
-            if start and (start.device == "cuda") == bool(gpu):
-                reason = "your last run here found it quicker"
-                return {"precision": start.precision, "precision_reason": reason}
-        name = gpu.name if gpu else "this processor"
-        if gpu.has_bf16 if gpu else hardware.cpu_has_bf16:
-            return {"precision": "bf16", "precision_reason": f"{name} is made for it"}
-        return {"precision": "fp32", "precision_reason": f"{name} is not made for bf16"}
-
-    def _measured_speed(self, config: TrainingConfig, machine: Machine) -> float | None:
-        """Return tokens per second of the newest finished run with this model and method, computed as this one will."""
-        precision = machine.precision if config.precision == "auto" else config.precision
-        for run in self.runs.all():
-            if (run.config.model, run.config.method) == (config.model, config.method):
-                snapshot = self.supervisor.summary(run)
-                start = snapshot.start
-                is_alike = start and (start.device, start.precision) == (machine.device, precision)
-                if is_alike and snapshot.state == "finished":
-                    return snapshot.tokens_per_second
-        return None
 
 
 def _source_of(config: TrainingConfig) -> ModelSource:

@@ -22,6 +22,7 @@ from workbench.models.manner import BASE, THINKING
 from workbench.presets import methods
 from workbench.runs.chats import Chat
 from workbench.runs.checkpoints import checkpoint_instead, mark_complete
+from workbench.runs.examples import example_questions
 from workbench.runs.store import DataPart, DataReference
 from workbench.ui.app import build_app
 from workbench.ui.playground_tab import GENERAL, model_line, suggestion_rows
@@ -339,7 +340,7 @@ def test_each_suggestion_says_truly_whether_it_was_learned(services, alpaca_file
     path = services.datasets.path(info.id)
     part = DataPart(info.id, info.name, str(path), info.sha256, info.row_count)
     run = make_run(services.runs, data=DataReference((part,), None, 0.05, 1))
-    shown = suggestion_rows((*services.example_questions(run, 5), GENERAL))
+    shown = suggestion_rows((*example_questions(run, 5), GENERAL))
     _, validation = split_rows(read_conversations(path), 0.05, 1)
     held_back = {
         services.datasets.rows(info.id, row, 1)[0].messages[0]["content"] for row in validation

@@ -14,8 +14,9 @@ from workbench.models.manner import manner_words
 from workbench.models.sources import find_model
 from workbench.runs.chats import Chat, delete_chat, get_chat
 from workbench.runs.checkpoints import instead_words
+from workbench.runs.examples import ExampleQuestion, example_questions
 from workbench.runs.store import Run
-from workbench.services import ExampleQuestion, Services
+from workbench.services import Services
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.playground_batch import build_batch_panel
 from workbench.ui.playground_earlier import build_earlier_panel, keep_said
@@ -227,7 +228,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         if now == last:  # a busy page also says "changed" of the same run
             return [gr.skip()] * len(described)
         choices = model_choices(run)
-        found = (*services.example_questions(run, SUGGESTIONS), GENERAL)
+        found = (*example_questions(run, SUGGESTIONS), GENERAL)
         return [
             model_line(services, run),
             gr.Dropdown(choices, value=now[1]),
