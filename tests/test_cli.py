@@ -192,7 +192,7 @@ def test_wrong_data_is_one_sentence_and_exit_code_2(train, alpaca_file, content,
     ("arguments", "words"),
     [
         (["--data", "gone.json"], "There is no file gone.json"),
-        (["--data", "sample-identity", "--set", "epochs=-1"], "epochs cannot be '-1'"),
+        (["--data", "sample-identity", "--set", "epochs=-1"], "Epochs cannot be '-1'"),
         (["--data", "sample-identity", "--set", "epochs"], "has no ="),
         (["--data", "sample-identity", "--preset", "nope"], "There is no preset 'nope'"),
         (
@@ -200,7 +200,7 @@ def test_wrong_data_is_one_sentence_and_exit_code_2(train, alpaca_file, content,
             "There is no model 'no such model'",
         ),
         (["--data", "sample-identity", "--model", "/etc"], "/etc holds no model"),
-        (["--data", "sample-identity", "--method", "magic"], "method cannot be 'magic'"),
+        (["--data", "sample-identity", "--method", "magic"], "Method cannot be 'magic'"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(settings, capsys, arguments, words):

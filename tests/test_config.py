@@ -16,18 +16,18 @@ def test_every_setting_has_a_label_and_one_sentence_of_help():
     [
         (
             {"learning_rate": "5"},
-            "learning_rate cannot be '5'. It must be a number above 0 up to 0.1",
+            "Learning rate cannot be '5'. It must be a number above 0 up to 0.1",
         ),
-        ({"epochs": "many"}, "epochs cannot be 'many'. It must be a number above 0 up to 1,000"),
+        ({"epochs": "many"}, "Epochs cannot be 'many'. It must be a number above 0 up to 1,000"),
         ({"batch_size": 0}, "batch_size cannot be 0. It must be a whole number from 1 up to 1,024"),
         (
             {"method": "magic"},
-            "method cannot be 'magic'. It must be one of lora, qlora, lora-8bit,",
+            "Method cannot be 'magic'. It must be one of lora, qlora, lora-8bit,",
         ),
-        ({"lora_rank": ""}, "lora_rank cannot be ''"),
+        ({"lora_rank": ""}, "LoRA rank cannot be ''"),
         ({"learnign_rate": 1}, "There is no setting called 'learnign_rate'. Settings: model,"),
         ({"target_modules": "../x"}, "It must be all-linear, or names of layers"),
-        ({"seed": 1.5}, "seed cannot be 1.5"),
+        ({"seed": 1.5}, "Seed cannot be 1.5"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_that_says_what_is_allowed(values, words):

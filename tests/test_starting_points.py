@@ -31,7 +31,7 @@ def test_a_preset_made_on_the_page_names_its_model_and_method(points):
     [
         ("", {}, "needs a name"),
         (" \n ", {}, "needs a name"),
-        ("x", {"epochs": -1}, "epochs cannot be -1"),
+        ("x", {"epochs": -1}, "Epochs cannot be -1"),
     ],
 )
 def test_what_cannot_be_saved_is_told(points, label, values, words):

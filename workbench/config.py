@@ -561,26 +561,18 @@ def build_config(*layers: Mapping[str, Any]) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate(merged)
     except ValidationError as error:
-        problems = describe_problems(error)
+        problems = {problem["loc"][0]: _describe_problem(problem) for problem in error.errors()}
         raise WorkbenchError(" ".join(problems.values())) from error
 
 
-def describe_problems(error: ValidationError) -> dict[str, str]:
-    """Turn a validation error into one plain sentence per setting."""
-    return {
-        str(problem["loc"][0]) if problem["loc"] else "": _describe_problem(problem)
-        for problem in error.errors()
-    }
-
-
 def _describe_problem(problem: Mapping[str, Any]) -> str:
-    name = str(problem["loc"][0]) if problem["loc"] else "setting"
+    name = str(problem["loc"][0])
     got = problem["input"]
     if problem["type"] == "extra_forbidden":
         return f"There is no setting called {name!r}. Settings: {', '.join(setting_fields())}."
     bounds = describe_bounds(name)
     expected = f" It must be {bounds}." if bounds else ""
-    return f"{name} cannot be {got!r}.{expected}"
+    return f"{TrainingConfig.model_fields[name].title} cannot be {got!r}.{expected}"
 
 
 def describe_bounds(name: str) -> str:

@@ -154,11 +154,11 @@ def test_a_wrong_file_is_one_sentence_and_nothing_is_lost(page, tmp_path, conten
 def test_a_value_out_of_range_is_told_at_once_and_start_refuses(page):
     open_tab(page, "2. Configure")
     fill(page, "#configure-epochs", "-3")
-    expect(page.locator("#configure-plan")).to_contain_text("epochs cannot be '-3'")
+    expect(page.locator("#configure-plan")).to_contain_text("Epochs cannot be '-3'")
     open_tab(page, "3. Train")
-    expect(page.locator("#train-plan")).to_contain_text("epochs cannot be '-3'")
+    expect(page.locator("#train-plan")).to_contain_text("Epochs cannot be '-3'")
     page.locator("#train-start").click()
-    expect(page.get_by_test_id("toast-body")).to_contain_text("epochs cannot be '-3'")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("Epochs cannot be '-3'")
 
 
 def test_a_model_that_does_not_exist_is_told(page):

@@ -102,6 +102,7 @@ def test_a_name_that_does_not_exist_is_a_sentence(fetch, store):
     assert result.returncode == 1
     assert "There is no model someone/nothing on the Hugging Face Hub" in result.stderr
     assert not store.is_here(find_model("someone/nothing"))
+    assert store.installed() == []
 
 
 def test_a_gated_model_says_what_to_do(fetch, hub):
@@ -116,6 +117,7 @@ def test_no_network_is_a_sentence(fetch, store):
     assert result.returncode == 1
     assert "Check the network connection" in result.stderr
     assert store.progress(find_model(NAME)).state == "failed"
+    assert store.installed() == []
 
 
 @pytest.fixture

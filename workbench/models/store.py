@@ -37,6 +37,7 @@ from workbench.processes import start_child
 from workbench.settings import Settings, ensure_dir
 
 UNFINISHED, LOOKED_UP = ".partial", ".looked-up.json"
+NOTHING_BYTES = 1000  # the hub's library writes marks of its own before anything has come
 SILENT_SECONDS = 30  # a fetch writes its progress every second, once Python has started
 
 
@@ -235,6 +236,9 @@ class ModelStore:
             message = f"The model could not be stored: {error.strerror or error}."
             write_progress(progress_path, FetchProgress("failed", message=message))
             raise WorkbenchError(message, "Free some space and try again.") from error
+        finally:
+            if folder_bytes(partial_dir) < NOTHING_BYTES:  # so there is nothing to go on with
+                shutil.rmtree(partial_dir, ignore_errors=True)
 
     def _fill(self, source: ModelSource, partial_dir: Path, tell: Report) -> None:
         if source.kind == "starter":

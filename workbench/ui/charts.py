@@ -45,6 +45,7 @@ class Metric:
         label: With its unit.
         of: Takes it from the columns.
         digits: How its numbers are written, as plotly and d3 name formats.
+        ticks: How those of the axis are, where it differs.
         is_noisy: It jumps from step to step, so that a smoothed curve helps.
     """
 
@@ -52,10 +53,11 @@ class Metric:
     of: Callable[[Columns], Numbers]
     digits: str
     is_noisy: bool = True
+    ticks: str | None = None
 
 
 METRICS = {
-    "learning_rate": Metric("Learning rate", lambda c: c["learning_rate"], ".2~e", False),
+    "learning_rate": Metric("Learning rate", lambda c: c["learning_rate"], ".2~e", False, ticks=""),
     "token_accuracy": Metric("Token accuracy", lambda c: c["token_accuracy"], ".0%"),
     "grad_norm": Metric("Gradient norm", lambda c: c["grad_norm"], ".3~g"),
     "speed": Metric("Tokens per second", lambda c: _per_second(c), ",.3~r"),
@@ -112,7 +114,8 @@ def run_figure(
     layout["yaxis2"] = {
         "domain": [0, 0.27],
         "title": {"text": metric.label},
-        "tickformat": metric.digits,
+        "tickformat": metric.digits if metric.ticks is None else metric.ticks,
+        "exponentformat": "e",
         "nticks": 4,
         "rangemode": "tozero",
         "uirevision": f"{zoom_key} {view.metric}",
