@@ -80,6 +80,29 @@ def test_automatic_values_are_shown_and_come_back(configure):
     expect(rate).to_have_value("")
 
 
+def test_settings_stay_while_the_page_is_loaded_again(configure):
+    choose(configure, "#configure-preset", "Teach a style")
+    expect(configure.locator("#configure-preset input")).to_have_value(re.compile("Teach a style"))
+    before = field(configure, "#configure-epochs").input_value()
+    rate = field(configure, "#configure-learning-rate")
+    rate.fill("0.0007")
+    rate.press("Tab")
+    keep = configure.locator("#configure-keep-general input")
+    was_kept = keep.is_checked()
+    keep.click()
+    plan = configure.locator("#configure-plan")
+    expect(plan).not_to_contain_text("Learning rate")
+    configure.reload()
+    configure.get_by_role("tab", name="2. Configure").click()
+    expect(rate).to_have_value("0.0007")
+    expect(keep).to_be_checked(checked=not was_kept)
+    expect(configure.locator("#configure-preset input")).to_have_value(re.compile("Teach a style"))
+    expect(field(configure, "#configure-epochs")).to_have_value(before)
+    expect(plan).not_to_contain_text("Learning rate")
+    choose(configure, "#configure-preset", "Defaults")
+    expect(rate).to_have_value("")
+
+
 def test_settings_are_kept_under_a_name_and_used_again(configure):
     field(configure, "#configure-epochs").fill("7")
     field(configure, "#configure-epochs").press("Tab")

@@ -39,6 +39,7 @@ from workbench.ui.form import (
 from workbench.ui.guard import FOLLOW, PRIVATE, QUIET, user_errors
 from workbench.ui.models_view import ModelsView
 from workbench.ui.plan_panel import build_plan_panel, drive
+from workbench.ui.remembering import build_remembering
 
 AUTOMATIC_WORDS = (
     "Fields that say *auto* are chosen for you; the plan says why. Empty a field to go back."
@@ -182,6 +183,10 @@ def build_configure_tab(
     @user_errors
     def apply_preset(name: str, before: str, model_id: str, method_id: str) -> list[Any]:
         """Fill the form; model and method of the starting point before go with it, those a person chose stay."""
+        if (
+            name == before
+        ):  # a page that was loaded again has brought it back, with what was changed since
+            return [gr.skip()] * (len(names) + 1)
         chosen, earlier = settings_of(name), {}
         with contextlib.suppress(WorkbenchError):  # it was deleted meanwhile
             earlier = settings_of(before)
@@ -222,7 +227,10 @@ def build_configure_tab(
         yield from drive(services, tab.config(services, values), chosen)
 
     begun = [preset, preset_before, model, method]
-    filled = [preset.change(apply_preset, begun, [*settings, preset_before], **PRIVATE)]
+    filled = [
+        build_remembering(services, page, preset, preset_before, names, settings),
+        preset.change(apply_preset, begun, [*settings, preset_before], **PRIVATE),
+    ]
     known = choices.models.known
     described = [choices.model_help, method]
     gr.on([model.change, known.change], describe_model, model, described, **FOLLOW)
@@ -245,7 +253,6 @@ def build_configure_tab(
     # fields are the exception: it writes only their placeholders, and their ``input`` follows keys only,
     # neither what is pasted nor what is deleted.
     changes = [
-        page.load,
         *(component.change for component in [*data, model, known, method]),
         *(f.change if isinstance(f, gr.Textbox) else f.input for f in fields.values()),
     ]
