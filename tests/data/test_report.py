@@ -193,6 +193,27 @@ def test_each_repair_does_only_its_own(tmp_path):
         assert set(found(before)) - set(found(after)) == gone | {"missing-answer", "wrong-type"}
 
 
+def test_a_row_that_is_left_out_leaves_the_good_answer_to_its_question(tmp_path):
+    secret = {
+        "instruction": "Q",
+        "output": "My key is sk-abcdefghijklmnopqrstuvwxyz0123456789ABCDEF.",
+    }
+    clean = {"instruction": "Q", "output": "I keep my keys to myself."}
+    path = write(tmp_path, [secret, clean, *ALPACA])
+    assert found(check_file(path, "mine.json")).keys() == {"secret", "conflicting-answers"}
+    fixes = Fixes.for_names(["drop:secret", "drop:conflicting-answers"])
+    _, after = fix_file(path, "mine.json", tmp_path / "f.json", fixes)
+    assert after.rows == len(ALPACA) + 1
+    assert clean["output"] in (tmp_path / "f.json").read_text(encoding="utf-8")
+
+
+def test_two_repairs_to_one_name_do_not_take_each_others_file(tmp_path):
+    path = write(tmp_path, ALPACA)
+    (tmp_path / "f.json.part").write_text("another repair's")
+    fix_file(path, "mine.json", tmp_path / "f.json", Fixes.for_names(["trim"]))
+    assert (tmp_path / "f.json.part").exists()
+
+
 def test_the_readable_part_of_a_broken_file_can_be_kept(tmp_path):
     path = write(tmp_path, as_json(ALPACA, indent=1)[:-30])
     report = check_file(path, "mine.json")

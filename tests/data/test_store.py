@@ -95,6 +95,14 @@ def test_many_who_ask_for_a_new_sample_at_once_all_get_it(services, monkeypatch)
     assert len(checked) == 1
 
 
+def test_what_a_killed_check_left_goes_with_the_next(services, settings, tmp_path):
+    left = settings.datasets_dir / ".upload-0123.456.part"
+    left.mkdir(parents=True)
+    (left / "original").write_text("half")
+    services.datasets.add(write(tmp_path, ALPACA), "mine.json")
+    assert not left.exists()
+
+
 def test_a_dataset_that_a_run_is_about_to_read_cannot_be_deleted(services, tmp_path):
     info = services.datasets.add(write(tmp_path, ALPACA), "mine.json")
     plan = services.plan(build_config(), services.choose_data({info.id: 1}))

@@ -55,11 +55,13 @@ def _add(request: dict[str, Any]) -> DatasetInfo:
 
 
 def _limit_memory() -> None:
-    if sys.platform == "win32":
-        return  # has no such limit for a process; the time limit holds there, too
+    if sys.platform in ("win32", "darwin"):
+        return  # the one has no such limit for a process, the other refuses it; the time limit holds there, too
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    _, highest = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [MEMORY_LIMIT_BYTES, *([] if highest == resource.RLIM_INFINITY else [highest])]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), highest))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -145,11 +145,10 @@ class RowChecker:
             self._note(problem.code, row, str(problem))
             return None
         contents = [message["content"] for message in conversation["messages"]]
-        problems = [
-            *text_problems("\n".join(contents), contents[-1]),
-            *self._repeats(row, contents),
-        ]
-        if any(code in self._drop for code, _ in problems):
+        problems = [*text_problems("\n".join(contents), contents[-1])]
+        if not self._is_dropped(problems):  # else later rows would repeat one that is not there
+            problems += self._repeats(row, contents)
+        if self._is_dropped(problems):
             return None
         for code, detail in problems:
             self._note(code, row, detail)
@@ -167,6 +166,9 @@ class RowChecker:
         first = self.first.setdefault(code, [])
         if len(first) < FIRST_FINDINGS:
             first.append(Finding(row.number, row.line, detail))
+
+    def _is_dropped(self, problems: Sequence[tuple[str, str]]) -> bool:
+        return any(code in self._drop for code, _ in problems)
 
     def _repeats(self, row: Row, contents: list[str]) -> Iterator[tuple[str, str]]:
         """Compare with the rows before, of which only hashes are kept: 64 bits of a keyed hash."""

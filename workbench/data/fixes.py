@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def fix_file(
     before = check_file(path, name, mapping)
     if before.mapping is None:
         raise WorkbenchError(before.problems[0].message, before.problems[0].first[0].detail)
-    partial_path = out_path.with_name(f"{out_path.name}.part")
+    partial_path = out_path.with_name(f"{out_path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with partial_path.open("x", encoding="utf-8", newline="\n") as file:
             writer = _Writer(file, as_lines=out_path.suffix == ".jsonl")

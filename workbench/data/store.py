@@ -223,6 +223,10 @@ class DatasetStore:
 
     def _import(self, path: Path, name: str, dataset_id: str, mapping: Mapping | None) -> None:
         directory = self._directory(dataset_id)
+        for left in directory.parent.glob(
+            ".*.part"
+        ):  # of a check that was killed; we have the lock
+            shutil.rmtree(left, ignore_errors=True)
         partial_dir = directory.with_name(f".{dataset_id}.{time.time_ns()}.part")
         try:
             ensure_dir(partial_dir)
