@@ -146,6 +146,10 @@ def test_a_reply_without_a_verdict_is_in_no_figure(run, fake):
         ("verdict: tie", True, "tie"),
         ("Answer B is better", True, None),
         ("Verdict: Both", True, None),
+        ("Verdict: a tie", True, "tie"),
+        ("Verdict: A and B are equal", True, None),
+        ("**Verdict: A**\n", True, "base"),
+        ("Verdict: B, because it is right.", True, "tuned"),
     ],
 )
 def test_reading_a_verdict(reply, base_is_first, verdict):
@@ -166,6 +170,8 @@ def test_nothing_is_sent_unless_it_is_asked_for(run, fake):
         "https://example.com/v1?key=x",
         "https://example.com:abc/v1",
         "http://[::1/v1",
+        "http://192.168.0.256:8000/v1",
+        "https://api..example.com/v1",
     ],
 )
 def test_an_address_that_cannot_be_written_down_is_refused(url):
@@ -178,6 +184,12 @@ def test_a_key_that_no_header_can_carry_is_refused(key):
     with pytest.raises(WorkbenchError, match="Copy it again") as refused:
         Judge("https://example.com/v1", "j", key)
     assert key not in str(refused.value)
+
+
+def test_a_judge_that_never_answered_leaves_nothing_behind(run, fake):
+    fake.refuse = [(401, "no")]
+    assert command(run, fake) == 2
+    assert read_evaluation(run, EvaluationRequest()).judged == []
 
 
 def test_a_judge_that_could_not_begin_leaves_nothing_behind(run, fake, monkeypatch):

@@ -124,10 +124,11 @@ def read_judgements(path: Path) -> list[Judgement]:
 
 
 def judgement_paths(run: Run, request: EvaluationRequest) -> list[Path]:
-    """Return the files of all judges of a request's tuned model; none where only one model is asked."""
+    """Return the files of all judges that said something of a request's tuned model; none where only one is asked."""
     if not (request.base and request.tuned):
         return []
-    return sorted(request.directory(run).glob(f"judged-{_stem(run, request)}-*.jsonl"))
+    paths = sorted(request.directory(run).glob(f"judged-{_stem(run, request)}-*.jsonl"))
+    return [path for path in paths if read_judgements(path)]
 
 
 def read_judged(path: Path, rows: Sequence[RowResult]) -> Judged:
