@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import subprocess
@@ -318,3 +319,21 @@ def test_output_that_nobody_reads_any_more_ends_quietly(settings):
     process.stdout.close()
     words = process.stderr.read()
     assert (process.wait(), words) == (141, b"")
+
+
+def test_what_the_disk_refuses_is_a_sentence(monkeypatch, capsys):
+    def refuses(*_):
+        raise PermissionError(13, "Permission denied", "/somewhere")
+
+    monkeypatch.setattr("workbench.cli.Services.for_workspace", refuses)
+    assert main(["runs"]) == 2
+    assert capsys.readouterr().err == "workbench: Permission denied (/somewhere)\n"
+
+
+def test_files_and_other_programs_get_utf8_whatever_the_system_says(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    print("→ 答案", flush=True)
+    assert written.getvalue().decode("utf-8").endswith("→ 答案\n")

@@ -7,6 +7,7 @@ before its end; 130 interrupted; 141 nobody reads the output any more.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from workbench.settings import Settings, prepare_page_environment
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    _write_utf8()
     options = build_parser().parse_args(arguments)
     try:
         code: int = options.run_command(
@@ -45,7 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # what reads the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a folder that is not one's own, a full disk
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"workbench: {error.strerror or error}{where}", file=sys.stderr)
+        return 2
     return code
+
+
+def _write_utf8() -> None:
+    """Let files and other programs have UTF-8 on Windows, too; a terminal keeps what it can show."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -136,10 +137,10 @@ def checked_out_path(text: str) -> Path:
     """Return where to write; refused before hours of work, not after them.
 
     Raises:
-        WorkbenchError: It is a folder, or lies in none.
+        WorkbenchError: It is a folder, or lies in none, or in one that is not to be written to.
     """
     path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise WorkbenchError(f"Cannot write {text}.", "Check the name and the folder.")
     return path
 
