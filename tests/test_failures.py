@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.__main__ import WORDS as EVALUATION
+from workbench.evaluation.process import WORDS as EVALUATION
 from workbench.export.__main__ import WORDS as EXPORT
 from workbench.failures import Failure, explain, is_disk_full, is_out_of_memory
 

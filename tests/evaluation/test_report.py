@@ -22,7 +22,7 @@ from workbench.evaluation.document import as_json
 from workbench.evaluation.process import PROGRESS
 from workbench.evaluation.report import curve, report_html
 from workbench.evaluation.request import EvaluationRequest, read_request, write_request
-from workbench.evaluation.result import is_answered, read_evaluation
+from workbench.evaluation.result import find_evaluation, is_answered, read_evaluation
 from workbench.evaluation.rows import general_rows, select_rows
 from workbench.export.card import model_card
 from workbench.export.measured import measured_text
@@ -81,6 +81,13 @@ def answered(labelled):
     say(labelled, request, "base", {row.index: "Well, yes." for row in rows})
     say(labelled, request, "tuned", {row.index: row.expected for row in rows}, general=2.4)
     return labelled, request, rows
+
+
+def test_a_run_that_was_renamed_has_its_new_name_in_the_report(services, answered):
+    run, request, _ = answered
+    assert find_evaluation(run, request).run.name == run.name
+    renamed = services.runs.label(run, "better name", (), "")
+    assert find_evaluation(renamed, request).run.name == "better name"
 
 
 def test_the_rows_are_exactly_those_held_back(labelled):

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BloomConfig, LlamaConfig
 
 from tests.inference.asking import begin, go_on, write
 from tests.made_runs import make_run
 from tests.tiny_model import build_tiny_model
-from workbench.asking.loading import load_to_ask
+from workbench.asking.loading import limit_of, load_to_ask
 from workbench.asking.quick import QuickModel
 from workbench.compute import Compute
 from workbench.errors import WorkbenchError
@@ -171,3 +171,8 @@ def write_more(engine, begun, tokens):
     for _ in range(tokens):
         if going := [one for one, _ in begun if not one.is_over]:
             go_on(engine, going)
+
+
+def test_a_model_that_names_no_limit_has_none():
+    assert limit_of(BloomConfig()) == 10**9
+    assert limit_of(LlamaConfig(max_position_embeddings=77)) == 77

@@ -56,6 +56,11 @@ def load_to_ask(
     return model
 
 
+def limit_of(config: Any) -> int:
+    """Return how many tokens a model can read, question and answer together; some, such as BLOOM, name no limit."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 10**9)
+
+
 def can_scale(model: Any) -> bool:
     """Say whether a model's adapter is a sum with the base. DoRA's is not: it also has a length of its own."""
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]

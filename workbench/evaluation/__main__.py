@@ -11,31 +11,27 @@ from filelock import FileLock, Timeout
 from workbench.child_progress import LOCK
 from workbench.downloads import leave
 from workbench.errors import StopRequested
-from workbench.evaluation.process import STOP, begin
+from workbench.evaluation.process import STOP, WORDS, begin
 from workbench.evaluation.request import read_request
-from workbench.failures import Words, explain
+from workbench.failures import explain
 from workbench.processes import keep_niceness
 from workbench.runs.store import open_run
 from workbench.settings import Settings
 
 LOCK_SECONDS = 5  # somebody may just be looking whether we live
-WORDS: Words = {
-    "memory": (
-        "The computer ran out of memory.",
-        "Close other programs; what was answered is kept.",
-    ),
-    "disk": ("The disk is full.", "Free some space and evaluate again; what was answered is kept."),
-}
 
 
 def main(run_dir: Path, request_path: Path) -> int:
     """Return 0 when everything was answered or the person stopped it, 1 when it failed."""
     directory = request_path.parent
-    try:
-        with FileLock(directory / LOCK, timeout=LOCK_SECONDS):
-            return _work(run_dir, request_path)
-    except Timeout:  # another process answers for this data
-        return 0
+    while True:
+        try:
+            with FileLock(directory / LOCK, timeout=LOCK_SECONDS):
+                return _work(run_dir, request_path)
+        except Timeout:
+            if not (directory / STOP).exists():  # another process answers for this data
+                return 0
+            # It was asked to leave, and loads a model first: what we were started for comes afterwards.
 
 
 def _work(run_dir: Path, request_path: Path) -> int:

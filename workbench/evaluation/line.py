@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from workbench.child_progress import Progress
 from workbench.errors import WorkbenchError
-from workbench.evaluation.process import cancel, look, start, watch
+from workbench.evaluation.process import WORDS, cancel, look, start, watch
 from workbench.evaluation.request import EvaluationRequest
+from workbench.failures import explain
 from workbench.runs.store import Run
 from workbench.settings import Settings
 
@@ -25,6 +26,7 @@ class AskingLine:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._present: EvaluationRequest | None = None
+        self._failed: Progress | None = None  # why the present one could not go on
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -40,7 +42,7 @@ class AskingLine:
         with self._lock:
             if self._works_on(request):
                 return
-            self._present = request
+            self._present, self._failed = request, None
             self._thread = threading.Thread(target=self._work, args=(request, asked), daemon=True)
             self._thread.start()
 
@@ -61,6 +63,8 @@ class AskingLine:
                 return replace(now, words=f"{run.name}: {now.words}")
         if is_working:
             return Progress()
+        if self._failed and self._present == request:
+            return self._failed
         ended = [now for _, now in moments]
         return next((now for now in ended if now.state != "finished"), next(iter(ended), None))
 
@@ -81,8 +85,17 @@ class AskingLine:
                     *_, last = watch(request.directory(run), child)
                     if last.state != "finished":
                         return
-        except (WorkbenchError, OSError):  # a run was deleted meanwhile, or the disk is full
+        except (
+            WorkbenchError,
+            OSError,
+        ) as error:  # a run was deleted meanwhile, or the disk is full
             traceback.print_exc()
+            failure = explain(error, "The comparison", WORDS)
+            with self._lock:
+                if self._present == present:
+                    self._failed = Progress(
+                        "", state="failed", message=failure.message, hint=failure.hint
+                    )
 
 
 def _moments(request: EvaluationRequest, runs: Sequence[Run]) -> Iterator[tuple[Run, Progress]]:

@@ -8,7 +8,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import AutoConfig
 
-from workbench.asking.loading import load_to_ask, scale_adapter
+from workbench.asking.loading import limit_of, load_to_ask, scale_adapter
 from workbench.compute import Compute
 from workbench.evaluation.request import TUNED
 from workbench.presets import MethodPreset
@@ -59,5 +59,4 @@ class Models:
 
 def longest_tokens(model_dir: Path) -> int:
     """Return how many tokens a model can read, question and answer together."""
-    config = AutoConfig.from_pretrained(model_dir, trust_remote_code=False).get_text_config()
-    return int(getattr(config, "max_position_embeddings", None) or 10**9)
+    return limit_of(AutoConfig.from_pretrained(model_dir, trust_remote_code=False))

@@ -11,6 +11,7 @@ import psutil
 
 from workbench.child_progress import Progress, ProgressWriter, is_alive, read_progress
 from workbench.evaluation.request import EvaluationRequest, read_request, write_request
+from workbench.failures import Words
 from workbench.processes import start_child
 from workbench.runs.store import Run
 from workbench.settings import Settings
@@ -21,6 +22,13 @@ WAITING_SECONDS = 0.05
 STARTING_SECONDS = 15  # until a new process holds its lock, on a busy computer
 STOPPING_SECONDS = 5  # it looks at every token, but not while it loads a model
 LOST = "The process that asked the models is gone and never said why. Most often memory ran out."
+WORDS: Words = {
+    "memory": (
+        "The computer ran out of memory.",
+        "Close other programs; what was answered is kept.",
+    ),
+    "disk": ("The disk is full.", "Free some space and evaluate again; what was answered is kept."),
+}
 
 
 def start(run: Run, request: EvaluationRequest, settings: Settings) -> subprocess.Popen[bytes]:

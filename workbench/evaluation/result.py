@@ -175,13 +175,13 @@ def find_evaluation(
     if not all(path.exists() for path in paths):
         return None
     judges = judgement_paths(run, request)
-    changed = tuple(path.stat().st_mtime_ns for path in [*paths, *judges])
+    changed = (run.name, *(path.stat().st_mtime_ns for path in [*paths, *judges]))
     return _kept_evaluation(run.directory, request, task, changed)
 
 
 @functools.lru_cache(maxsize=KEPT)
 def _kept_evaluation(
-    run_dir: Path, request: EvaluationRequest, task: Task | None, changed: tuple[int, ...]
+    run_dir: Path, request: EvaluationRequest, task: Task | None, changed: tuple[str | int, ...]
 ) -> Evaluation:
     return read_evaluation(open_run(run_dir), request, task)
 

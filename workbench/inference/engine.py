@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
+from workbench.asking.loading import limit_of
 from workbench.chat import OTHER_RUN, served_models
 from workbench.compute import choose_compute
 from workbench.data.formats import Message
@@ -47,7 +48,7 @@ class Engine:
         virtual_tokens = (
             (run.config.virtual_tokens or 0) if run.config.uses("virtual_tokens") else 0
         )
-        self.limit_tokens = config.get_text_config().max_position_embeddings - virtual_tokens
+        self.limit_tokens = limit_of(config) - virtual_tokens
 
     @property
     def model_names(self) -> list[str]:
