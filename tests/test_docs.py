@@ -93,3 +93,27 @@ def test_the_tests_that_the_guide_to_training_names_are_there():
     named = re.findall(r"`(test_\w+)`", guide)
     assert len(named) > 15
     assert [name for name in named if f"def {name}(" not in code] == []
+
+
+def verbs() -> dict[str, argparse.ArgumentParser]:
+    """The commands, by name."""
+    (found,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return found.choices
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_the_readme_names_every_option_of_a_command(verb):
+    shown = [verb, "train"] if verb == "plan" else [verb]  # which has "the options of `train`"
+    rows = " ".join(
+        row for name in shown for row in re.findall(rf"^\| `workbench {name}\b.*$", README, re.M)
+    )
+    options = {name for action in verbs()[verb]._actions for name in action.option_strings}
+    missing = {name for name in options - {"--help"} if name.startswith("--") and name not in rows}
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT_DIR / "workbench").glob("[a-z]*.py")), ids=lambda path: path.name
+)
+def test_the_layout_names_every_file(path):
+    assert path.name in (PROJECT_DIR / "CONTRIBUTING.md").read_text(encoding="utf-8")

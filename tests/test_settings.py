@@ -51,3 +51,8 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkbenchError, match="WORKBENCH_HOME"):
         ensure_dir(tmp_path / "file" / "below")
+
+
+def test_secrets_are_not_shown_with_the_settings(tmp_path):
+    secrets = {"password": "one", "api_key": "two", "judge_key": "three"}
+    assert not [word for word in secrets.values() if word in repr(Settings(tmp_path, **secrets))]

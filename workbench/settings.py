@@ -41,7 +41,7 @@ class Settings:
     home_dir: Path
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
-    password: str = ""
+    password: str = field(default="", repr=False)
     upload_limit_bytes: int = DEFAULT_UPLOAD_LIMIT_MB * 1024 * 1024
     api_key: str = field(default="", repr=False)
     judge_key: str = field(default="", repr=False)
