@@ -19,7 +19,7 @@ def test_every_setting_has_a_label_and_one_sentence_of_help():
             "Learning rate cannot be '5'. It must be a number above 0 up to 0.1",
         ),
         ({"epochs": "many"}, "Epochs cannot be 'many'. It must be a number above 0 up to 1,000"),
-        ({"batch_size": 0}, "batch_size cannot be 0. It must be a whole number from 1 up to 1,024"),
+        ({"batch_size": 0}, "Batch size cannot be 0. It must be a whole number from 1 up to 1,024"),
         (
             {"method": "magic"},
             "Method cannot be 'magic'. It must be one of lora, qlora, lora-8bit,",
@@ -37,7 +37,7 @@ def test_a_wrong_value_is_one_sentence_that_says_what_is_allowed(values, words):
 
 
 def test_all_wrong_settings_are_reported_at_once():
-    with pytest.raises(WorkbenchError, match=r"epochs.*seed"):
+    with pytest.raises(WorkbenchError, match=r"Epochs.*Seed"):
         build_config({"epochs": -1, "seed": -1})
 
 

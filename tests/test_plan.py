@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,9 @@ from workbench.facts import DataFacts, Machine
 from workbench.measurements import Measurement
 from workbench.models.catalogue import catalogue
 from workbench.models.facts import ModelFacts
-from workbench.plan import make_plan
+from workbench.plan import GENERAL_CHECK_ROWS, make_plan
 from workbench.presets import methods
+from workbench.settings import SAMPLES_DIR
 
 STARTER = ModelFacts(134_515_008, {"hidden_size": 576})
 TWO_CORES = Machine(cpu_cores=2, device="cpu")
@@ -294,3 +296,8 @@ def test_a_test_drive_knows_the_number_format():
 def test_short_runs_warm_up_longer():
     assert plan({"max_steps": 100}).config.warmup_ratio == 0.1
     assert plan({"max_steps": 1000}).config.warmup_ratio == 0.03
+
+
+def test_the_plan_counts_the_questions_that_check_general_skills():
+    rows = json.loads((SAMPLES_DIR / "general-heldout.json").read_text(encoding="utf-8"))
+    assert len(rows) == GENERAL_CHECK_ROWS

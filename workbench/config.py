@@ -63,6 +63,7 @@ def option(
     group: Literal["basic", "advanced"],
     unit: str = "",
     methods: tuple[str, ...] = (),
+    takes: str = "",
     **bounds: Any,
 ) -> Any:
     """Declare one setting.
@@ -74,9 +75,10 @@ def option(
         group: ``basic`` is always visible, ``advanced`` is folded away.
         unit: What the number counts, for example ``steps``.
         methods: Ids of the methods that use it; empty means all.
+        takes: What values a text takes, in words.
         **bounds: ``gt``, ``ge``, ``lt``, ``le``, ``pattern`` … as in ``pydantic.Field``.
     """
-    extra: dict[str, Any] = {"group": group, "unit": unit, "methods": list(methods)}
+    extra: dict[str, Any] = {"group": group, "unit": unit, "methods": list(methods), "takes": takes}
     return Field(default, title=label, description=help, json_schema_extra=extra, **bounds)
 
 
@@ -217,6 +219,7 @@ class TrainingConfig(BaseModel):
         help="Which layers get an adapter: all-linear, or names such as q_proj,v_proj.",
         group="advanced",
         methods=(*LORA, "oft"),
+        takes="all-linear, or names of layers separated by commas, such as q_proj,v_proj",
         pattern=NAMES_PATTERN,
     )
     loraplus_ratio: float = option(
@@ -263,6 +266,7 @@ class TrainingConfig(BaseModel):
         help="layers means the last layers; or name the parts that learn, such as mlp,norm.",
         group="advanced",
         methods=("freeze",),
+        takes="layers, or names of parts separated by commas, such as mlp,norm",
         pattern=NAMES_PATTERN,
     )
     projection_rank: int | None = option(
@@ -400,6 +404,7 @@ class TrainingConfig(BaseModel):
         label="Your own questions to watch",
         help="Asked at every check, too; separate several with |.",
         group="advanced",
+        takes="text",
         max_length=2_000,
     )
     evaluate_after: int = option(
@@ -526,9 +531,13 @@ def chosen_settings(config: TrainingConfig, automatic: Container[str]) -> dict[s
 
 
 def field_extra(name: str) -> dict[str, Any]:
-    """Return ``group``, ``unit`` and ``methods`` of one setting; empty ones for internal fields."""
+    """Return ``group``, ``unit``, ``methods`` and ``takes`` of one setting; empty ones for internal fields."""
     extra = TrainingConfig.model_fields[name].json_schema_extra
-    return dict(extra) if isinstance(extra, dict) else {"group": "", "unit": "", "methods": []}
+    return (
+        dict(extra)
+        if isinstance(extra, dict)
+        else {"group": "", "unit": "", "methods": [], "takes": ""}
+    )
 
 
 def choices(name: str) -> list[str]:
@@ -577,6 +586,8 @@ def _describe_problem(problem: Mapping[str, Any]) -> str:
 
 def describe_bounds(name: str) -> str:
     """Say in words what values a setting takes, for example ``a number from 0 to 0.5``."""
+    if takes := field_extra(name)["takes"]:
+        return str(takes)
     options = choices(name)
     if options:
         return "one of " + ", ".join(options)
@@ -585,13 +596,7 @@ def describe_bounds(name: str) -> str:
     if "int" in annotation or "float" in annotation:
         kind = "a whole number" if "int" in annotation else "a number"
         return " ".join([kind, *_bound_words(field.metadata)]) + _automatic_words(name)
-    if name == "target_modules":
-        return "all-linear, or names of layers separated by commas, such as q_proj,v_proj"
-    if name == "trained_parts":
-        return "layers, or names of parts separated by commas, such as mlp,norm"
-    if "bool" in annotation:
-        return "true or false"
-    return "text" if name == "watched_questions" else "a name"
+    return "true or false" if "bool" in annotation else "a name"
 
 
 def _automatic_words(name: str) -> str:

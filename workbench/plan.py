@@ -23,9 +23,8 @@ OPERATIONS_PER_WEIGHT = {"adapter": 4, "model": 6}
 # Useful speed of one CPU core in fp32: 77 GFLOP/s measured in training on an Ice Lake Xeon without
 # bf16, 93 on a Zen 4 with it. Rounded down: a promise should be kept.
 CPU_OPERATIONS_PER_SECOND = 60e9
-UNPACKING_CPU_SLOWDOWN = (
-    1.7  # weights are unpacked in every step; 1.6 to 1.9 measured (bitsandbytes 0.50)
-)
+# Weights of 4 or 8 bits are unpacked in every step; 1.6 to 1.9 measured (bitsandbytes 0.50).
+UNPACKING_CPU_SLOWDOWN = 1.7
 # Of a step whose layers are all computed twice; 28 % measured with LoRA (starter model, Zen 4, bf16).
 RECOMPUTING_SLOWDOWN = 1 / 3
 SHARE_WORDS = {
@@ -36,10 +35,10 @@ SHARE_WORDS = {
 }
 STARTING_SECONDS = 10  # importing the libraries, and saving, on a slow laptop
 LOADING_SECONDS = 15  # loading the model, and remembering what it was
-# The 24 questions that check general skills, before and after training.
-GENERAL_CHECK_TOKENS = 2 * 24 * GENERAL_TOKENS
-# A token that is written takes as long as so many that are read: all weights pass by for it alone.
-DECODING = 20
+GENERAL_CHECK_ROWS = 24  # of data/general-heldout.json, read before and after training
+GENERAL_CHECK_TOKENS = 2 * GENERAL_CHECK_ROWS * GENERAL_TOKENS
+# A decoding step reads all weights, however few tokens it computes: it takes as long as computing so many.
+DECODING_STEP_TOKENS = 20
 FORWARD_SHARE = 1 / 3  # a check only reads: of a training step's 4 to 6 operations it has 2
 ASKED_TOGETHER = 32  # rows that an evaluation asks side by side
 
@@ -102,7 +101,7 @@ class Plan:
     @property
     def evaluated_rows(self) -> int:
         """Rows held back that are asked when training has ended."""
-        return min(self.config.evaluate_after, self.work.validation_rows)
+        return evaluated_rows(self.config, self.work)
 
     @property
     def hands_memory_back(self) -> bool:
@@ -168,7 +167,7 @@ def make_plan(
     peak = measurement.peak_memory_bytes if measurement else estimated
     asked_tokens = asked_rows * GENERAL_TOKENS if config.keep_general else 0
     answered_tokens = _answered_tokens(choices.config, work)
-    read_tokens = asked_tokens + DECODING * answered_tokens
+    read_tokens = asked_tokens + DECODING_STEP_TOKENS * answered_tokens
     seconds, step_seconds, source = _seconds(
         choices.config, method, work, model, machine, measurement, read_tokens
     )
@@ -335,18 +334,23 @@ def _checks(config: TrainingConfig, work: Workload) -> int:
     return math.ceil(work.total_steps / max(1, config.eval_steps or 1))
 
 
+def evaluated_rows(config: TrainingConfig, work: Workload) -> int:
+    """Return how many rows that were held back are asked when training has ended."""
+    return min(config.evaluate_after, work.validation_rows)
+
+
 def _evaluation_seconds(
     config: TrainingConfig, work: Workload, speed: float | None
 ) -> float | None:
     """Return how long base and tuned are asked about the rows held back, at so many tokens of training a second."""
-    rows = min(config.evaluate_after, work.validation_rows)
+    rows = evaluated_rows(config, work)
     if not rows:
         return 0.0
     if speed is None:
         return None
     longest_tokens = longest_answer_tokens(work.longest_row_tokens * work.supervised_share)
-    # Of a token more for each of the rows, all weights pass by once.
-    written = math.ceil(rows / ASKED_TOGETHER) * longest_tokens * DECODING + rows * longest_tokens
+    decoding_steps = math.ceil(rows / ASKED_TOGETHER) * longest_tokens
+    written = decoding_steps * DECODING_STEP_TOKENS + rows * longest_tokens
     read_tokens = 2 * (rows * work.own_tokens + written) + GENERAL_CHECK_TOKENS
     return STARTING_SECONDS + LOADING_SECONDS + FORWARD_SHARE * read_tokens / speed
 

@@ -60,9 +60,8 @@ KINDS = {
     "never_ending": Kind("never-ending answers", "share", "answers cut off at the token limit", True),
     "repetition": Kind("repetition", "share", "4-word sequences that stood in the answer before", True),
 }  # fmt: skip
-LABELS_SHOWN = (
-    50  # more are no picture any more, which happens where labels were not told from the data
-)
+# More are no picture any more, which happens where labels were not told from the data.
+LABELS_SHOWN = 50
 LARGEST_LOSS = 700.0  # exp of more is no float
 HEADLINES: dict[Task, str] = {
     "labels": "accuracy",

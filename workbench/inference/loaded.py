@@ -24,9 +24,8 @@ from workbench.runs.store import Run
 BASE, TUNED = "base", "tuned"
 MOST_ADAPTERS = 6  # an adapter is some percent of the base
 MOST_MODELS = 3  # whole models: the base, and two to compare
-SMALL_BYTES = (
-    1_200_000_000  # of weights on disk: these may take twice the memory where they answer faster so
-)
+# Of weights on disk: these may take twice the memory where they answer faster so.
+SMALL_BYTES = 1_200_000_000
 
 
 @dataclass(frozen=True)

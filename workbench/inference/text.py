@@ -23,10 +23,8 @@ class TextPieces:
         self._tokenizer = tokenizer
         self._stop = [text for text in stop if text]
         self._ids: list[int] = []
-        self._first, self._shown = (
-            0,
-            0,
-        )  # ids from ``first`` on are decoded, those to ``shown`` were shown
+        # Ids from ``first`` on are decoded, those to ``shown`` were shown.
+        self._first, self._shown = 0, 0
         self._held = ""
         self.is_stopped = False
 

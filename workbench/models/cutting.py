@@ -121,6 +121,5 @@ def _head(tokenizer: Any, text: str, tokens: int) -> str:
     if tokens <= 0:
         return ""
     end, following = ends[tokens - 1], encoded["offset_mapping"][tokens][0]
-    return text[
-        : min(end, following)
-    ]  # where both say the same, no character is split between them
+    # Where both say the same, no character is split between them.
+    return text[: min(end, following)]

@@ -19,9 +19,8 @@ from workbench.errors import WorkbenchError
 from workbench.runs.store import UNREADABLE, Run, read_json, write_json
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
-_MODEL = re.compile(
-    r"base|tuned|step-\d+|run-\d{8}-\d{6}-[a-z0-9-]{1,66}"
-)  # as in workbench/chat.py
+# As in workbench/chat.py.
+_MODEL = re.compile(r"base|tuned|step-\d+|run-\d{8}-\d{6}-[a-z0-9-]{1,66}")
 
 
 @dataclass(frozen=True)

@@ -183,9 +183,8 @@ def build_configure_tab(
     @user_errors
     def apply_preset(name: str, before: str, model_id: str, method_id: str) -> list[Any]:
         """Fill the form; model and method of the starting point before go with it, those a person chose stay."""
-        if (
-            name == before
-        ):  # a page that was loaded again has brought it back, with what was changed since
+        # A page that was loaded again has brought it back, with what was changed since.
+        if name == before:
             return [gr.skip()] * (len(names) + 1)
         chosen, earlier = settings_of(name), {}
         with contextlib.suppress(WorkbenchError):  # it was deleted meanwhile

@@ -183,7 +183,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
         if progress is not None and progress.state == "running":
             on = [gr.Timer(active=True), gr.Button(interactive=True)]
             return [said, *[gr.skip()] * len(nothing), *on]
-        chosen = None if compare_as == FROM_DATA else _task(compare_as)
+        chosen = _task(compare_as)
         if request.compared:
             try:
                 shown, is_complete = fill(services, runs, request, chosen, compared_filter)
@@ -221,7 +221,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
         """Return name and text of what was found, as JSON."""
         *choices, compare_as = values
         runs, request = asked_of(*choices)
-        task = None if compare_as == FROM_DATA else _task(compare_as)
+        task = _task(compare_as)
         return json_file(runs, request, task)
 
     def describe(run_id: str | None, others: list[str] | None) -> list[Any]:
@@ -300,5 +300,6 @@ def _row_count(text: str | None) -> int | None:
     return int(typed)
 
 
-def _task(name: str) -> Task:
-    return next(task for task in TASKS if task == name)
+def _task(name: str) -> Task | None:
+    """Return the chosen kind of task; ``None`` for what the data says."""
+    return next((task for task in TASKS if task == name), None)

@@ -203,9 +203,8 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
             if is_shown:
                 del writing[request.session_hash]
         if not is_shown:
-            if (
-                request.session_hash not in writing
-            ):  # cleared; what was shown last may have come later than that
+            # Cleared; what was shown last may have come later than that.
+            if request.session_hash not in writing:
                 yield [*empty(request), gr.skip(), gr.skip()]
             return
         said_now = tuple(now.side(side) for side in sides)
@@ -246,7 +245,7 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
         now = (run_id, left_model, right_model)
         written = writing.get(request.session_hash)
         if now == last or (written and now == written.of):  # a quick person's first question
-            return [gr.skip()] * 9
+            return [gr.skip()] * len(begun)
         give_up(request)
         return [*_filled(None, left_model, right_model), now]
 

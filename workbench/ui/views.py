@@ -30,6 +30,12 @@ STATE_WORDS = {
     "failed": "Failed",
     "lost": "Lost",
 }
+FIT_WORDS = {
+    "fits": "It fits.",
+    "tight": "It is tight: close other programs.",
+    "will not fit": "It will not fit.",
+    "unknown": "",
+}
 PHASE_WORDS = {
     "starting": "Starting the training process",
     "downloading": "Downloading the model",
@@ -39,8 +45,11 @@ PHASE_WORDS = {
     "saving": "Saving the tuned model",
     "leaving": "Giving the memory back",
 }
-# These are told in the plan itself; the last one where it is on, for it costs time.
-FIRST_REASONS = ("epochs", "learning_rate", "batch_size", "activation_checkpointing")
+ALWAYS_IN_PLAN = ("epochs", "learning_rate", "batch_size")
+IN_PLAN = (
+    *ALWAYS_IN_PLAN,
+    "activation_checkpointing",
+)  # the last one where it is on: it costs time
 SAMPLES_SHOWN = 12  # of each question; the first, the last, and some between
 
 
@@ -85,7 +94,6 @@ def plan_details(plan: Plan) -> str:
     """Say what will happen and why, as Markdown."""
     config, work = plan.config, plan.work
     lines = [
-        f"### The plan\n\n{plan_sentence(plan)}",
         f"- **{work.train_rows:,} examples** to learn from, **{work.validation_rows:,}** held back to check",
         f"- **{work.total_tokens:,} tokens** to read, **{work.supervised_tokens:,}** of them to learn to write"
         f"{_length_words(plan)}",
@@ -98,14 +106,14 @@ def plan_details(plan: Plan) -> str:
     lines += [
         f"- {_setting_words(config, name)}, because {plain(reason)}"
         for name, reason in plan.reasons.items()
-        if name in FIRST_REASONS
+        if name in IN_PLAN
         and not (name == "epochs" and config.max_steps)  # the steps decide then
         and not (name == "activation_checkpointing" and config.activation_checkpointing == "off")
     ]
     if plan.evaluated_rows:
         lines.append(f"- then, in the background, {_evaluation_words(plan)}")
     lines += [f"- **Note:** {plain(warning)}" for warning in plan.warnings]
-    return "\n".join([lines[0], "", *lines[1:]])
+    return "\n".join(["### The plan", "", plan_sentence(plan), "", *lines])
 
 
 def plan_choices(plan: Plan) -> str:
@@ -113,7 +121,7 @@ def plan_choices(plan: Plan) -> str:
     lines = [
         f"- {_setting_words(plan.config, name)}: {plain(reason)}"
         for name, reason in plan.reasons.items()
-        if name not in FIRST_REASONS[:3] and plan.config.uses(name)
+        if name not in ALWAYS_IN_PLAN and plan.config.uses(name)
     ]
     if plan.config.precision == "auto":
         precision, reason = plan.precision
@@ -125,14 +133,6 @@ def _evaluation_words(plan: Plan) -> str:
     seconds = plan.evaluation_seconds
     rows = f"**{plan.evaluated_rows:,}** of the rows held back are asked before and after training"
     return f"about **{describe_duration(seconds)}** in which {rows}" if seconds else rows
-
-
-FIT_WORDS = {
-    "fits": "It fits.",
-    "tight": "It is tight: close other programs.",
-    "will not fit": "It will not fit.",
-    "unknown": "",
-}
 
 
 def plan_needs(plan: Plan) -> str:
