@@ -45,8 +45,9 @@ def test_what_does_not_fit_says_so_and_a_button_mends_it(configure, screenshot):
     configure.get_by_role("tab", name="3. Train").click()
     expect(configure.locator("#train-force")).to_be_visible()
     configure.get_by_role("tab", name="2. Configure").click()
-    configure.get_by_role("button", name="Take ").first.click()
-    expect(needs).not_to_contain_text("It will not fit", timeout=30_000)
+    while "It will not fit" in (before := needs.inner_text()):  # more than once with little memory
+        remedy.click()
+        expect(needs).not_to_have_text(before, timeout=30_000)
     expect(remedy).to_be_hidden()
 
 
@@ -83,7 +84,9 @@ def test_automatic_values_are_shown_and_come_back(configure):
 def test_settings_stay_while_the_page_is_loaded_again(configure):
     choose(configure, "#configure-preset", "Teach a style")
     expect(configure.locator("#configure-preset input")).to_have_value(re.compile("Teach a style"))
-    before = field(configure, "#configure-epochs").input_value()
+    epochs = field(configure, "#configure-epochs")
+    expect(epochs).not_to_have_value("")  # the starting point has filled the form
+    before = epochs.input_value()
     rate = field(configure, "#configure-learning-rate")
     rate.fill("0.0007")
     rate.press("Tab")
@@ -97,7 +100,7 @@ def test_settings_stay_while_the_page_is_loaded_again(configure):
     expect(rate).to_have_value("0.0007")
     expect(keep).to_be_checked(checked=not was_kept)
     expect(configure.locator("#configure-preset input")).to_have_value(re.compile("Teach a style"))
-    expect(field(configure, "#configure-epochs")).to_have_value(before)
+    expect(epochs).to_have_value(before)
     expect(plan).not_to_contain_text("Learning rate")
     choose(configure, "#configure-preset", "Defaults")
     expect(rate).to_have_value("")
