@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from workbench.presets import methods
 from workbench.settings import PROJECT_DIR
 
 PACKAGE = PROJECT_DIR / "workbench"
@@ -82,6 +83,18 @@ def test_imports_point_one_way(room):
             if name.startswith("workbench.")
         }
         assert not imported & FORBIDDEN[room], path
+
+
+def test_a_method_is_named_only_where_it_is_made():
+    """What else is to be known of one stands in its preset, where who adds one finds it."""
+    names = set(methods()) - {"adapter", "full", "prefix", "prompt"}  # also words for other things
+    makes = {"config.py", "memory.py", "methods.py", "assembly.py"}
+    offers_lora = {"remedies.py", "configure_choices.py"}
+    for path in files():
+        if path.name not in makes | offers_lora:
+            tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            strings = [node.value for node in tree if isinstance(node, ast.Constant)]
+            assert not names & {text for text in strings if isinstance(text, str)}, path
 
 
 def test_nothing_below_the_command_line_imports_the_page():

@@ -13,6 +13,7 @@ from workbench.config import describe_bounds, field_extra, setting_fields
 from workbench.data.check import check_file
 from workbench.data.problems import KINDS
 from workbench.data.store import SAMPLES
+from workbench.presets import methods
 from workbench.settings import PROJECT_DIR, SAMPLES_DIR
 
 README = (PROJECT_DIR / "README.md").read_text(encoding="utf-8")
@@ -50,6 +51,12 @@ def test_every_problem_is_documented_as_it_is():
 def test_the_readme_lists_every_setting_as_it_is():
     for line in settings_table().splitlines():
         assert line in README
+
+
+def test_the_readme_names_every_method():
+    table = README.split("| method | for |")[1].split("\n\n")[0]
+    named = re.split(r"[|,]\s*", table)
+    assert [m.label for m in methods().values() if m.label not in map(str.strip, named)] == []
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,12 @@ def test_every_method_has_an_estimate(method):
     assert estimate(method).peak_bytes > 1e8
 
 
+def test_a_method_without_a_formula_is_an_error_and_not_taken_for_lora():
+    unknown = build_config({}).model_copy(update={"method": "unheard-of"})
+    with pytest.raises(KeyError, match="unheard-of"):
+        trained_weights(Shape.of(FACTS.architecture), unknown)
+
+
 def test_a_model_whose_sizes_are_not_known_has_no_estimate():
     facts = ModelFacts(1, {"model_type": "mystery"})
     config = build_config({})

@@ -22,6 +22,15 @@ def test_every_method_of_the_schema_has_a_preset():
     assert {path.stem for path in (PRESETS_DIR / "methods").iterdir()} == set(methods())
 
 
+def test_what_is_true_of_a_method_fits_together():
+    for name, method in methods().items():
+        if method.saves == "model":
+            assert method.mergeable, name
+            assert not any((method.scalable, method.mixable, method.changes_the_base)), name
+        assert method.scalable or not method.mixable, name
+        assert method.mergeable or not method.scalable, name
+
+
 def test_the_starter_model_is_the_first_choice():
     assert next(iter(catalogue())) == STARTER_MODEL
 

@@ -12,6 +12,7 @@ from tests.made_runs import make_run
 from workbench import services as services_module
 from workbench.errors import WorkbenchError
 from workbench.hardware import Gpu
+from workbench.presets import methods
 from workbench.runs.checkpoints import mark_complete
 from workbench.runs.store import write_json
 from workbench.services import Services
@@ -80,6 +81,13 @@ def test_a_run_that_another_one_is_to_begin_with_stays(services):
     with_checkpoint(child)
     services.delete_run(parent)
     assert services.runs.ids() == [child.id]
+
+
+@pytest.mark.parametrize("method", [name for name, m in methods().items() if not m.continues])
+def test_a_method_that_plans_its_whole_run_is_not_continued(services, method):
+    run = with_checkpoint(make_run(services.runs, "planned", {"method": method}))
+    with pytest.raises(WorkbenchError, match=f"{methods()[method].label} plans its whole run"):
+        services.continue_run(run, 1)
 
 
 def test_a_copy_of_a_run_that_went_on_from_another_one_does_so_again(services, monkeypatch):

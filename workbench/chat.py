@@ -27,8 +27,6 @@ from workbench.settings import Settings
 ModelName = str  # a key of ``served_models``
 IDLE_SECONDS = 600.0  # after this long without a question the models give their memory back
 TURN_LOOK_SECONDS = 0.1
-# Adapters that lie beside each other on one copy of the base, so that several runs can be compared.
-MIXABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus")
 OTHER_RUN = "run-"  # and its id: what another run's model is called
 MOST_OTHERS = 20  # of the newest runs
 
@@ -53,9 +51,9 @@ def learned_model(run: Run) -> ModelName:
 
 def comparable_words(run: Run) -> str:
     """Say why no other run can be asked beside a run's models; empty where that is possible."""
-    if run.config.method in MIXABLE:
+    if methods()[run.config.method].mixable:
         return ""
-    labels = [methods()[method].label for method in MIXABLE]
+    labels = [method.label for method in methods().values() if method.mixable]
     return (
         f"Other runs are not offered beside it: only those of {', '.join(labels[:-1])} and {labels[-1]} lie "
         f"beside each other on one copy of the base, and this one is {methods()[run.config.method].label}."
@@ -64,7 +62,7 @@ def comparable_words(run: Run) -> str:
 
 def _other_runs(run: Run) -> list[Path]:
     """Return the directories of the newest runs whose adapters fit beside a run's."""
-    if run.config.method not in MIXABLE:
+    if not methods()[run.config.method].mixable:
         return []
     tuned = (path.parent for path in run.directory.parent.glob("[0-9]*/model"))
     newest_first = sorted(tuned, key=lambda path: path.name, reverse=True)
@@ -80,7 +78,7 @@ def _fits(directory: Path, run: Run) -> bool:
     same_base = model == run.config.model and (
         methods()[run.config.method].base == methods()[method].base
     )
-    return same_base and method in MIXABLE
+    return same_base and methods()[method].mixable
 
 
 @lru_cache(maxsize=1000)

@@ -17,8 +17,6 @@ from workbench.models.facts import ModelFacts
 from workbench.models.headers import linear_layers
 from workbench.presets import MethodPreset, methods
 
-# PiSSA takes the adapter's beginning out of the base weights, which squeezed ones do not allow.
-CHANGES_THE_BASE = ("pissa",)
 SQUEEZED_AS_WE_DO = "bitsandbytes"
 # What torch looks for by default (torch 2.13, torch/_inductor/cpp_builder.py); elsewhere g++.
 COMPILERS = {"darwin": "clang++", "win32": "cl"}
@@ -37,10 +35,12 @@ def unavailable_methods(model: ModelFacts) -> dict[str, str]:
     found = {name: _reason(method, kind) for name, method in methods().items()}
     if model.squeezed_with:
         squeezed = {
-            name for name, m in methods().items() if m.base != "plain" or m.saves == "model"
+            name
+            for name, m in methods().items()
+            if m.base != "plain" or m.saves == "model" or m.changes_the_base
         }
         reason = "This model's weights are already squeezed, so it needs a method that adds to them, such as LoRA."
-        found |= dict.fromkeys([*squeezed, *CHANGES_THE_BASE], reason)
+        found |= dict.fromkeys(squeezed, reason)
     return {name: reason for name, reason in found.items() if reason}
 
 
@@ -70,7 +70,7 @@ def find_conflicts(config: TrainingConfig, model: ModelFacts) -> list[str]:
         )
     found += _unknown_layers(config, model) + _unknown_parts(config, model)
     layers = model.architecture.get("num_hidden_layers")
-    if config.method == "freeze" and layers and (config.trained_layers or 0) > layers:
+    if config.uses("trained_layers") and layers and (config.trained_layers or 0) > layers:
         found.append(f"trained_layers is {config.trained_layers}; the model has {layers} layers.")
     context = model.context_tokens
     if context and (config.max_length or 0) > context:
@@ -128,11 +128,11 @@ def _width_conflicts(config: TrainingConfig, architecture: Mapping[str, object])
     width = architecture.get("hidden_size")
     if not isinstance(width, int):
         return []
-    if config.method == "oft" and width % config.oft_block_size:
+    if config.uses("oft_block_size") and width % config.oft_block_size:
         return [
             f"oft_block_size is {config.oft_block_size}; it must divide the model's width, {width:,}."
         ]
-    if config.method == "qlora" and width % FOUR_BIT_BLOCK:
+    if methods()[config.method].base == "nf4" and width % FOUR_BIT_BLOCK:
         return [
             f"4 bits need a model whose width is a multiple of {FOUR_BIT_BLOCK}; it is {width:,}."
         ]

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.config import TrainingConfig
+from workbench.config import LORA, TrainingConfig
 from workbench.models.facts import ModelFacts, Shape
 from workbench.presets import Base, MethodPreset
 
@@ -20,8 +20,6 @@ from workbench.presets import Base, MethodPreset
 NF4_BYTES, INT8_BYTES = 0.516, 1.0
 GRADIENT_BYTES = 4  # what learns is fp32 everywhere
 ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.06
-# GaLore keeps Adam's notes of projected matrices, APOLLO of smaller ones: share of Adam's, about rank / width.
-LOW_RANK_OPTIMIZERS = ("galore", "apollo")
 # Logits are made for a slice of the supervised tokens at a time. On a CPU with 2 cores and 49,152 words, slices
 # of 512 tokens took 0.65 times as long as slices of 128 (measured); graphics cards want more at once.
 SLICE_TOKENS = {"cpu": 512, "cuda": 2_048}
@@ -107,7 +105,7 @@ def trained_weights(shape: Shape, config: TrainingConfig) -> float:
     sums = sum(inputs + outputs for inputs, outputs in shape.linear_sizes)
     tokens = config.virtual_tokens or 0
     lora = shape.layers * config.lora_rank * sums
-    special: dict[str, float] = {
+    by_method: dict[str, float] = dict.fromkeys(LORA, lora) | {
         "full": shape.weights,
         "galore": shape.weights,
         "apollo": shape.weights,
@@ -123,7 +121,7 @@ def trained_weights(shape: Shape, config: TrainingConfig) -> float:
         "ptuning": tokens * shape.width + 3 * shape.width**2,
         "prompt": tokens * shape.width,
     }
-    return special.get(config.method, lora)
+    return by_method[config.method]
 
 
 def _weight_bytes(shape: Shape, method: MethodPreset, base: Base, number: int) -> float:
@@ -140,7 +138,8 @@ def _learning_bytes(shape: Shape, config: TrainingConfig, method: MethodPreset) 
     optimizer: float = ADAM_BYTES
     if config.uses("optimizer") and config.optimizer == "adamw-8bit":
         optimizer = ADAM_8BIT_BYTES
-    if config.method in LOW_RANK_OPTIMIZERS:
+    # GaLore keeps Adam's notes of projected matrices, APOLLO of smaller ones: share of Adam's, about rank / width.
+    if config.uses("projection_rank"):
         optimizer *= min(1.0, (config.projection_rank or 0) / shape.width)
     added = 4 if method.saves == "adapter" else 0
     return count * (added + GRADIENT_BYTES + optimizer)

@@ -63,6 +63,11 @@ class MethodPreset(BaseModel):
         base: How the base model is held in memory: ``plain``, ``nf4`` (4 bits) or ``int8``.
         padded: It cannot take padding-free batches.
         recomputes: Its layers can be computed a second time instead of keeping their activations.
+        scalable: Its adapter is a sum with the base, so that any part of it can be added.
+        mixable: Adapters of several runs lie beside each other on one copy of the base.
+        mergeable: What it learns can be merged into the model's weights, or is a whole model already.
+        continues: Another run can begin with what it learned and go on.
+        changes_the_base: It learns beside other weights than the model's, so a checkpoint of it is no model yet.
         model_types: The architectures (``model_type`` in config.json) it works with; empty means all.
         learning_rate: A rate of its own; else ``learning_rate_scale`` multiplies LoRA's.
         config: Values of automatic settings that only this method has.
@@ -79,6 +84,11 @@ class MethodPreset(BaseModel):
     base: Base = "plain"
     padded: bool = False
     recomputes: bool = True
+    scalable: bool = False
+    mixable: bool = False
+    mergeable: bool = True
+    continues: bool = True
+    changes_the_base: bool = False
     model_types: tuple[str, ...] = ()
     learning_rate: float | None = None
     learning_rate_scale: float = 1.0

@@ -69,7 +69,6 @@ LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.01, 100
 NEEDS_DATA = ("queued", "starting", "running", "stopping")
 LOOK_SECONDS = 1.0
 DUE_SECONDS = 30.0  # between two looks for runs to evaluate
-CANNOT_CONTINUE = ("adalora",)
 
 
 @dataclass(frozen=True)
@@ -255,10 +254,9 @@ class Services:
         Raises:
             WorkbenchError: It has no checkpoint, its method cannot, or its data is gone.
         """
-        if run.config.method in CANNOT_CONTINUE:
-            label = methods()[run.config.method].label
+        if not (method := methods()[run.config.method]).continues:
             raise WorkbenchError(
-                f"{label} plans its whole run in advance, so it cannot be continued.",
+                f"{method.label} plans its whole run in advance, so it cannot be continued.",
                 "Start a new run with more epochs.",
             )
         if newest_checkpoint(run.checkpoints_dir) is None:

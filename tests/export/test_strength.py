@@ -17,7 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.export import merging
 from workbench.inference.loaded import load_models
 from workbench.presets import methods
-from workbench.runs.strength import SCALABLE, keep_strength
+from workbench.runs.strength import keep_strength
 
 FP32 = Compute("cpu", "fp32")
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
@@ -44,7 +44,7 @@ def plain_adapter(run, base_dir, adapter_dir):
     return peft.PeftModel.from_pretrained(base, adapter_dir).eval()
 
 
-@pytest.mark.parametrize("method", SCALABLE)
+@pytest.mark.parametrize("method", [name for name, m in methods().items() if m.scalable])
 def test_an_adapter_and_a_merged_model_say_what_the_playground_says(
     services, alpaca_file, model_dir, tmp_path, method
 ):

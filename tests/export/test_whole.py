@@ -15,13 +15,12 @@ from workbench.compute import Compute
 from workbench.errors import WorkbenchError
 from workbench.export import gguf_file, merging, whole
 from workbench.export.gguf_tokenizer import adds_bos
-from workbench.export.request import CANNOT_MERGE
 from workbench.models.rendering import load_tokenizer, prompt_ids
 from workbench.presets import methods
 from workbench.training.loading import keep_gradients_after_evaluation
 
 QUESTIONS = ["What comes after 3?", "Who are you?", "after the number"]
-MERGED = [method for method in methods() if method not in CANNOT_MERGE]
+MERGED = [name for name, method in methods().items() if method.mergeable]
 
 
 def answers(model, tokenizer, count=16):

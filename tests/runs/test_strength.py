@@ -8,10 +8,9 @@ import pytest
 
 from tests.made_runs import make_run
 from workbench.cli import main
-from workbench.config import Method
 from workbench.errors import WorkbenchError
+from workbench.presets import methods
 from workbench.runs.strength import (
-    SCALABLE,
     can_scale,
     chosen_strength,
     keep_strength,
@@ -20,7 +19,7 @@ from workbench.runs.strength import (
 )
 from workbench.ui.views import run_status
 
-OTHERS = [method for method in Method.__args__ if method not in SCALABLE]
+OTHERS = [name for name, method in methods().items() if not method.scalable]
 
 
 @pytest.fixture

@@ -37,8 +37,6 @@ NEEDS_MODEL: tuple[Kind, ...] = ("merged", "gguf", "ollama")
 HUB_KINDS: tuple[Kind, ...] = ("adapter", "merged", "gguf")
 # What a path must end in where the export is one file.
 ENDINGS: dict[Kind, str] = {"gguf": ".gguf", "bundle": ".zip", "card": ".md"}
-# These change what the model reads, not its weights, so there is nothing to merge into them.
-CANNOT_MERGE = ("adapter", "prefix", "ptuning", "prompt")
 SPARE_BYTES = 50_000_000  # tokenizer, logs, and what other programs write meanwhile
 
 
@@ -139,7 +137,7 @@ def check_request(request: ExportRequest, run: Run) -> None:
             f"{method.label} changes the whole model, so there is no adapter.",
             "Export the merged model.",
         )
-    if request.kind in NEEDS_MODEL and run.config.method in CANNOT_MERGE:
+    if request.kind in NEEDS_MODEL and not method.mergeable:
         raise WorkbenchError(
             f"What {method.label} learns stands beside the model's weights and cannot be merged into them.",
             "Export the adapter.",

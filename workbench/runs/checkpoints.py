@@ -21,9 +21,6 @@ from workbench.presets import methods
 from workbench.runs.store import Run
 
 MARK = "complete.json"
-# PiSSA takes the adapter's beginning out of the base, so a checkpoint of it fits no untouched base; only what
-# is saved at the end is turned into one that does. Every other method's checkpoint can be loaded like its model.
-NO_MODEL_METHODS = ("pissa",)
 _PREFIX = "checkpoint-"
 _PIECE_BYTES = 1 << 20
 
@@ -53,7 +50,7 @@ def complete_checkpoints(checkpoints_dir: Path) -> list[Checkpoint]:
 
 def models_by_step(run: Run) -> dict[int, Path]:
     """Return the folders of a run's checkpoints that can be loaded as a model, by step, the earliest first."""
-    if run.config.method in NO_MODEL_METHODS:
+    if methods()[run.config.method].changes_the_base:
         return {}
     return {one.step: one.directory for one in complete_checkpoints(run.checkpoints_dir)}
 
@@ -82,7 +79,7 @@ def model_of_step(run: Run, step: int) -> Path:
     Raises:
         WorkbenchError: There is no such checkpoint, or those of the run's method hold no model.
     """
-    if run.config.method in NO_MODEL_METHODS:
+    if methods()[run.config.method].changes_the_base:
         raise WorkbenchError(
             f"A checkpoint of {methods()[run.config.method].label} is no model by itself.",
             "Use the run's saved model instead.",

@@ -14,13 +14,11 @@ from workbench.runs.store import Run, read_json, write_json
 AS_TRAINED = 1.0
 MOST = 2.0  # more only breaks the model
 DIGITS = 4  # a slider's 0.15 may come as 0.15000000000000002
-# Adapters that are a sum with the base, so that any part of it can be added; checked again where one is loaded.
-SCALABLE = ("lora", "qlora", "lora-8bit", "rslora", "loraplus", "pissa", "adalora")
 
 
 def can_scale(run: Run) -> bool:
-    """Say whether a run's method lets one choose the strength."""
-    return run.config.method in SCALABLE
+    """Say whether a run's method lets one choose the strength; checked again where its adapter is loaded."""
+    return methods()[run.config.method].scalable
 
 
 def kept_strength(run: Run) -> float:

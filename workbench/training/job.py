@@ -20,8 +20,8 @@ from workbench.models.manner import NO_TEMPLATE
 from workbench.models.rendering import has_fallback_template, load_tokenizer
 from workbench.models.sources import find_model
 from workbench.models.store import ModelStore
+from workbench.presets import methods
 from workbench.runs.checkpoints import (
-    NO_MODEL_METHODS,
     Checkpoint,
     checkpoint_of,
     is_whole,
@@ -97,7 +97,7 @@ def train(
 
     def tell(event: Event) -> None:
         """Emit it; the first new checkpoint is newer than a model that an earlier process saved, and stands for it."""
-        stands_for_it = run.config.method not in NO_MODEL_METHODS
+        stands_for_it = not methods()[run.config.method].changes_the_base
         if isinstance(event, CheckpointEvent) and stands_for_it and team.is_first:
             run.forget_model()
         emit(event)
