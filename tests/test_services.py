@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from workbench import services as services_module
 from workbench.errors import WorkbenchError
 from workbench.hardware import Gpu
 from workbench.runs.checkpoints import mark_complete
+from workbench.runs.side_by_side import model_label
 from workbench.runs.store import write_json
 from workbench.services import Services
 from workbench.settings import Settings
@@ -54,6 +56,29 @@ def test_a_speed_is_that_of_the_same_device_and_number_format(services, monkeypa
     assert measured(precision="bf16") is None
     assert measured(gpus=(card,)) is None
     assert measured(gpus=(card,), precision="fp32") is None
+
+
+def test_a_run_of_a_model_on_a_hub_never_takes_a_folder_of_that_name(
+    services, tmp_path, tiny_model_dir, monkeypatch
+):
+    (tmp_path / "owner").mkdir()
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "owner" / "name")
+    monkeypatch.chdir(tmp_path)
+    data = services.choose_data({"sample-identity": 1.0})
+
+    def made(*chosen, **where):
+        return services.create_run(
+            services.plan(services.configure(*chosen, **where), data), data, ""
+        )
+
+    run = made(None, {"model": "owner/name"})
+    assert (run.config.model, model_label(run)) == ("owner/name", "owner/name")
+    assert services._secrets(run, "hf_1")["HF_TOKEN"] == "hf_1"  # it is to be downloaded
+    again = made(f"run:{run.id}", {}, allow_folder=True)  # as in the terminal
+    assert again.config.model == "owner/name"
+    typed = made(None, {"model": "owner/name"}, allow_folder=True)
+    assert (typed.config.model, model_label(typed)) == (str(folder), "name")
+    assert made(f"run:{typed.id}", {}, allow_folder=True).config.model == str(folder)
 
 
 def with_checkpoint(run, step=4):

@@ -28,7 +28,7 @@ from workbench.facts import GENERAL_ROWS, DataFacts, base_answers_name
 from workbench.hardware import describe_machine, look
 from workbench.measurements import Measurement, MeasurementStore
 from workbench.models.manner import completes_only
-from workbench.models.sources import ModelSource, find_model
+from workbench.models.sources import ModelSource, find_model, source_of
 from workbench.models.store import ModelStore
 from workbench.models.tokens import (
     read_lengths,
@@ -110,13 +110,14 @@ class Services:
         Args:
             recipe: Id of a starting point, or ``None`` for the defaults.
             values: Settings by name; they win over the preset.
-            allow_folder: The model may be a local folder (command line only).
+            allow_folder: The model among the values may be a local folder (command line only).
 
         Raises:
             WorkbenchError: A preset, setting or model that does not exist or does not fit.
         """
         config = build_config(self.starting_points.settings(recipe) if recipe else {}, values)
-        source = find_model(config.model, allow_folder=allow_folder)
+        typed = "model" in values
+        source = find_model(config.model, allow_folder=allow_folder) if typed else source_of(config)
         self.models.check(source)
         return config.model_copy(update={"model": source.id})
 
@@ -148,13 +149,13 @@ class Services:
             self.datasets.usable(validation_id) if validation_id else None,
         )
 
-    def plan(self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False) -> Plan:
+    def plan(self, config: TrainingConfig, data: DataChoice) -> Plan:
         """Work out what will happen.
 
         Raises:
             WorkbenchError: Settings that cannot work together, or not with this model.
         """
-        source = find_model(config.model, allow_folder=allow_folder)
+        source = source_of(config)
         facts = self.models.facts(source)
         if conflicts := find_conflicts(config, facts):
             raise WorkbenchError(" ".join(conflicts))
@@ -239,12 +240,12 @@ class Services:
 
     def _secrets(self, run: Run, token: str) -> dict[str, str]:
         """Return the environment that a run's process needs to download its model."""
-        source = _source_of(run.config)
+        source = source_of(run.config)
         return {} if self.models.is_here(source) else source.token_environment(token)
 
     def _fetch_ahead(self, run: Run, token: str) -> None:
         """Download the model of a run that waits in line now, where that needs a token: nobody keeps it until then."""
-        source = _source_of(run.config)
+        source = source_of(run.config)
         is_coming = (progress := self.models.progress(source)) and progress.is_active
         if token and run.waiting_path.exists() and not is_coming:
             self.models.fetch_in_background(source, token)
@@ -297,11 +298,13 @@ class Services:
         parent: Run | None = None,
     ) -> Run:
         values = {**chosen_settings(run.config, run.reasons), **changes}
-        config = self.configure(None, values, allow_folder=True)
-        self.ensure_known(_source_of(config))
+        config = build_config(values)
+        source = source_of(config)
+        self.models.check(source)
+        self.ensure_known(source)
         validation_id = run.data.validation.id if run.data.validation else None
         data = self.choose_data({part.id: part.weight for part in run.data.parts}, validation_id)
-        plan = self.plan(config, data, allow_folder=True)
+        plan = self.plan(config, data)
         return self.start(plan, data, name, parent=parent or run, continues=continues)
 
     def delete_run(self, run: Run) -> None:
@@ -373,16 +376,14 @@ class Services:
         self.make_room()
         evaluating.stop_and_wait(evaluating.running(self.runs.all()))
 
-    def test_drive(
-        self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False
-    ) -> Measurement:
+    def test_drive(self, config: TrainingConfig, data: DataChoice) -> Measurement:
         """Do two real steps on the longest examples in a process of its own; later plans use the result.
 
         Raises:
             WorkbenchError: A run is training, the model is not here yet, or the test drive failed.
         """
         self.supervisor.check_free()
-        source = find_model(config.model, allow_folder=allow_folder)
+        source = source_of(config)
         if not self.models.is_here(source):
             raise WorkbenchError(
                 f"{source.label} is not on this computer yet, so there is nothing to drive.",
@@ -392,20 +393,16 @@ class Services:
             self.count_tokens(info, source)
         with self.supervisor.test_drive(self.make_way):
             self.make_way()
-            plan = self.plan(config, data, allow_folder=allow_folder)
+            plan = self.plan(config, data)
             probes = RunStore(self.settings, self.settings.home_dir / "probes")
             run = self.create_run(plan, data, "test drive", probes)
             measurement = test_drive(run, self.settings)
         self.measurements.keep(plan.config, plan.work.hardest_tokens, measurement)
         return measurement
 
-    def remedies(
-        self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False
-    ) -> list[Remedy]:
+    def remedies(self, config: TrainingConfig, data: DataChoice) -> list[Remedy]:
         """Return what would make a run fit into memory, the least harmful first."""
-        return find_remedies(
-            config, lambda changed: self.plan(changed, data, allow_folder=allow_folder)
-        )
+        return find_remedies(config, lambda changed: self.plan(changed, data))
 
     def create_run(
         self,
@@ -472,7 +469,7 @@ class Services:
             WorkbenchError: It is a run that downloads it.
         """
         active = self.supervisor.active_run()
-        if active and _source_of(active.config).slug == source.slug:
+        if active and source_of(active.config).slug == source.slug:
             raise WorkbenchError(f'The run "{active.name}" needs it.', "Stop the run instead.")
         self.models.cancel(source)
 
@@ -483,7 +480,7 @@ class Services:
             WorkbenchError: It is in use, or not here.
         """
         active = self.supervisor.active_run()
-        if active and _source_of(active.config).slug == source.slug:
+        if active and source_of(active.config).slug == source.slug:
             raise WorkbenchError(
                 f'"{active.name}" is training it.', "Delete it when that has ended."
             )
@@ -549,7 +546,3 @@ class Services:
             return DataFacts(info.row_count, info.mean_characters, weight)
         counted = read_lengths(cache), read_supervised_lengths(cache), read_shared_start(cache)
         return DataFacts(info.row_count, info.mean_characters, weight, *counted)
-
-
-def _source_of(config: TrainingConfig) -> ModelSource:
-    return find_model(config.model, allow_folder=True)

@@ -53,7 +53,7 @@ def plan(services, alpaca_file, tiny_model_dir):
         values = {"model": str(tiny_model_dir), "max_steps": 2, "max_length": 256} | changes
         config = services.configure(None, {"keep_general": False} | values, allow_folder=True)
         data = services.choose_data({services.datasets.add(alpaca_file, alpaca_file.name).id: 1.0})
-        return services.plan(config, data, allow_folder=True), data
+        return services.plan(config, data), data
 
     return make
 

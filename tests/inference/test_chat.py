@@ -55,7 +55,7 @@ def home(tmp_path_factory, tiny_model_dir):
     values |= {"keep_general": False, "evaluate_after": 0, "precision": "fp32"}
     config = services.configure(None, values, allow_folder=True)
     chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
-    run = services.start(services.plan(config, chosen, allow_folder=True), chosen, "tuned")
+    run = services.start(services.plan(config, chosen), chosen, "tuned")
     assert services.supervisor.wait(run, 120)
     return home
 
