@@ -26,7 +26,7 @@ def test_whatever_goes_wrong_with_the_line_is_logged_and_it_is_looked_after_agai
     looked_again = threading.Event()
     failures = iter([psutil.TimeoutExpired(10), TypeError("list indices must be integers")])
 
-    def advance(make_room):
+    def advance(before_start):
         for failure in failures:
             raise failure
         looked_again.set()

@@ -97,7 +97,7 @@ def start_export(
         check_repository(request.repository, token or hub_token())
     check_export(services, run, request)
     if request.kind in NEEDS_MODEL:
-        services.make_way()  # what is evaluated by itself goes on after the next run
+        services.free_the_computer()  # what is evaluated by itself goes on after the next run
     return start(run, request, services.settings, token)
 
 

@@ -217,7 +217,7 @@ class Services:
         """
         if not force and (shortage := find_shortage(plan, anyway)):
             raise shortage
-        self.make_way()
+        self.free_the_computer()
         parent_id = parent.id if parent else None
         run = self.create_run(plan, data, name, parent=parent_id, continues=continues)
         self.supervisor.start(run, self._secrets(run, token))
@@ -234,7 +234,7 @@ class Services:
         Raises:
             WorkbenchError: It cannot go on.
         """
-        self.make_way()
+        self.free_the_computer()
         self.supervisor.resume(run, self._secrets(run, token))
         self._fetch_ahead(run, token)
 
@@ -355,7 +355,7 @@ class Services:
         next_look = 0.0
         while True:
             try:
-                self.supervisor.advance(self.make_way)
+                self.supervisor.advance(self.free_the_computer)
                 if not self.supervisor.is_idle():
                     next_look = 0.0
                 elif time.monotonic() >= next_look:
@@ -366,14 +366,14 @@ class Services:
                 traceback.print_exc()
             time.sleep(LOOK_SECONDS)
 
-    def make_room(self) -> None:
+    def close_helpers(self) -> None:
         """End what only helps the page, so that whatever works next has its memory."""
         self.chat.close()
         self.tokenizer.close()
 
-    def make_way(self) -> None:
+    def free_the_computer(self) -> None:
         """Give training or an export the whole computer: evaluations stop, too; what was answered is kept."""
-        self.make_room()
+        self.close_helpers()
         evaluating.stop_and_wait(evaluating.running(self.runs.all()))
 
     def test_drive(self, config: TrainingConfig, data: DataChoice) -> Measurement:
@@ -391,8 +391,8 @@ class Services:
             )
         for info, _ in data.parts:
             self.count_tokens(info, source)
-        with self.supervisor.test_drive(self.make_way):
-            self.make_way()
+        with self.supervisor.test_drive(self.free_the_computer):
+            self.free_the_computer()
             plan = self.plan(config, data)
             probes = RunStore(self.settings, self.settings.home_dir / "probes")
             run = self.create_run(plan, data, "test drive", probes)
@@ -492,7 +492,7 @@ class Services:
                         f'"{run.name}" is being evaluated, which needs it.',
                         "Delete it when that has ended.",
                     )
-        self.make_room()
+        self.close_helpers()
         self.models.delete(source)
 
     @contextmanager

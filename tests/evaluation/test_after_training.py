@@ -188,7 +188,7 @@ def test_the_server_looks_now_and_then_for_what_is_due(services, monkeypatch):
     class EndOfTest(BaseException):
         """No error, which would be told, and the loop go on."""
 
-    def advance(make_way):
+    def advance(before_start):
         if len(turns) == 50:
             raise EndOfTest
         turns.append(1)
