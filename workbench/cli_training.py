@@ -23,7 +23,7 @@ from workbench.presets import recipes
 from workbench.services import DataChoice, Services
 from workbench.words import describe_bytes, describe_duration
 
-ANYWAY = "--force starts it anyway."
+FORCE_HINT = "--force starts it anyway."
 
 
 def add_training_verbs(verbs: Any) -> None:
@@ -91,7 +91,7 @@ def run_train(services: Services, options: argparse.Namespace) -> int:
                 print(f"Note on {info.name}: {problem.message}")
     parent = services.starting_points.run(options.preset or "")
     run = services.start(
-        plan, data, options.name, force=options.force, anyway=ANYWAY, parent=parent
+        plan, data, options.name, force=options.force, force_hint=FORCE_HINT, parent=parent
     )
     return wait_for(services, run, options)
 

@@ -66,7 +66,6 @@ class DataChoice:
 
 
 LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.01, 100
-NEEDS_DATA = ("queued", "starting", "running", "stopping")
 LOOK_SECONDS = 1.0
 DUE_SECONDS = 30.0  # between two looks for runs to evaluate
 CANNOT_CONTINUE = ("adalora",)
@@ -195,7 +194,7 @@ class Services:
         name: str,
         *,
         force: bool = False,
-        anyway: str = "",
+        force_hint: str = "",
         parent: Run | None = None,
         continues: bool = False,
         token: str = "",
@@ -207,7 +206,7 @@ class Services:
             data: What to learn from.
             name: What to call it; empty for the data's name.
             force: Start although memory or disk are short.
-            anyway: How the person does that, as a sentence of the refusal.
+            force_hint: How the person does that, as a sentence of the refusal.
             parent: The run it was made from.
             continues: It begins with what its parent learned.
             token: Access token for a gated model that is not here.
@@ -215,7 +214,7 @@ class Services:
         Raises:
             WorkbenchError: Memory or disk cannot hold it.
         """
-        if not force and (shortage := find_shortage(plan, anyway)):
+        if not force and (shortage := find_shortage(plan, force_hint)):
             raise shortage
         self.free_the_computer()
         parent_id = parent.id if parent else None
@@ -447,10 +446,10 @@ class Services:
             WorkbenchError: It is a sample, not there, or a run is about to read it.
         """
         for run in self.runs.all():
-            if (
-                dataset_id in run.data.dataset_ids
-                and (snapshot := self.supervisor.summary(run)).state in NEEDS_DATA
-            ):
+            if dataset_id not in run.data.dataset_ids:
+                continue
+            snapshot = self.supervisor.summary(run)
+            if snapshot.is_active:
                 raise WorkbenchError(
                     f"The run {run.name} needs this dataset ({snapshot.state}).",
                     "Delete it when the run has ended.",
