@@ -8,22 +8,20 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from workbench.chat import ChatProcess, Stop
 from workbench.compatibility import find_conflicts
-from workbench.config import TrainingConfig, build_config, chosen_settings
-from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore, dataset_id_of
+from workbench.config import TrainingConfig, build_config
+from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
 from workbench.evaluation import process as evaluating
-from workbench.export.history import check_none_runs
 from workbench.facts import GENERAL_ROWS, DataFacts, base_answers_name
 from workbench.hardware import describe_machine, look
 from workbench.measurements import Measurement, MeasurementStore
@@ -40,8 +38,7 @@ from workbench.plan import Plan, make_plan
 from workbench.presets import methods
 from workbench.probing import test_drive
 from workbench.remedies import Remedy, find_remedies, find_shortage
-from workbench.runs.checkpoints import newest_checkpoint
-from workbench.runs.store import DataPart, DataReference, Run, RunStore, sibling
+from workbench.runs.store import DataPart, DataReference, Run, RunStore
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
 from workbench.starting_points import StartingPoints
@@ -68,7 +65,6 @@ class DataChoice:
 LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.01, 100
 LOOK_SECONDS = 1.0
 DUE_SECONDS = 30.0  # between two looks for runs to evaluate
-CANNOT_CONTINUE = ("adalora",)
 
 
 @dataclass(frozen=True)
@@ -249,99 +245,6 @@ class Services:
         if token and run.waiting_path.exists() and not is_coming:
             self.models.fetch_in_background(source, token)
 
-    def continue_run(self, run: Run, epochs: float, name: str = "") -> Run:
-        """Train what a run learned for more epochs on the same data, as a new run with the same settings.
-
-        Raises:
-            WorkbenchError: It has no checkpoint, its method cannot, or its data is gone.
-        """
-        if run.config.method in CANNOT_CONTINUE:
-            label = methods()[run.config.method].label
-            raise WorkbenchError(
-                f"{label} plans its whole run in advance, so it cannot be continued.",
-                "Start a new run with more epochs.",
-            )
-        if newest_checkpoint(run.checkpoints_dir) is None:
-            raise WorkbenchError(
-                f'"{run.name}" has no checkpoint to continue from.', "Start a new run instead."
-            )
-        changes = {"epochs": epochs, "max_steps": None}
-        return self._start_copy(run, changes, name or f"{run.name}, continued", continues=True)
-
-    def start_copy(self, run: Run, changes: Mapping[str, Any], name: str = "") -> Run:
-        """Start a run again from its beginning, with some settings changed.
-
-        One that went on from another run goes on from it again, unless what is tuned or how is another now.
-
-        Raises:
-            WorkbenchError: The settings do not work, its data is gone, or the run it went on from.
-        """
-        name = name or f"{run.name}, again"
-        if not run.continues or changes.keys() & {"model", "method"}:
-            return self._start_copy(run, changes, name, continues=False)
-        origin = sibling(run, str(run.parent))
-        if newest_checkpoint(origin.checkpoints_dir) is None:
-            raise WorkbenchError(
-                f'"{origin.name}", which it went on from, has no checkpoint any more.',
-                "Duplicate it with changes instead, which begins with the model before any training.",
-            )
-        return self._start_copy(run, changes, name, continues=True, parent=origin)
-
-    def _start_copy(
-        self,
-        run: Run,
-        changes: Mapping[str, Any],
-        name: str,
-        *,
-        continues: bool,
-        parent: Run | None = None,
-    ) -> Run:
-        values = {**chosen_settings(run.config, run.reasons), **changes}
-        config = build_config(values)
-        source = source_of(config)
-        self.models.check(source)
-        self.ensure_known(source)
-        validation_id = run.data.validation.id if run.data.validation else None
-        data = self.choose_data({part.id: part.weight for part in run.data.parts}, validation_id)
-        plan = self.plan(config, data)
-        return self.start(plan, data, name, parent=parent or run, continues=continues)
-
-    def delete_run(self, run: Run) -> None:
-        """Remove a run and all it saved.
-
-        Raises:
-            WorkbenchError: It has not ended, or is being exported.
-        """
-        if (snapshot := self.supervisor.summary(run)).is_active:
-            raise WorkbenchError(
-                f'"{run.name}" has not ended ({snapshot.state}).', "Stop it first, then delete it."
-            )
-        self._check_none_begins_with(run)
-        check_none_runs(run)
-        if self.chat.run_id == run.id:
-            self.chat.close()
-        run.evaluation_due_path.unlink(missing_ok=True)  # else it would begin again
-        evaluating.stop_and_wait(evaluating.running([run]))
-        for report in self.settings.reports_dir.glob(f"*-{run.id}.html"):
-            report.unlink(missing_ok=True)
-        self.runs.delete(run)
-
-    def _check_none_begins_with(self, run: Run) -> None:
-        """Refuse while another run is still to begin with what this one learned.
-
-        Raises:
-            WorkbenchError: Names it.
-        """
-        for child in self.runs.all():
-            if not (child.continues and child.parent == run.id):
-                continue
-            state = self.supervisor.summary(child).state
-            if state != "finished" and newest_checkpoint(child.checkpoints_dir) is None:
-                raise WorkbenchError(
-                    f'"{child.name}" ({state}) begins with what this one learned, and has no checkpoint of its own yet.',
-                    "Delete that one first, or let it get on.",
-                )
-
     def look_after_runs(self) -> None:
         """From now on, start the next run in line when the present one has ended, in the background.
 
@@ -438,61 +341,6 @@ class Services:
         return (store or self.runs).create(
             config, reference, name or data.name, plan.reasons, plan.seconds, **promised | details
         )
-
-    def delete_dataset(self, dataset_id: str) -> None:
-        """Remove a dataset, unless a run needs it.
-
-        Raises:
-            WorkbenchError: It is a sample, not there, or a run is about to read it.
-        """
-        for run in self.runs.all():
-            if dataset_id not in run.data.dataset_ids:
-                continue
-            snapshot = self.supervisor.summary(run)
-            if snapshot.is_active:
-                raise WorkbenchError(
-                    f"The run {run.name} needs this dataset ({snapshot.state}).",
-                    "Delete it when the run has ended.",
-                )
-        self.datasets.delete(dataset_id)
-        rows_path = self.settings.good_answers_path
-        # Whoever adds an answer just now has the lock, and makes another dataset of these rows.
-        with suppress(Timeout), FileLock(f"{rows_path}.lock", timeout=0):
-            if rows_path.exists() and dataset_id_of(rows_path, rows_path.name) == dataset_id:
-                rows_path.unlink()  # what it was made of
-
-    def cancel_download(self, source: ModelSource) -> None:
-        """End a model's download in the background; a later one fetches the rest.
-
-        Raises:
-            WorkbenchError: It is a run that downloads it.
-        """
-        active = self.supervisor.active_run()
-        if active and source_of(active.config).slug == source.slug:
-            raise WorkbenchError(f'The run "{active.name}" needs it.', "Stop the run instead.")
-        self.models.cancel(source)
-
-    def delete_model(self, source: ModelSource) -> None:
-        """Remove a model from this disk, unless a run, an evaluation, an export or a download needs it.
-
-        Raises:
-            WorkbenchError: It is in use, or not here.
-        """
-        active = self.supervisor.active_run()
-        if active and source_of(active.config).slug == source.slug:
-            raise WorkbenchError(
-                f'"{active.name}" is training it.', "Delete it when that has ended."
-            )
-        for run in self.runs.all():
-            if run.config.model == source.id:
-                check_none_runs(run)
-                if evaluating.running([run]):
-                    raise WorkbenchError(
-                        f'"{run.name}" is being evaluated, which needs it.',
-                        "Delete it when that has ended.",
-                    )
-        self.close_helpers()
-        self.models.delete(source)
 
     @contextmanager
     def chat_with(self, run: Run, stop: Stop | None = None) -> Iterator[ChatProcess]:

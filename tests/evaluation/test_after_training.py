@@ -15,6 +15,7 @@ from tests.evaluation.test_report import part_of, run_with
 from tests.made_runs import make_run
 from workbench.child_progress import LOCK, ProgressWriter, is_alive
 from workbench.cli import main
+from workbench.deleting import delete_run
 from workbench.evaluation import after_training
 from workbench.evaluation.after_training import due_runs, evaluate_what_is_due
 from workbench.evaluation.card import headline
@@ -216,7 +217,7 @@ def test_who_deletes_a_run_ends_its_evaluations_first(services, made):
     with ThreadPoolExecutor() as pool:
         stopped = pool.submit(work_until_stopped, directory)
         wait_for(lambda: is_alive(directory))
-        services.delete_run(made)
+        delete_run(services, made)
         assert stopped.result(1) is None
     assert not made.directory.exists()
 
