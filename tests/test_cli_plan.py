@@ -67,7 +67,7 @@ def test_the_command_of_a_plan_gives_the_same_plan_also_for_what_the_page_was_gi
     path.unlink()
     data = services.choose_data({uploaded.id: 2.0}, "sample-reviews")
     config = build_config({"model": str(tiny_model_dir), "epochs": 2})
-    command = as_command(services.plan(config, data, allow_folder=True), data)
+    command = as_command(services.plan(config, data), data)
     assert f"--data {uploaded.id}:2 --validation sample-reviews" in command
     program, verb, *options = shlex.split(command)
     assert (program, verb) == ("workbench", "train")

@@ -38,10 +38,10 @@ def test_a_test_drive_is_measured_and_the_plan_rests_on_it(services, tiny_model_
     values = {"model": str(tiny_model_dir), "batch_size": 2, "max_length": 256}
     config = services.configure(None, values, allow_folder=True)
     data = services.choose_data({"sample-identity": 1.0})
-    measured = services.test_drive(config, data, allow_folder=True)
+    measured = services.test_drive(config, data)
     assert measured.tokens_per_second > 0
     assert measured.peak_memory_bytes > 0
-    after = services.plan(config, data, allow_folder=True)
+    after = services.plan(config, data)
     assert after.measurement == measured
     assert after.peak_memory_bytes == measured.peak_memory_bytes
     assert after.seconds_source == "measured in a test drive"
@@ -54,7 +54,7 @@ def test_a_test_drive_that_fails_says_why(services, tiny_model_dir, tmp_path):
     config = services.configure(None, values, allow_folder=True)
     data = services.choose_data({"sample-identity": 1.0})
     with pytest.raises(WorkbenchError, match="longer than the maximum length"):
-        services.test_drive(config, data, allow_folder=True)
+        services.test_drive(config, data)
 
 
 def test_what_an_earlier_way_of_training_measured_is_not_found(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 
@@ -10,11 +11,8 @@ import pytest
 
 from tests.made_runs import make_run
 from workbench import services as services_module
-from workbench.errors import WorkbenchError
 from workbench.hardware import Gpu
-from workbench.presets import methods
-from workbench.runs.checkpoints import mark_complete
-from workbench.runs.store import write_json
+from workbench.runs.side_by_side import model_label
 from workbench.services import Services
 from workbench.settings import Settings
 
@@ -25,7 +23,7 @@ def test_whatever_goes_wrong_with_the_line_is_logged_and_it_is_looked_after_agai
     looked_again = threading.Event()
     failures = iter([psutil.TimeoutExpired(10), TypeError("list indices must be integers")])
 
-    def advance(make_room):
+    def advance(before_start):
         for failure in failures:
             raise failure
         looked_again.set()
@@ -57,55 +55,27 @@ def test_a_speed_is_that_of_the_same_device_and_number_format(services, monkeypa
     assert measured(gpus=(card,), precision="fp32") is None
 
 
-def with_checkpoint(run, step=4):
-    directory = run.checkpoints_dir / f"checkpoint-{step}"
-    directory.mkdir(parents=True)
-    mark_complete(directory)
-    return run
+def test_a_run_of_a_model_on_a_hub_never_takes_a_folder_of_that_name(
+    services, tmp_path, tiny_model_dir, monkeypatch
+):
+    (tmp_path / "owner").mkdir()
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "owner" / "name")
+    monkeypatch.chdir(tmp_path)
+    data = services.choose_data({"sample-identity": 1.0})
 
+    def made(*chosen, **where):
+        return services.create_run(
+            services.plan(services.configure(*chosen, **where), data), data, ""
+        )
 
-def child_of(services, parent, **told):
-    """A run that goes on from another one."""
-    run = make_run(services.runs, "child", **told)
-    record = {"name": "child", "created": 1.0, "reasons": {}, "planned_seconds": None}
-    write_json(run.directory / "run.json", record | {"parent": parent.id, "continues": True})
-    services.runs._opened.clear()
-    return services.runs.get(run.id)
-
-
-def test_a_run_that_another_one_is_to_begin_with_stays(services):
-    parent = with_checkpoint(make_run(services.runs, "parent"))
-    child = child_of(services, parent, outcome="failed")
-    with pytest.raises(WorkbenchError, match="begins with what this one learned"):
-        services.delete_run(parent)
-    with_checkpoint(child)
-    services.delete_run(parent)
-    assert services.runs.ids() == [child.id]
-
-
-@pytest.mark.parametrize("method", [name for name, m in methods().items() if not m.continues])
-def test_a_method_that_plans_its_whole_run_is_not_continued(services, method):
-    run = with_checkpoint(make_run(services.runs, "planned", {"method": method}))
-    with pytest.raises(WorkbenchError, match=f"{methods()[method].label} plans its whole run"):
-        services.continue_run(run, 1)
-
-
-def test_a_copy_of_a_run_that_went_on_from_another_one_does_so_again(services, monkeypatch):
-    parent = with_checkpoint(make_run(services.runs, "parent"))
-    child = child_of(services, parent, outcome="failed")
-    started = []
-
-    def start_copy(self, run, changes, name, *, continues, parent=None):
-        started.append((run, continues, parent))
-
-    monkeypatch.setattr(Services, "_start_copy", start_copy)
-    services.start_copy(child, {"learning_rate": 1e-5})
-    services.start_copy(child, {"method": "qlora"})
-    services.start_copy(parent, {"learning_rate": 1e-5})
-    assert started == [(child, True, parent), (child, False, None), (parent, False, None)]
-    (parent.checkpoints_dir / "checkpoint-4" / "complete.json").unlink()
-    with pytest.raises(WorkbenchError, match="has no checkpoint any more"):
-        services.start_copy(child, {})
+    run = made(None, {"model": "owner/name"})
+    assert (run.config.model, model_label(run)) == ("owner/name", "owner/name")
+    assert services._secrets(run, "hf_1")["HF_TOKEN"] == "hf_1"  # it is to be downloaded
+    again = made(f"run:{run.id}", {}, allow_folder=True)  # as in the terminal
+    assert again.config.model == "owner/name"
+    typed = made(None, {"model": "owner/name"}, allow_folder=True)
+    assert (typed.config.model, model_label(typed)) == (str(folder), "name")
+    assert made(f"run:{typed.id}", {}, allow_folder=True).config.model == str(folder)
 
 
 def test_a_workspace_that_was_moved_finds_the_data_of_its_runs(services, alpaca_file, tmp_path):

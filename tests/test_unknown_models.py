@@ -10,6 +10,7 @@ import pytest
 
 from tests.made_runs import make_run
 from workbench.cli import main
+from workbench.copies import start_copy
 from workbench.errors import WorkbenchError
 from workbench.models import store as store_module
 from workbench.models.hub import HubModel
@@ -82,7 +83,7 @@ def start(request, services, capsys):
     def as_copy(method):
         part = services.part(services.datasets.usable("sample-identity"))
         old = make_run(services.runs, data=DataReference((part,), None, 0.1, 42))
-        services.start_copy(old, {"model": NAME, "method": method})
+        start_copy(services, old, {"model": NAME, "method": method})
 
     chosen = {"page": on_page, "terminal": in_terminal, "copy": as_copy}[request.param]
 

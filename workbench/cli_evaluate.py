@@ -203,7 +203,7 @@ def ask(services: Services, run: Run, request: EvaluationRequest, *, quiet: bool
         WorkbenchError: A run trains, or it failed.
     """
     services.supervisor.check_free()
-    services.make_room()
+    services.close_helpers()
     last = _follow(run, request, start(run, request, services.settings), quiet=quiet)
     if last.state == "failed":
         raise WorkbenchError(last.message, last.hint)

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from workbench.deleting import delete_model
 from workbench.downloads import FetchProgress
 from workbench.models.catalogue import catalogue
 from workbench.models.sources import find_model
@@ -31,7 +32,7 @@ def add_models_verb(verbs: Any) -> None:
 def run_models(services: Services, options: argparse.Namespace) -> int:
     """Do what is asked, then list the models."""
     if options.delete:
-        services.delete_model(find_model(options.delete))
+        delete_model(services, find_model(options.delete))
     if options.download:
         services.models.ensure(find_model(options.download), _tell)
     stored = {model.source.id: model for model in services.models.installed()}

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from workbench.copies import continue_run
+from workbench.deleting import delete_run
 from workbench.progress import follow
 from workbench.runs.checkpoints import complete_checkpoints
 from workbench.runs.logs import read_log
@@ -130,7 +132,7 @@ def run_resume(services: Services, options: argparse.Namespace) -> int:
 
 def run_continue(services: Services, options: argparse.Namespace) -> int:
     """Train on from where a run ended, as a new run."""
-    run = services.continue_run(services.runs.get(options.run), options.epochs)
+    run = continue_run(services, services.runs.get(options.run), options.epochs)
     return wait_for(services, run, options)
 
 
@@ -159,7 +161,7 @@ def run_label(services: Services, options: argparse.Namespace) -> int:
 def run_delete(services: Services, options: argparse.Namespace) -> int:
     """Delete a run."""
     run = services.runs.get(options.run)
-    services.delete_run(run)
+    delete_run(services, run)
     print(json.dumps({"deleted": run.id}) if options.json else f"Deleted {run.id}.")
     return 0
 

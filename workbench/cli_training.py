@@ -17,13 +17,13 @@ from workbench.config import TrainingConfig, choices
 from workbench.data.store import SAMPLES
 from workbench.equivalent import as_command, as_yaml
 from workbench.errors import WorkbenchError
-from workbench.models.sources import find_model
+from workbench.models.sources import source_of
 from workbench.plan import Plan
 from workbench.presets import recipes
 from workbench.services import DataChoice, Services
 from workbench.words import describe_bytes, describe_duration
 
-ANYWAY = "--force starts it anyway."
+FORCE_HINT = "--force starts it anyway."
 
 
 def add_training_verbs(verbs: Any) -> None:
@@ -82,7 +82,7 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
 def run_train(services: Services, options: argparse.Namespace) -> int:
     """Start a run and, unless detached, wait for its end."""
     config, data = _config_for(services, options), _data_for(services, options)
-    services.ensure_known(find_model(config.model, allow_folder=True))
+    services.ensure_known(source_of(config))
     plan = _plan_counted(services, config, data)
     if not options.json:
         print(plan_line(plan))
@@ -91,7 +91,7 @@ def run_train(services: Services, options: argparse.Namespace) -> int:
                 print(f"Note on {info.name}: {problem.message}")
     parent = services.starting_points.run(options.preset or "")
     run = services.start(
-        plan, data, options.name, force=options.force, anyway=ANYWAY, parent=parent
+        plan, data, options.name, force=options.force, force_hint=FORCE_HINT, parent=parent
     )
     return wait_for(services, run, options)
 
@@ -100,16 +100,16 @@ def run_plan(services: Services, options: argparse.Namespace) -> int:
     """Print what a run would do; with ``--probe`` after two real steps."""
     config, data = _config_for(services, options), _data_for(services, options)
     try:
-        services.ensure_known(find_model(config.model, allow_folder=True))
+        services.ensure_known(source_of(config))
     except WorkbenchError as error:
         print(f"Note: {error}", file=sys.stderr)  # the plan does without
     plan = _plan_counted(services, config, data)
     if options.probe:
-        services.test_drive(config, data, allow_folder=True)
-        plan = services.plan(config, data, allow_folder=True)
+        services.test_drive(config, data)
+        plan = services.plan(config, data)
     remedies = []
     if plan.fit == "will not fit":
-        remedies = services.remedies(config, data, allow_folder=True)
+        remedies = services.remedies(config, data)
     if options.json:
         document = plan_document(plan, data)
         document["remedies"] = [asdict(remedy) for remedy in remedies]
@@ -179,12 +179,12 @@ def resources_line(plan: Plan) -> str:
 
 def _plan_counted(services: Services, config: TrainingConfig, data: DataChoice) -> Plan:
     """Count tokens where the model is here, and plan with them."""
-    source = find_model(config.model, allow_folder=True)
-    services.plan(config, data, allow_folder=True)  # what cannot work is told before it counts
+    source = source_of(config)
+    services.plan(config, data)  # what cannot work is told before it counts
     for info, _ in data.parts:
         services.count_tokens(info, source)
     services.tokenizer.close()
-    return services.plan(config, data, allow_folder=True)
+    return services.plan(config, data)
 
 
 def _data_for(services: Services, options: argparse.Namespace) -> DataChoice:

@@ -23,7 +23,7 @@ from workbench.export.request import (
     needed_bytes,
     sums_path,
 )
-from workbench.models.sources import find_model
+from workbench.models.sources import source_of
 from workbench.runs.store import Run
 from workbench.runs.strength import AS_TRAINED
 from workbench.services import Services
@@ -97,7 +97,7 @@ def start_export(
         check_repository(request.repository, token or hub_token())
     check_export(services, run, request)
     if request.kind in NEEDS_MODEL:
-        services.make_way()  # what is evaluated by itself goes on after the next run
+        services.free_the_computer()  # what is evaluated by itself goes on after the next run
     return start(run, request, services.settings, token)
 
 
@@ -128,7 +128,7 @@ def check_export(services: Services, run: Run, request: ExportRequest) -> None:
 
 def export_bytes(services: Services, run: Run, request: ExportRequest) -> float:
     """Return how large an export will be, about; 0 for one that is only text."""
-    source = find_model(run.config.model, allow_folder=True)
+    source = source_of(run.config)
     base_dir = services.models.directory(source)
     return needed_bytes(request, run, base_dir, services.models.facts(source))
 

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from workbench.data.formats import Message
 from workbench.data.store import DatasetInfo, dataset_id_of
+from workbench.deleting import delete_dataset
 from workbench.errors import WorkbenchError
 from workbench.files import write_text_atomically
 from workbench.services import Services
@@ -62,6 +63,6 @@ def _delete_unless_needed(services: Services, dataset_id: str) -> None:
     if any(dataset_id in run.data.dataset_ids for run in services.runs.all()):
         return
     try:
-        services.delete_dataset(dataset_id)
+        delete_dataset(services, dataset_id)
     except WorkbenchError:
         return  # a run that begins just now needs it

@@ -27,12 +27,12 @@ class Remedy:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def find_shortage(plan: Plan, anyway: str = "") -> WorkbenchError | None:
+def find_shortage(plan: Plan, force_hint: str = "") -> WorkbenchError | None:
     """Return what memory or disk cannot hold, as an error to raise; ``None`` when all fits.
 
     Args:
         plan: What is to be done.
-        anyway: A sentence on how to start all the same, where that is possible.
+        force_hint: A sentence on how to start all the same, where that is possible.
     """
     if plan.fit == "will not fit":
         assert plan.peak_memory_bytes is not None
@@ -40,7 +40,7 @@ def find_shortage(plan: Plan, anyway: str = "") -> WorkbenchError | None:
         return WorkbenchError(
             f"This needs about {describe_bytes(plan.peak_memory_bytes)} of memory, and "
             f"{plan.machine.device_name} has {describe_bytes(plan.machine.free_memory_bytes)} free.",
-            f"Close other programs, or take one of the changes the plan offers. {anyway}".strip(),
+            f"Close other programs, or take one of the changes the plan offers. {force_hint}".strip(),
         )
     if plan.disk_is_short:
         assert plan.disk_bytes is not None
@@ -48,7 +48,7 @@ def find_shortage(plan: Plan, anyway: str = "") -> WorkbenchError | None:
         return WorkbenchError(
             f"This writes about {describe_bytes(plan.disk_bytes)}, and the disk has "
             f"{describe_bytes(plan.machine.free_disk_bytes)} free.",
-            f"Delete old runs or models, or choose a smaller model. {anyway}".strip(),
+            f"Delete old runs or models, or choose a smaller model. {force_hint}".strip(),
         )
     return None
 

@@ -8,27 +8,25 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from workbench.chat import ChatProcess, Stop
 from workbench.compatibility import find_conflicts
-from workbench.config import TrainingConfig, build_config, chosen_settings
-from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore, dataset_id_of
+from workbench.config import TrainingConfig, build_config
+from workbench.data.store import GENERAL_CHECK, DatasetInfo, DatasetStore
 from workbench.errors import WorkbenchError
 from workbench.evaluation import process as evaluating
-from workbench.export.history import check_none_runs
 from workbench.facts import GENERAL_ROWS, DataFacts, base_answers_name
 from workbench.hardware import describe_machine, look
 from workbench.measurements import Measurement, MeasurementStore
 from workbench.models.manner import completes_only
-from workbench.models.sources import ModelSource, find_model
+from workbench.models.sources import ModelSource, find_model, source_of
 from workbench.models.store import ModelStore
 from workbench.models.tokens import (
     read_lengths,
@@ -40,8 +38,7 @@ from workbench.plan import Plan, make_plan
 from workbench.presets import methods
 from workbench.probing import test_drive
 from workbench.remedies import Remedy, find_remedies, find_shortage
-from workbench.runs.checkpoints import newest_checkpoint
-from workbench.runs.store import DataPart, DataReference, Run, RunStore, sibling
+from workbench.runs.store import DataPart, DataReference, Run, RunStore
 from workbench.runs.supervisor import Supervisor
 from workbench.settings import Settings
 from workbench.starting_points import StartingPoints
@@ -66,7 +63,6 @@ class DataChoice:
 
 
 LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.01, 100
-NEEDS_DATA = ("queued", "starting", "running", "stopping")
 LOOK_SECONDS = 1.0
 DUE_SECONDS = 30.0  # between two looks for runs to evaluate
 
@@ -109,13 +105,14 @@ class Services:
         Args:
             recipe: Id of a starting point, or ``None`` for the defaults.
             values: Settings by name; they win over the preset.
-            allow_folder: The model may be a local folder (command line only).
+            allow_folder: The model among the values may be a local folder (command line only).
 
         Raises:
             WorkbenchError: A preset, setting or model that does not exist or does not fit.
         """
         config = build_config(self.starting_points.settings(recipe) if recipe else {}, values)
-        source = find_model(config.model, allow_folder=allow_folder)
+        typed = "model" in values
+        source = find_model(config.model, allow_folder=allow_folder) if typed else source_of(config)
         self.models.check(source)
         return config.model_copy(update={"model": source.id})
 
@@ -147,13 +144,13 @@ class Services:
             self.datasets.usable(validation_id) if validation_id else None,
         )
 
-    def plan(self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False) -> Plan:
+    def plan(self, config: TrainingConfig, data: DataChoice) -> Plan:
         """Work out what will happen.
 
         Raises:
             WorkbenchError: Settings that cannot work together, or not with this model.
         """
-        source = find_model(config.model, allow_folder=allow_folder)
+        source = source_of(config)
         facts = self.models.facts(source)
         if conflicts := find_conflicts(config, facts):
             raise WorkbenchError(" ".join(conflicts))
@@ -193,7 +190,7 @@ class Services:
         name: str,
         *,
         force: bool = False,
-        anyway: str = "",
+        force_hint: str = "",
         parent: Run | None = None,
         continues: bool = False,
         token: str = "",
@@ -205,7 +202,7 @@ class Services:
             data: What to learn from.
             name: What to call it; empty for the data's name.
             force: Start although memory or disk are short.
-            anyway: How the person does that, as a sentence of the refusal.
+            force_hint: How the person does that, as a sentence of the refusal.
             parent: The run it was made from.
             continues: It begins with what its parent learned.
             token: Access token for a gated model that is not here.
@@ -213,9 +210,9 @@ class Services:
         Raises:
             WorkbenchError: Memory or disk cannot hold it.
         """
-        if not force and (shortage := find_shortage(plan, anyway)):
+        if not force and (shortage := find_shortage(plan, force_hint)):
             raise shortage
-        self.make_way()
+        self.free_the_computer()
         parent_id = parent.id if parent else None
         run = self.create_run(plan, data, name, parent=parent_id, continues=continues)
         self.supervisor.start(run, self._secrets(run, token))
@@ -232,111 +229,21 @@ class Services:
         Raises:
             WorkbenchError: It cannot go on.
         """
-        self.make_way()
+        self.free_the_computer()
         self.supervisor.resume(run, self._secrets(run, token))
         self._fetch_ahead(run, token)
 
     def _secrets(self, run: Run, token: str) -> dict[str, str]:
         """Return the environment that a run's process needs to download its model."""
-        source = _source_of(run.config)
+        source = source_of(run.config)
         return {} if self.models.is_here(source) else source.token_environment(token)
 
     def _fetch_ahead(self, run: Run, token: str) -> None:
         """Download the model of a run that waits in line now, where that needs a token: nobody keeps it until then."""
-        source = _source_of(run.config)
+        source = source_of(run.config)
         is_coming = (progress := self.models.progress(source)) and progress.is_active
         if token and run.waiting_path.exists() and not is_coming:
             self.models.fetch_in_background(source, token)
-
-    def continue_run(self, run: Run, epochs: float, name: str = "") -> Run:
-        """Train what a run learned for more epochs on the same data, as a new run with the same settings.
-
-        Raises:
-            WorkbenchError: It has no checkpoint, its method cannot, or its data is gone.
-        """
-        if not (method := methods()[run.config.method]).continues:
-            raise WorkbenchError(
-                f"{method.label} plans its whole run in advance, so it cannot be continued.",
-                "Start a new run with more epochs.",
-            )
-        if newest_checkpoint(run.checkpoints_dir) is None:
-            raise WorkbenchError(
-                f'"{run.name}" has no checkpoint to continue from.', "Start a new run instead."
-            )
-        changes = {"epochs": epochs, "max_steps": None}
-        return self._start_copy(run, changes, name or f"{run.name}, continued", continues=True)
-
-    def start_copy(self, run: Run, changes: Mapping[str, Any], name: str = "") -> Run:
-        """Start a run again from its beginning, with some settings changed.
-
-        One that went on from another run goes on from it again, unless what is tuned or how is another now.
-
-        Raises:
-            WorkbenchError: The settings do not work, its data is gone, or the run it went on from.
-        """
-        name = name or f"{run.name}, again"
-        if not run.continues or changes.keys() & {"model", "method"}:
-            return self._start_copy(run, changes, name, continues=False)
-        origin = sibling(run, str(run.parent))
-        if newest_checkpoint(origin.checkpoints_dir) is None:
-            raise WorkbenchError(
-                f'"{origin.name}", which it went on from, has no checkpoint any more.',
-                "Duplicate it with changes instead, which begins with the model before any training.",
-            )
-        return self._start_copy(run, changes, name, continues=True, parent=origin)
-
-    def _start_copy(
-        self,
-        run: Run,
-        changes: Mapping[str, Any],
-        name: str,
-        *,
-        continues: bool,
-        parent: Run | None = None,
-    ) -> Run:
-        values = {**chosen_settings(run.config, run.reasons), **changes}
-        config = self.configure(None, values, allow_folder=True)
-        self.ensure_known(_source_of(config))
-        validation_id = run.data.validation.id if run.data.validation else None
-        data = self.choose_data({part.id: part.weight for part in run.data.parts}, validation_id)
-        plan = self.plan(config, data, allow_folder=True)
-        return self.start(plan, data, name, parent=parent or run, continues=continues)
-
-    def delete_run(self, run: Run) -> None:
-        """Remove a run and all it saved.
-
-        Raises:
-            WorkbenchError: It has not ended, or is being exported.
-        """
-        if (snapshot := self.supervisor.summary(run)).is_active:
-            raise WorkbenchError(
-                f'"{run.name}" has not ended ({snapshot.state}).', "Stop it first, then delete it."
-            )
-        self._check_none_begins_with(run)
-        check_none_runs(run)
-        if self.chat.run_id == run.id:
-            self.chat.close()
-        run.evaluation_due_path.unlink(missing_ok=True)  # else it would begin again
-        evaluating.stop_and_wait(evaluating.running([run]))
-        for report in self.settings.reports_dir.glob(f"*-{run.id}.html"):
-            report.unlink(missing_ok=True)
-        self.runs.delete(run)
-
-    def _check_none_begins_with(self, run: Run) -> None:
-        """Refuse while another run is still to begin with what this one learned.
-
-        Raises:
-            WorkbenchError: Names it.
-        """
-        for child in self.runs.all():
-            if not (child.continues and child.parent == run.id):
-                continue
-            state = self.supervisor.summary(child).state
-            if state != "finished" and newest_checkpoint(child.checkpoints_dir) is None:
-                raise WorkbenchError(
-                    f'"{child.name}" ({state}) begins with what this one learned, and has no checkpoint of its own yet.',
-                    "Delete that one first, or let it get on.",
-                )
 
     def look_after_runs(self) -> None:
         """From now on, start the next run in line when the present one has ended, in the background.
@@ -350,7 +257,7 @@ class Services:
         next_look = 0.0
         while True:
             try:
-                self.supervisor.advance(self.make_way)
+                self.supervisor.advance(self.free_the_computer)
                 if not self.supervisor.is_idle():
                     next_look = 0.0
                 elif time.monotonic() >= next_look:
@@ -361,26 +268,24 @@ class Services:
                 traceback.print_exc()
             time.sleep(LOOK_SECONDS)
 
-    def make_room(self) -> None:
+    def close_helpers(self) -> None:
         """End what only helps the page, so that whatever works next has its memory."""
         self.chat.close()
         self.tokenizer.close()
 
-    def make_way(self) -> None:
+    def free_the_computer(self) -> None:
         """Give training or an export the whole computer: evaluations stop, too; what was answered is kept."""
-        self.make_room()
+        self.close_helpers()
         evaluating.stop_and_wait(evaluating.running(self.runs.all()))
 
-    def test_drive(
-        self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False
-    ) -> Measurement:
+    def test_drive(self, config: TrainingConfig, data: DataChoice) -> Measurement:
         """Do two real steps on the longest examples in a process of its own; later plans use the result.
 
         Raises:
             WorkbenchError: A run is training, the model is not here yet, or the test drive failed.
         """
         self.supervisor.check_free()
-        source = find_model(config.model, allow_folder=allow_folder)
+        source = source_of(config)
         if not self.models.is_here(source):
             raise WorkbenchError(
                 f"{source.label} is not on this computer yet, so there is nothing to drive.",
@@ -388,22 +293,18 @@ class Services:
             )
         for info, _ in data.parts:
             self.count_tokens(info, source)
-        with self.supervisor.test_drive(self.make_way):
-            self.make_way()
-            plan = self.plan(config, data, allow_folder=allow_folder)
+        with self.supervisor.test_drive(self.free_the_computer):
+            self.free_the_computer()
+            plan = self.plan(config, data)
             probes = RunStore(self.settings, self.settings.home_dir / "probes")
             run = self.create_run(plan, data, "test drive", probes)
             measurement = test_drive(run, self.settings)
         self.measurements.keep(plan.config, plan.work.hardest_tokens, measurement)
         return measurement
 
-    def remedies(
-        self, config: TrainingConfig, data: DataChoice, *, allow_folder: bool = False
-    ) -> list[Remedy]:
+    def remedies(self, config: TrainingConfig, data: DataChoice) -> list[Remedy]:
         """Return what would make a run fit into memory, the least harmful first."""
-        return find_remedies(
-            config, lambda changed: self.plan(changed, data, allow_folder=allow_folder)
-        )
+        return find_remedies(config, lambda changed: self.plan(changed, data))
 
     def create_run(
         self,
@@ -440,61 +341,6 @@ class Services:
         return (store or self.runs).create(
             config, reference, name or data.name, plan.reasons, plan.seconds, **promised | details
         )
-
-    def delete_dataset(self, dataset_id: str) -> None:
-        """Remove a dataset, unless a run needs it.
-
-        Raises:
-            WorkbenchError: It is a sample, not there, or a run is about to read it.
-        """
-        for run in self.runs.all():
-            if (
-                dataset_id in run.data.dataset_ids
-                and (snapshot := self.supervisor.summary(run)).state in NEEDS_DATA
-            ):
-                raise WorkbenchError(
-                    f"The run {run.name} needs this dataset ({snapshot.state}).",
-                    "Delete it when the run has ended.",
-                )
-        self.datasets.delete(dataset_id)
-        rows_path = self.settings.good_answers_path
-        # Whoever adds an answer just now has the lock, and makes another dataset of these rows.
-        with suppress(Timeout), FileLock(f"{rows_path}.lock", timeout=0):
-            if rows_path.exists() and dataset_id_of(rows_path, rows_path.name) == dataset_id:
-                rows_path.unlink()  # what it was made of
-
-    def cancel_download(self, source: ModelSource) -> None:
-        """End a model's download in the background; a later one fetches the rest.
-
-        Raises:
-            WorkbenchError: It is a run that downloads it.
-        """
-        active = self.supervisor.active_run()
-        if active and _source_of(active.config).slug == source.slug:
-            raise WorkbenchError(f'The run "{active.name}" needs it.', "Stop the run instead.")
-        self.models.cancel(source)
-
-    def delete_model(self, source: ModelSource) -> None:
-        """Remove a model from this disk, unless a run, an evaluation, an export or a download needs it.
-
-        Raises:
-            WorkbenchError: It is in use, or not here.
-        """
-        active = self.supervisor.active_run()
-        if active and _source_of(active.config).slug == source.slug:
-            raise WorkbenchError(
-                f'"{active.name}" is training it.', "Delete it when that has ended."
-            )
-        for run in self.runs.all():
-            if run.config.model == source.id:
-                check_none_runs(run)
-                if evaluating.running([run]):
-                    raise WorkbenchError(
-                        f'"{run.name}" is being evaluated, which needs it.',
-                        "Delete it when that has ended.",
-                    )
-        self.make_room()
-        self.models.delete(source)
 
     @contextmanager
     def chat_with(self, run: Run, stop: Stop | None = None) -> Iterator[ChatProcess]:
@@ -547,7 +393,3 @@ class Services:
             return DataFacts(info.row_count, info.mean_characters, weight)
         counted = read_lengths(cache), read_supervised_lengths(cache), read_shared_start(cache)
         return DataFacts(info.row_count, info.mean_characters, weight, *counted)
-
-
-def _source_of(config: TrainingConfig) -> ModelSource:
-    return find_model(config.model, allow_folder=True)

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 
 from workbench.compute import choose_compute
 from workbench.models.rendering import load_tokenizer, prompt_ids, stop_ids, tokenize_example
-from workbench.models.sources import find_model
+from workbench.models.sources import source_of
 from workbench.models.store import ModelStore
 from workbench.runs.store import RunStore
 from workbench.settings import Settings
@@ -66,7 +66,7 @@ def ask_one_by_one(run_id: str, rows: list[dict[str, str]], answer_tokens: int) 
     settings = Settings.from_environment()
     run = RunStore(settings).get(run_id)
     compute = choose_compute(run.config.precision)
-    model_dir = ModelStore(settings).directory(find_model(run.config.model, allow_folder=True))
+    model_dir = ModelStore(settings).directory(source_of(run.config))
     tokenizer = load_tokenizer(model_dir)
     model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=compute.dtype).eval()
     seconds = _ask(model, tokenizer, rows, answer_tokens)

@@ -67,7 +67,7 @@ def measure(
     services: Services, config: TrainingConfig, data: DataChoice, *, runs: bool
 ) -> list[str]:
     """Return the cells of one row of the table."""
-    plan = services.plan(config, data, allow_folder=True)
+    plan = services.plan(config, data)
     assert plan.memory is not None
     probes = RunStore(services.settings, services.settings.home_dir / "probes")
     run = services.create_run(plan, data, "bench", probes, hands_memory_back=True)
@@ -81,7 +81,7 @@ def measure(
     ]
     if not runs:
         return cells
-    return cells + _time(services, services.plan(config, data, allow_folder=True), data)
+    return cells + _time(services, services.plan(config, data), data)
 
 
 def _time(services: Services, plan: Plan, data: DataChoice) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import open_page, serve
+from workbench.deleting import delete_run
 from workbench.services import Services
 from workbench.settings import Settings
 
@@ -319,7 +320,7 @@ def test_a_run_deleted_while_it_is_loaded_leaves_a_page_that_answers(
     expect(said(page, "base")).to_have_count(1)
     (child,) = chat_processes(playground_server)
     other = Services.for_workspace(Settings(home_dir=playground_server.home_dir))
-    other.delete_run(other.runs.get(gone_dir.name))  # as in the terminal
+    delete_run(other, other.runs.get(gone_dir.name))  # as in the terminal
     expect(page.get_by_text("The run was deleted")).to_be_visible()
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
     expect(page.locator("#playground-run input")).to_have_value(re.compile("counting"))

@@ -11,6 +11,7 @@ from workbench.data.check import check_file
 from workbench.data.conversations import find_stored_rows, read_conversations
 from workbench.data.formats import Mapping
 from workbench.data.store import SAMPLES
+from workbench.deleting import delete_dataset
 from workbench.errors import WorkbenchError
 from workbench.runs import queue
 from workbench.runs.store import DataPart, DataReference
@@ -111,7 +112,7 @@ def test_a_dataset_that_a_run_is_about_to_read_cannot_be_deleted(services, tmp_p
     run = services.runs.create(plan.config, data, "waiting", plan.reasons, None)
     queue.join(services.runs, run)
     with pytest.raises(WorkbenchError, match="The run waiting needs this dataset"):
-        services.delete_dataset(info.id)
+        delete_dataset(services, info.id)
     assert services.datasets.info(info.id) == info
 
 

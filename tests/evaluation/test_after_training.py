@@ -15,6 +15,7 @@ from tests.evaluation.test_report import part_of, run_with
 from tests.made_runs import make_run
 from workbench.child_progress import LOCK, ProgressWriter, is_alive
 from workbench.cli import main
+from workbench.deleting import delete_run
 from workbench.evaluation import after_training
 from workbench.evaluation.after_training import due_runs, evaluate_what_is_due
 from workbench.evaluation.card import headline
@@ -53,7 +54,7 @@ def plan(services, alpaca_file, tiny_model_dir):
         values = {"model": str(tiny_model_dir), "max_steps": 2, "max_length": 256} | changes
         config = services.configure(None, {"keep_general": False} | values, allow_folder=True)
         data = services.choose_data({services.datasets.add(alpaca_file, alpaca_file.name).id: 1.0})
-        return services.plan(config, data, allow_folder=True), data
+        return services.plan(config, data), data
 
     return make
 
@@ -188,7 +189,7 @@ def test_the_server_looks_now_and_then_for_what_is_due(services, monkeypatch):
     class EndOfTest(BaseException):
         """No error, which would be told, and the loop go on."""
 
-    def advance(make_way):
+    def advance(before_start):
         if len(turns) == 50:
             raise EndOfTest
         turns.append(1)
@@ -216,7 +217,7 @@ def test_who_deletes_a_run_ends_its_evaluations_first(services, made):
     with ThreadPoolExecutor() as pool:
         stopped = pool.submit(work_until_stopped, directory)
         wait_for(lambda: is_alive(directory))
-        services.delete_run(made)
+        delete_run(services, made)
         assert stopped.result(1) is None
     assert not made.directory.exists()
 

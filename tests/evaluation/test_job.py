@@ -68,7 +68,7 @@ def make_run(services, file, model_dir, method="lora"):
         "precision": "fp32",
     }
     data = services.choose_data({services.datasets.add(file, file.name).id: 1.0})
-    plan = services.plan(build_config(values), data, allow_folder=True)
+    plan = services.plan(build_config(values), data)
     run = services.create_run(plan, data, "tuned")
     model = AutoModelForCausalLM.from_pretrained(model_dir)
     torch.manual_seed(1)

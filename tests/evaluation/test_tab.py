@@ -13,6 +13,7 @@ from tests.evaluation.test_comparing import answer, trained
 from tests.evaluation.test_report import HOSTILE, part_of, run_with, say
 from tests.ui.test_wiring import changed_by_itself
 from workbench.child_progress import Progress
+from workbench.deleting import delete_run
 from workbench.errors import WorkbenchError
 from workbench.evaluation.comparing import compared_requests, find_comparison
 from workbench.evaluation.request import EvaluationRequest
@@ -162,7 +163,7 @@ def test_what_was_evaluated_before_is_shown_at_once(services):
     assert not timer.active
     assert not stop.interactive
     assert show(*[None, *choices[1:]])[1] == ""
-    services.delete_run(run)
+    delete_run(services, run)
     assert not Path(report).exists()
 
 

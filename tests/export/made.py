@@ -111,7 +111,7 @@ def make_run(services, file, model_dir, method="lora", name="tuned", scale=0.05)
     if method == "freeze":
         values["trained_layers"] = 1
     data = services.choose_data({services.datasets.add(file, file.name).id: 1.0})
-    plan = services.plan(build_config(values), data, allow_folder=True)
+    plan = services.plan(build_config(values), data)
     run = services.create_run(plan, data, name)
     tell(run)
     run.process_path.write_text(json.dumps({"pid": 2**22 + 1, "create_time": 0.0}))

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from tests.made_runs import make_run
 from workbench.child_progress import LOCK, ProgressWriter, is_alive
+from workbench.deleting import delete_run
 from workbench.errors import WorkbenchError
 from workbench.evaluation.request import EvaluationRequest
 from workbench.evaluation.request import write_request as write_evaluation
@@ -216,8 +217,8 @@ def test_a_run_is_not_deleted_while_it_is_exported(plain_run, services):
     request = workspace_request(services, plain_run, "merged")
     directory = started(services, plain_run, request, alive=False)
     with FileLock(directory / LOCK), pytest.raises(WorkbenchError, match="exported just now"):
-        services.delete_run(plain_run)
-    services.delete_run(plain_run)
+        delete_run(services, plain_run)
+    delete_run(services, plain_run)
     assert not plain_run.directory.exists()
 
 

@@ -22,6 +22,7 @@ from workbench.chat import ChatProcess, learned_model, served_models
 from workbench.chat_server import RUN_GONE
 from workbench.cli import main
 from workbench.config import ANSWER_TOKENS
+from workbench.deleting import delete_run
 from workbench.errors import WorkbenchError
 from workbench.inference import engine as engine_module
 from workbench.inference.__main__ import listen
@@ -55,7 +56,7 @@ def home(tmp_path_factory, tiny_model_dir):
     values |= {"keep_general": False, "evaluate_after": 0, "precision": "fp32"}
     config = services.configure(None, values, allow_folder=True)
     chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
-    run = services.start(services.plan(config, chosen, allow_folder=True), chosen, "tuned")
+    run = services.start(services.plan(config, chosen), chosen, "tuned")
     assert services.supervisor.wait(run, 120)
     return home
 
@@ -339,7 +340,7 @@ def test_a_run_deleted_while_it_is_loaded_is_closed(services, run):
     loaded = services.runs.get(copy.name)
     services.chat.open(loaded)
     process = process_of(services.chat)
-    services.delete_run(loaded)
+    delete_run(services, loaded)
     assert process.poll() is not None
     services.chat.open(run)
     assert ask(services, "tuned")
@@ -350,7 +351,7 @@ def test_a_run_that_another_process_deletes_takes_its_models_along(services, run
     services.chat.open(services.runs.get(copy.name))
     process = process_of(services.chat)
     other = Services.for_workspace(services.settings)
-    other.delete_run(other.runs.get(copy.name))
+    delete_run(other, other.runs.get(copy.name))
     assert process.wait(10) == RUN_GONE
     assert services.chat.why_gone == "The run was deleted, so its models left the memory."
     services.chat.open(run)

@@ -90,7 +90,7 @@ def test_a_process_that_loads_is_ended_at_once(services, run, loads_for_ever):
     with opening(services, run) as errors:
         process = services.chat._server.process
         assert services.chat.run_id == ""
-        services.make_room()
+        services.close_helpers()
         assert process.poll() is not None
     assert "needs the memory" in errors[0]
 

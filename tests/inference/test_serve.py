@@ -41,7 +41,7 @@ def served(tmp_path_factory, tiny_model_dir):
     values |= {"evaluate_after": 0, "keep_general": False, "method": "full", "learning_rate": 1e-2}
     config = services.configure(None, values, allow_folder=True)
     chosen = services.choose_data({services.datasets.add(data, data.name).id: 1})
-    run = services.start(services.plan(config, chosen, allow_folder=True), chosen, "tuned")
+    run = services.start(services.plan(config, chosen), chosen, "tuned")
     assert services.supervisor.wait(run, 120)
     environment = os.environ | {"WORKBENCH_HOME": str(home), "WORKBENCH_API_KEY": "chosen"}
     program = "import sys, workbench.cli; sys.exit(workbench.cli.main())"

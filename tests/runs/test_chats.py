@@ -9,6 +9,7 @@ import pytest
 
 from tests.made_runs import make_run
 from workbench.cli import main
+from workbench.deleting import delete_run
 from workbench.errors import WorkbenchError
 from workbench.runs.chats import Chat, chat_document, delete_chat, find_chats, get_chat, keep_chat
 from workbench.runs.votes import SAME, Vote, add_vote, count_votes, read_votes, votes_path
@@ -119,7 +120,7 @@ def test_no_id_leads_elsewhere(run, chat_id):
 
 def test_a_run_that_was_deleted_stays_deleted(services, run):
     kept = keep_chat(run, chat_of(run))
-    services.delete_run(run)
+    delete_run(services, run)
     for keep in (lambda: keep_chat(run, kept), lambda: add_vote(run, Vote.on(kept, SAME))):
         with pytest.raises(OSError, match="No such file"):
             keep()

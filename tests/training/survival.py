@@ -71,7 +71,7 @@ def make_services(home: Path) -> Services:
 def create(services: Services, data: Path, model: Path):
     info = services.datasets.add(data, data.name)
     chosen = services.choose_data({info.id: 1.0})
-    plan = services.plan(build_config(SETTINGS, {"model": str(model)}), chosen, allow_folder=True)
+    plan = services.plan(build_config(SETTINGS, {"model": str(model)}), chosen)
     return services.create_run(plan, chosen, "survivor")
 
 

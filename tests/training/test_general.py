@@ -129,7 +129,7 @@ def test_a_run_is_held_by_the_questions_that_were_picked(services, tiny_model_di
     mine = services.datasets.add(path, path.name)
     values = {"model": str(tiny_model_dir), "general_data": mine.id, "max_length": 256}
     data = services.choose_data({"sample-identity": 1.0})
-    plan = services.plan(build_config(values), data, allow_folder=True)
+    plan = services.plan(build_config(values), data)
     run = services.create_run(plan, data, "mine")
     tokenizer = load_tokenizer(tiny_model_dir)
     found = prepare_data(run, tokenizer, tiny_model_dir, lambda event: None).general

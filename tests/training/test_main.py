@@ -40,9 +40,7 @@ def real_run(services, tiny_model_dir, alpaca_file):
     values = {"model": str(tiny_model_dir), "max_steps": 2, "save_steps": 1, "batch_size": 4}
     values |= {"evaluate_after": 0, "watched_rows": 0, "precision": "fp32"}
     data = services.choose_data({services.datasets.add(alpaca_file, alpaca_file.name).id: 1.0})
-    plan = services.plan(
-        services.configure(None, values, allow_folder=True), data, allow_folder=True
-    )
+    plan = services.plan(services.configure(None, values, allow_folder=True), data)
     return services.create_run(plan, data, "real")
 
 

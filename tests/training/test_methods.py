@@ -50,7 +50,7 @@ class Trained:
     def __init__(self, services, base_dir, method):
         values = QUICK | {"method": method, "model": str(base_dir)} | EXTRAS.get(method, {})
         data = services.choose_data({"sample-identity": 1.0})
-        plan = services.plan(build_config(values), data, allow_folder=True)
+        plan = services.plan(build_config(values), data)
         self.run = services.create_run(plan, data, method)
         self.events = []
         tokenizer = load_tokenizer(base_dir)

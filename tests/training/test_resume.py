@@ -75,7 +75,7 @@ def services(tmp_path_factory):
 def make_run(services, base_dir, method, **changes):
     values = QUICK | {"method": method, "model": str(base_dir)} | EXTRAS.get(method, {}) | changes
     data = services.choose_data({"sample-identity": 1.0})
-    plan = services.plan(build_config(values), data, allow_folder=True)
+    plan = services.plan(build_config(values), data)
     return services.create_run(plan, data, method)
 
 

@@ -15,6 +15,7 @@ from tests.made_runs import make_run
 from workbench.chat import Reply, Stop, learned_model
 from workbench.data.conversations import read_conversations
 from workbench.data.split import split_rows
+from workbench.deleting import delete_dataset
 from workbench.errors import WorkbenchError
 from workbench.good_answers import keep_answer
 from workbench.models.catalogue import catalogue
@@ -415,7 +416,7 @@ def test_a_persons_own_file_of_that_name_stays(services, tmp_path):
 
 
 def test_good_answers_that_were_deleted_do_not_come_back(services):
-    services.delete_dataset(keep_answer(services, conversation("a?", "A.")).id)
+    delete_dataset(services, keep_answer(services, conversation("a?", "A.")).id)
     assert not services.settings.good_answers_path.exists()
     info = keep_answer(services, conversation("b?", "B."))
     assert [row.messages[0]["content"] for row in services.datasets.rows(info.id)] == ["b?"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.made_runs import make_run
+from workbench.deleting import delete_run
 from workbench.runs.chats import Chat
 from workbench.runs.votes import SAME, Vote
 from workbench.ui.difference_views import HELP, SAME_WORDS, differences_html
@@ -57,7 +58,7 @@ def test_an_answer_is_there_even_if_it_cannot_be_kept(services):
     kept, words = keep_said(run, chat_of(), None)
     again, _ = keep_said(run, chat_of("And?"), kept)
     assert (words, again.id, again.question) == ("", kept.id, "And?")
-    services.delete_run(run)
+    delete_run(services, run)
     lost, words = keep_said(run, chat_of(), None)
     assert lost == chat_of()
     assert words == "This conversation could not be kept: No such file or directory."

@@ -20,7 +20,7 @@ from workbench.evaluation.process import request_stop, running, start, watch
 from workbench.evaluation.request import EvaluationRequest
 from workbench.export.history import active_exports
 from workbench.export.request import NEEDS_MODEL
-from workbench.models.sources import find_model
+from workbench.models.sources import source_of
 from workbench.models.store import ModelStore
 from workbench.processes import go_last
 from workbench.runs.store import Run, RunStore
@@ -98,7 +98,7 @@ def _evaluate(run: Run, workspace: Workspace) -> None:
 
 def _follow(run: Run, workspace: Workspace) -> Progress:
     """Ask both models, or stop when something else needs the computer; return the last word."""
-    source = find_model(run.config.model, allow_folder=True)
+    source = source_of(run.config)
     if not ModelStore(workspace.settings).is_here(source):  # nobody asked for its download
         raise WorkbenchError(f"{source.label} is not on this computer any more.")
     directory, last = _request(run).directory(run), Progress()

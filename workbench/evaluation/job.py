@@ -36,7 +36,7 @@ from workbench.models.rendering import (
     prompt_ids,
     tokenize_examples,
 )
-from workbench.models.sources import find_model
+from workbench.models.sources import source_of
 from workbench.models.store import ModelStore
 from workbench.presets import methods
 from workbench.runs.store import Run, read_json, write_json
@@ -87,7 +87,7 @@ def evaluate(
         if stop_requested():
             raise StopRequested
 
-    source = find_model(run.config.model, allow_folder=True)
+    source = source_of(run.config)
     base_dir = ModelStore(settings).ensure(source, stop_download)
     tokenizer = load_tokenizer(base_dir)
     compute = choose_compute(run.config.precision)

@@ -25,7 +25,7 @@ from workbench.export.request import (
 )
 from workbench.export.sums import NAME, ExportedFile, measure, measure_folder, sums_text
 from workbench.export.usage import hub_gguf_lines, usage_lines
-from workbench.models.sources import ModelSource, find_model
+from workbench.models.sources import ModelSource, source_of
 from workbench.models.store import ModelStore
 from workbench.runs.record import read_record
 from workbench.runs.store import Run
@@ -67,7 +67,7 @@ class Export:
     ) -> None:
         self._run, self._request, self._settings = run, request, settings
         self._progress, self._stop_requested = progress, stop_requested
-        self._source: ModelSource = find_model(run.config.model, allow_folder=True)
+        self._source: ModelSource = source_of(run.config)
         self._record = read_record(run.events_path)
 
     def work(self, keep: Callable[[ExportResult], None] = lambda result: None) -> ExportResult:

@@ -18,7 +18,7 @@ from typing import TextIO
 
 from workbench.chat_server import RUN_GONE, RUN_TRAINS, TOKEN_VARIABLE
 from workbench.errors import WorkbenchError
-from workbench.models.sources import find_model
+from workbench.models.sources import source_of
 from workbench.models.store import ModelStore
 from workbench.processes import end_with_parent
 from workbench.runs.store import Run, RunStore, open_run
@@ -44,7 +44,7 @@ def main(options: argparse.Namespace) -> None:
         from workbench.inference.engine import Engine
         from workbench.inference.server import build_server
 
-        source = find_model(run.config.model, allow_folder=True)
+        source = source_of(run.config)
         base_dir = ModelStore(settings).ensure(source, lambda progress: None)
         # All that computes is in one thread: with two, OpenMP thinks that there are more threads than cores, and
         # they no longer wait for each other actively (17 tokens/s instead of 30, libgomp 12).

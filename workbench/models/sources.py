@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from workbench.config import STARTER_MODEL
+from workbench.config import STARTER_MODEL, TrainingConfig
 from workbench.errors import WorkbenchError
 from workbench.hub import is_name, is_repository_name
 from workbench.models.catalogue import CatalogueEntry, catalogue
@@ -73,7 +73,7 @@ def find_model(model_id: str, *, allow_folder: bool = False) -> ModelSource:
 
     Args:
         model_id: See ``ModelSource.id``.
-        allow_folder: True on the command line only; the page never takes a path.
+        allow_folder: True on the command line only; the page never takes a path. A folder wins over a name on a hub.
 
     Raises:
         WorkbenchError: It is none of these.
@@ -99,6 +99,15 @@ def find_model(model_id: str, *, allow_folder: bool = False) -> ModelSource:
             f"HuggingFaceTB/SmolLM2-360M-Instruct, or {MODELSCOPE}owner/name."
         )
     raise WorkbenchError(f"There is no model {model_id!r}.", hint)
+
+
+def source_of(config: TrainingConfig) -> ModelSource:
+    """Return where a run's model comes from; a folder is an absolute path there.
+
+    Raises:
+        WorkbenchError: Its folder is gone.
+    """
+    return find_model(config.model, allow_folder=Path(config.model).is_absolute())
 
 
 def source_of_slug(slug: str) -> ModelSource | None:

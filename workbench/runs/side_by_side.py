@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.config import TrainingConfig, field_extra, setting_fields
 from workbench.errors import WorkbenchError
-from workbench.models.sources import find_model
+from workbench.models.sources import source_of
 from workbench.presets import methods
 from workbench.runs.store import Run
 
@@ -85,7 +85,7 @@ def checked_on(run: Run) -> tuple[Any, ...]:
 def model_label(run: Run) -> str:
     """Return what the page calls the run's model."""
     try:
-        return find_model(run.config.model, allow_folder=True).label
+        return source_of(run.config).label
     except WorkbenchError:  # a folder that is gone
         return run.config.model
 

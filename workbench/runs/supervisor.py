@@ -108,17 +108,17 @@ class Supervisor:
             queue.join(self._store, run)
             self._start_next(run, secrets)
 
-    def advance(self, make_room: Callable[[], None] = lambda: None) -> None:
+    def advance(self, before_start: Callable[[], None] = lambda: None) -> None:
         """Start the next run in line if none trains, else end the one that does not answer to Stop.
 
         Args:
-            make_room: Called before a run begins, to end what has memory that it needs.
+            before_start: Called before a run begins, to end what has memory that it needs.
         """
         if active := self.active_run():
             if self._ignores_stop(active):
                 self.kill(active, SILENT)
         elif self.line() and not self.is_driving():
-            make_room()
+            before_start()
             with self._lock():
                 self._start_next()
 
@@ -139,11 +139,11 @@ class Supervisor:
         return FileLock(ensure_dir(self._store.root_dir) / ".evaluating.lock", timeout=0)
 
     @contextlib.contextmanager
-    def test_drive(self, make_room: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def test_drive(self, before_start: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Let no run begin while the block runs; one that is started meanwhile waits in line, and begins then.
 
         Args:
-            make_room: As for ``advance``.
+            before_start: As for ``advance``.
 
         Raises:
             WorkbenchError: A run is training, or another test drive goes on.
@@ -161,7 +161,7 @@ class Supervisor:
             with held:
                 yield
         finally:
-            self.advance(make_room)
+            self.advance(before_start)
 
     def is_driving(self) -> bool:
         """Say whether a test drive goes on."""

@@ -18,7 +18,7 @@ from workbench.errors import StopRequested, WorkbenchError
 from workbench.hardware import cpu_cores
 from workbench.models.manner import NO_TEMPLATE
 from workbench.models.rendering import has_fallback_template, load_tokenizer
-from workbench.models.sources import find_model
+from workbench.models.sources import source_of
 from workbench.models.store import ModelStore
 from workbench.presets import methods
 from workbench.runs.checkpoints import (
@@ -225,7 +225,7 @@ def _fetch_model(
             last[0] = event.time
             emit(event)
 
-    source = find_model(run.config.model, allow_folder=True)
+    source = source_of(run.config)
     return ModelStore(settings).ensure(source, report)
 
 
@@ -235,7 +235,7 @@ def _check_settings(run: Run, settings: Settings) -> None:
     Raises:
         WorkbenchError: Settings that cannot work together, or not with this model.
     """
-    facts = ModelStore(settings).facts(find_model(run.config.model, allow_folder=True))
+    facts = ModelStore(settings).facts(source_of(run.config))
     asked_for = run.config.model_copy(update=dict.fromkeys(run.reasons))  # the others were chosen
     if conflicts := find_conflicts(asked_for, facts):
         raise WorkbenchError(" ".join(conflicts))

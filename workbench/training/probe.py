@@ -18,7 +18,7 @@ from transformers import set_seed
 from workbench.hardware import cpu_cores
 from workbench.measurements import Measurement, ProbeFailure, write_outcome
 from workbench.models.rendering import load_tokenizer
-from workbench.models.sources import find_model
+from workbench.models.sources import source_of
 from workbench.models.store import ModelStore
 from workbench.runs.events import StepEvent
 from workbench.runs.store import Run, open_run
@@ -40,7 +40,7 @@ def probe(run: Run, settings: Settings) -> Measurement:
     """
     torch.set_num_threads(cpu_cores())
     set_seed(run.config.seed)
-    model_dir = ModelStore(settings).directory(find_model(run.config.model, allow_folder=True))
+    model_dir = ModelStore(settings).directory(source_of(run.config))
     tokenizer = load_tokenizer(model_dir)
     data = _hardest(prepare_data(run, tokenizer, model_dir, lambda event: None), run)
     steps: list[StepEvent] = []

@@ -11,6 +11,7 @@ import gradio as gr
 
 from workbench.data.adding import add_in_child
 from workbench.data.store import SAMPLES
+from workbench.deleting import delete_dataset
 from workbench.services import Services
 from workbench.ui.data_check import build_check_view, dataset_choices
 from workbench.ui.data_hub import build_hub_view
@@ -153,7 +154,7 @@ def build_data_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> DataTab:
 
     @user_errors
     def remove(dataset_id: str) -> Any:
-        services.delete_dataset(dataset_id)
+        delete_dataset(services, dataset_id)
         gr.Info("The dataset is deleted. Models that learned from it stay.")
         return gr.Dropdown(dataset_choices(services), value=FIRST_SAMPLE)
 

@@ -137,7 +137,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
         runs, request = asked_of(run_id, *choices)
         services.supervisor.check_free()
         if not is_alive(request.directory(runs[0])):
-            services.make_room()
+            services.close_helpers()
         if request.compared:
             from workbench.evaluation.comparing import compared_requests  # takes seconds
 

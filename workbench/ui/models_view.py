@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.deleting import cancel_download, delete_model
 from workbench.errors import WorkbenchError
 from workbench.hardware import free_disk_bytes
 from workbench.models.facts import ModelFacts
@@ -126,14 +127,14 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
         services.models.fetch_in_background(find_model(model_id), typed)
 
     @user_errors
-    def cancel_download(model_id: str) -> None:
-        services.cancel_download(find_model(model_id))
+    def stop_download(model_id: str) -> None:
+        cancel_download(services, find_model(model_id))
 
     @user_errors
-    def delete_model(stored_id: str | None) -> Any:
+    def remove(stored_id: str | None) -> Any:
         if not stored_id:
             raise WorkbenchError("No model is chosen.", "Choose one of those on this disk.")
-        services.delete_model(find_model(stored_id))
+        delete_model(services, find_model(stored_id))
         return gr.Dropdown(value=None)
 
     shown = [known, note, bar, download, cancel, stored, timer]
@@ -142,8 +143,8 @@ def build_models_view(services: Services, page: gr.Blocks, model: gr.Dropdown) -
     check.click(check_model, [model, token], [note, known], **PRIVATE)
     started = download.click(start_download, [model, token], None, **PRIVATE)
     started.then(show, model, shown, **FOLLOW)
-    cancel.click(cancel_download, model, None, **PRIVATE)
-    deleted = delete.click(delete_model, stored, stored, **PRIVATE)
+    cancel.click(stop_download, model, None, **PRIVATE)
+    deleted = delete.click(remove, stored, stored, **PRIVATE)
     deleted.then(show, model, shown, **FOLLOW)
     return ModelsView(known, token)
 

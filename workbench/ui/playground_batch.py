@@ -126,7 +126,7 @@ def build_batch_panel(services: Services, page: gr.Blocks, run_choice: gr.Dropdo
             answer_tokens=int(longest),
             strength=kept_strength(run),
         )
-        services.make_room()
+        services.close_helpers()
         start(run, request, services.settings)
 
     @user_errors

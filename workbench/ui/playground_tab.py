@@ -11,7 +11,7 @@ import gradio as gr
 from workbench.chat import IDLE_SECONDS, Stop, comparable_words, learned_model, served_models
 from workbench.errors import WorkbenchError
 from workbench.models.manner import manner_words
-from workbench.models.sources import find_model
+from workbench.models.sources import source_of
 from workbench.runs.chats import Chat, delete_chat, get_chat
 from workbench.runs.checkpoints import instead_words
 from workbench.runs.examples import ExampleQuestion, example_questions
@@ -345,7 +345,7 @@ def model_line(services: Services, run: Run) -> str:
     """Name the model that a run tuned, and say what is unusual about asking it, as Markdown."""
     unusual = [instead_words(run), comparable_words(run)]
     try:
-        source = find_model(run.config.model, allow_folder=True)
+        source = source_of(run.config)
     except WorkbenchError:  # a folder that is gone
         words = " ".join(filter(None, unusual))
         return f"Tuned from **{plain(run.config.model)}**. {words}".rstrip()

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.copies import continue_run, start_copy
 from workbench.errors import WorkbenchError
 from workbench.remedies import Remedy, safer_copy
 from workbench.runs.checkpoints import newest_checkpoint
@@ -106,7 +107,7 @@ def build_run_actions(services: Services, run_choice: gr.Dropdown, token: gr.Tex
         remedy = remedy_of(run, services.supervisor.snapshot(run))
         if remedy is None:
             raise WorkbenchError("There is nothing known that would help this run.")
-        return services.start_copy(run, remedy.changes)
+        return start_copy(services, run, remedy.changes)
 
     supervisor = services.supervisor
     for button, function in (
@@ -122,7 +123,7 @@ def build_run_actions(services: Services, run_choice: gr.Dropdown, token: gr.Tex
         act(start_safer, chooses=True), run_choice, run_choice, concurrency_limit=1, **PRIVATE
     )
     more.click(
-        act(services.continue_run, chooses=True),
+        act(lambda run, epochs: continue_run(services, run, epochs), chooses=True),
         [run_choice, epochs],
         run_choice,
         concurrency_limit=1,

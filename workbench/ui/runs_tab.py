@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.deleting import delete_run
 from workbench.downloads import folder_bytes
 from workbench.errors import WorkbenchError
 from workbench.export.history import check_none_runs, results_on_disk
@@ -161,7 +162,7 @@ def build_runs_tab(services: Services, opened: gr.Tab) -> RunsTab:
 
     @user_errors
     def delete(run_id: str) -> list[Any]:
-        services.delete_run(_get(services, run_id))
+        delete_run(services, _get(services, run_id))
         return ["", gr.Column(visible=False)]
 
     shown = [listed.note, listed.table]

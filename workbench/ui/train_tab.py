@@ -47,7 +47,7 @@ IDLE_POLL_SECONDS = 4.0  # while the run that is shown does nothing
 SELDOM_SECONDS = 5.0  # how often the loss in words and the log follow while a run trains
 LOG_CHARACTERS = 8_000
 FORCE = "Start anyway, although memory or disk are short"
-ANYWAY = f'Or tick "{FORCE}" below Start.'
+FORCE_HINT = f'Or tick "{FORCE}" below Start.'
 START, WAIT = "Start training", "Put in line: start when the present run has ended"
 
 
@@ -107,7 +107,7 @@ def build_train_tab(
             data,
             run_name or "",
             force=forced,
-            anyway=ANYWAY,
+            force_hint=FORCE_HINT,
             parent=parent,
             token=token,
         )
