@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from transformers import AutoConfig, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from workbench.asking.loading import standard_attention
 from workbench.compute import Compute, choose_compute
@@ -32,7 +30,7 @@ from workbench.runs.events import Event, GeneralEvent, ResumeEvent, WarningEvent
 from workbench.runs.record import read_record
 from workbench.runs.store import DataPart, Run, open_run
 from workbench.training.base_answers import answers_path, base_answers, kept_answers, kept_loss
-from workbench.training.batches import MicroBatch, micro_batches
+from workbench.training.batches import MicroBatch, micro_batches, until_stopped
 from workbench.training.compiling import compile_layers
 from workbench.training.data import PreparedData
 from workbench.training.failures import Damaged
@@ -54,7 +52,7 @@ from workbench.training.recomputing import recompute_layers
 from workbench.training.reporter import BEST_METRICS, EarlyStopping, Reporter
 from workbench.training.samples import SampleWriter, questions_to_watch
 from workbench.training.team import ALONE, Team
-from workbench.training.trainer import ExampleList, WorkbenchTrainer, until_stopped
+from workbench.training.trainer import ExampleList, WorkbenchTrainer
 
 Emit = Callable[[Event], None]
 # Every position has logits when the base model is looked at; a training step must stay the largest thing.
@@ -111,7 +109,7 @@ def assemble(
         Damaged: No checkpoint is as it was written.
     """
     config = run.config
-    checkpoint = _take_up(run, emit, team)
+    checkpoint = _checkpoint_to_resume(run, emit, team)
     began = read_record(run.events_path).start
     if checkpoint is None and began:
         emit(ResumeEvent(step=0))  # an earlier process of this run got nowhere: all is said anew
@@ -212,7 +210,7 @@ def _early_stopping(config: TrainingConfig, data: PreparedData) -> list[TrainerC
     return [EarlyStopping(config.early_stopping, config.early_stopping_gain, config.best_by)]
 
 
-def _take_up(run: Run, emit: Emit, team: Team) -> Checkpoint | None:
+def _checkpoint_to_resume(run: Run, emit: Emit, team: Team) -> Checkpoint | None:
     """Return what the run goes on from, and remove what it cannot; ``None`` at its beginning."""
     found, damaged = newest_whole(run.checkpoints_dir)
     _tell_damage(found, damaged, emit)
@@ -324,28 +322,3 @@ def _training_arguments(
         disable_tqdm=True,
         **optimizer_arguments(config),
     )
-
-
-def save_model(
-    model: Any, tokenizer: Any, run: Run, base_dir: Path, saving: dict[str, Any]
-) -> None:
-    """Write ``model/``: an adapter, or a model that needs no base.
-
-    The folder is complete when it has its name.
-    """
-    partial_dir = run.directory / "model.part"
-    if methods()[run.config.method].saves == "model":
-        base_dtype = AutoConfig.from_pretrained(base_dir, trust_remote_code=False).dtype
-        model = model.to(base_dtype or torch.float32)
-        model.config.use_cache = True
-        # How it was trained, not what it is: others load it with their own attention.
-        model.set_attn_implementation(standard_attention(model))
-    try:
-        model.save_pretrained(partial_dir, **saving)
-        tokenizer.save_pretrained(partial_dir)
-    except BaseException:  # a full disk, say, which it would keep full
-        shutil.rmtree(partial_dir, ignore_errors=True)
-        raise
-    run.forget_model()
-    partial_dir.rename(run.model_dir)
-    shutil.rmtree(run.directory / "initial", ignore_errors=True)

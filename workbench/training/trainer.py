@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -22,7 +22,7 @@ from workbench.errors import StopRequested
 from workbench.failures import is_disk_full, is_out_of_memory
 from workbench.models.rendering import TokenizedExample
 from workbench.runs.checkpoints import Checkpoint, keep_only, mark_complete, newest_checkpoint
-from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens
+from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens, until_stopped
 from workbench.training.failures import Diverged
 from workbench.training.general import GeneralSkills
 from workbench.training.learning_state import LearningState, keep_projectors
@@ -407,20 +407,6 @@ class WorkbenchTrainer(Trainer):
 
     def _micro_batches(self, examples: Sequence[TokenizedExample]) -> Iterator[MicroBatch]:
         return micro_batches(examples, self._token_budget, padded=self._padded, pad_id=self._pad_id)
-
-
-def until_stopped(
-    batches: Iterable[MicroBatch], stop_requested: Callable[[], bool]
-) -> Iterator[MicroBatch]:
-    """Yield micro-batches until the person asks to stop.
-
-    Raises:
-        StopRequested: They did.
-    """
-    for batch in batches:
-        if stop_requested():
-            raise StopRequested
-        yield batch
 
 
 def _no_room_words(step: int, kept: Checkpoint | None) -> str:
