@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -92,6 +91,23 @@ class Assembly:
     kernels: str
 
 
+@dataclass(frozen=True)
+class _Base:
+    """The base model, before anything of it learns.
+
+    Attributes:
+        loss: The model, with its device and precision, and how to compute what its answers cost.
+        padded: It cannot run padding-free, so rows are filled up to one length.
+        look: Cuts examples into micro-batches that are small enough for logits at every position.
+        kernels: As in ``Assembly``.
+    """
+
+    loss: AnswerLoss
+    padded: bool
+    look: Callable[[Sequence[TokenizedExample]], Iterator[MicroBatch]]
+    kernels: str
+
+
 def assemble(
     run: Run,
     data: PreparedData,
@@ -114,6 +130,42 @@ def assemble(
     if checkpoint is None and began:
         emit(ResumeEvent(step=0))  # an earlier process of this run got nowhere: all is said anew
     compute = _compute(began.precision if checkpoint and began else config.precision, team)
+    base = _load_base(config, data, tokenizer, model_dir, compute, reporter, emit)
+    asking = time.perf_counter()
+    general = _remember_base(run, data, base, model_dir, checkpoint, emit)
+    asked_seconds = time.perf_counter() - asking
+    total_steps = config.total_steps(len(data.train))
+    model = _make_ready_to_learn(base.loss.model, config, total_steps, emit)
+    saving = prepare_saving(model, config, run.directory / "initial") if team.is_first else {}
+    trainer = _build_trainer(
+        run, data, tokenizer, base, model, general, checkpoint, reporter, emit, team
+    )
+    if run.continues and checkpoint is None:
+        trainer.load_weights(_parent_checkpoint(run, emit))
+
+    return Assembly(
+        trainer,
+        model,
+        compute,
+        total_steps,
+        (lambda: trainer.mean_loss(data.general_check)) if data.general_check else None,
+        saving,
+        asked_seconds,
+        checkpoint,
+        base.kernels,
+    )
+
+
+def _load_base(
+    config: TrainingConfig,
+    data: PreparedData,
+    tokenizer: Any,
+    model_dir: Path,
+    compute: Compute,
+    reporter: Reporter,
+    emit: Emit,
+) -> _Base:
+    """Load the base, and find out whether it runs packed, what computes it, and how its loss is worked out."""
     model, padded = load_model(
         model_dir, config, compute, lambda sentence: emit(WarningEvent(message=sentence))
     )
@@ -123,49 +175,96 @@ def assemble(
         model.set_attn_implementation(standard_attention(model))
         emit(WarningEvent(message=NOT_PACKED))
 
-    def cut(
-        examples: Sequence[TokenizedExample], token_budget: int = config.token_budget
-    ) -> Iterator[MicroBatch]:
+    def look(examples: Sequence[TokenizedExample]) -> Iterator[MicroBatch]:
+        token_budget = min(LOOKING_TOKENS, config.token_budget)
         batches = micro_batches(examples, token_budget, padded=padded, pad_id=pad_id)
         return until_stopped(batches, reporter.stop_requested)
 
-    look = functools.partial(cut, token_budget=min(LOOKING_TOKENS, config.token_budget))
     kernels = use_liger_kernels(model) if compute.device == "cuda" else ""
     shortest = min(data.train, key=lambda example: len(example.input_ids))
-    base = AnswerLoss.of(model, compute, *cut([shortest]))
-    method = methods()[config.method]
-    loaded_as = (
-        f"{compute.precision} {method.base} {method.saves} {'padded' if padded else 'packed'}"
-    )
-    asking = time.perf_counter()
+    return _Base(AnswerLoss.of(model, compute, *look([shortest])), padded, look, kernels)
+
+
+def _remember_base(
+    run: Run,
+    data: PreparedData,
+    base: _Base,
+    model_dir: Path,
+    checkpoint: Checkpoint | None,
+    emit: Emit,
+) -> tuple[GeneralSkills, int] | None:
+    """Remember what the base does before it learns: its loss on general questions, and what it expects in others.
+
+    Returns:
+        What keeps general skills, and how many of its examples go with a step; or ``None``.
+    """
+    method = methods()[run.config.method]
+    form = "padded" if base.padded else "packed"
+    loaded_as = f"{base.loss.compute.precision} {method.base} {method.saves} {form}"
     if data.general_check and run.data.general_check and checkpoint is None:
         path = _kept_path(run.data.general_check, loaded_as, model_dir, data.general_check)
-        before = kept_loss(path, lambda: base.mean(look(data.general_check)))
+        before = kept_loss(path, lambda: base.loss.mean(base.look(data.general_check)))
         emit(GeneralEvent(step=0, loss=before))
-    general = _general_skills(run, data, base, look, loaded_as, model_dir)
-    asked_seconds = time.perf_counter() - asking
-    total_steps = config.total_steps(len(data.train))
+    if not data.general or run.data.general is None:
+        return None
+    base.loss.model.eval()
+    path = _kept_path(run.data.general, loaded_as, model_dir, data.general)
+    answers = kept_answers(
+        path, data.general, lambda: base_answers(data.general, base.look, base.loss.logits)
+    )
+    skills = GeneralSkills(data.general, answers, run.config.seed)
+    return skills, run.config.general_rows_per_step(len(data.train))
+
+
+def _kept_path(
+    part: DataPart, loaded_as: str, model_dir: Path, examples: Sequence[TokenizedExample]
+) -> Path:
+    """Return where is kept what the base model, loaded as it is here, says of examples."""
+    return answers_path(Path(part.path), model_dir, loaded_as, examples)
+
+
+def _make_ready_to_learn(model: Any, config: TrainingConfig, total_steps: int, emit: Emit) -> Any:
+    """Return the model with what learns, and its layers fused, recomputed and compiled as the run wants them."""
     model = make_trainable(model, config, total_steps)
     fuse_lora(model)
     if config.recomputed_share:
         recompute_layers(model, config.recomputed_share)
     if config.compile and not compile_layers(model):
         emit(WarningEvent(message="Nothing of this model can be compiled, so it trains as usual."))
-    saving = prepare_saving(model, config, run.directory / "initial") if team.is_first else {}
-    loss = base.of_tuned(model)
-    questions = questions_to_watch(config, data.watched)
+    return model
+
+
+def _build_trainer(
+    run: Run,
+    data: PreparedData,
+    tokenizer: Any,
+    base: _Base,
+    model: Any,
+    general: tuple[GeneralSkills, int] | None,
+    checkpoint: Checkpoint | None,
+    reporter: Reporter,
+    emit: Emit,
+    team: Team,
+) -> WorkbenchTrainer:
+    """Build the trainer of a model that is ready to learn, with all that listens to it."""
+    config, compute = run.config, base.loss.compute
     learning_state = LEARNING_STATES[config.method]() if config.method in LEARNING_STATES else None
+    questions = questions_to_watch(config, data.watched)
     watch = SampleWriter(questions, model, tokenizer, compute, emit, reporter.stop_requested)
-    trainer = WorkbenchTrainer(
-        loss=loss,
+    return WorkbenchTrainer(
+        loss=base.loss.of_tuned(model),
         token_budget=config.token_budget,
-        padded=padded,
+        padded=base.padded,
         on_step=reporter.on_step_computed,
         on_warning=lambda message: emit(WarningEvent(message=message)),
         stop_requested=reporter.stop_requested,
         checkpoints_kept=config.checkpoints_kept,
         args=_training_arguments(
-            run, total_steps, compute.device, data.validation_rows > 0, checkpoint
+            run,
+            config.total_steps(len(data.train)),
+            compute.device,
+            data.validation_rows > 0,
+            checkpoint,
         ),
         train_dataset=ExampleList(data.train),
         validation={part.name: part.validation for part in data.parts},
@@ -181,20 +280,6 @@ def assemble(
             *([learning_state] if isinstance(learning_state, RankAllocation) else []),
             *_early_stopping(config, data),
         ],
-    )
-    if run.continues and checkpoint is None:
-        trainer.load_weights(_parent_checkpoint(run, emit))
-
-    return Assembly(
-        trainer,
-        model,
-        compute,
-        total_steps,
-        (lambda: trainer.mean_loss(data.general_check)) if data.general_check else None,
-        saving,
-        asked_seconds,
-        checkpoint,
-        kernels,
     )
 
 
@@ -256,34 +341,6 @@ def _parent_checkpoint(run: Run, emit: Emit) -> Checkpoint:
         best = best_before(found)
         return best if best and is_whole(best) else found
     return found
-
-
-def _general_skills(
-    run: Run,
-    data: PreparedData,
-    base: AnswerLoss,
-    look: Callable[..., Any],
-    loaded_as: str,
-    model_dir: Path,
-) -> tuple[GeneralSkills, int] | None:
-    """Remember what the base model expects in the general examples."""
-    if not data.general or run.data.general is None:
-        return None
-    config = run.config
-    base.model.eval()
-    path = _kept_path(run.data.general, loaded_as, model_dir, data.general)
-    answers = kept_answers(
-        path, data.general, lambda: base_answers(data.general, look, base.logits)
-    )
-    skills = GeneralSkills(data.general, answers, config.seed)
-    return skills, config.general_rows_per_step(len(data.train))
-
-
-def _kept_path(
-    part: DataPart, loaded_as: str, model_dir: Path, examples: Sequence[TokenizedExample]
-) -> Path:
-    """Return where is kept what the base model, loaded as it is here, says of examples."""
-    return answers_path(Path(part.path), model_dir, loaded_as, examples)
 
 
 def _training_arguments(
