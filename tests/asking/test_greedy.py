@@ -77,7 +77,7 @@ def test_a_few_are_answered_the_short_way_as_each_alone(model_dir, tokenizer, fu
         assert fuse_lora(model)
     with model.disable_adapter():
         quick = quick_model(model, usual_way(torch.float32))
-    factors = quick.factors("default")
+    factors = quick.prepare("default")
     found = quick_answers(model, quick, factors, tokenizer, CPU, PROMPTS, MOST_TOKENS)
     assert found == expected
     assert len({tuple(new) for new in expected}) > 1
@@ -90,7 +90,7 @@ def test_an_answer_ends_the_short_way_and_the_others_go_on(model_dir, tokenizer,
     assert not all(end in answer for answer in whole)
     monkeypatch.setattr(greedy, "stop_ids", lambda tokenizer: [end])
     quick = quick_model(model, usual_way(torch.float32))
-    factors = quick.factors(None)
+    factors = quick.prepare(None)
     found = quick_answers(model, quick, factors, tokenizer, CPU, PROMPTS, MOST_TOKENS)
     assert found == [
         answer[: answer.index(end) + 1] if end in answer else answer for answer in whole

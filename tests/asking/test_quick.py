@@ -49,7 +49,7 @@ def quickly(model, short, adapter=None, compute=None, prompt=PROMPT, beside=()):
     """Return the same, written the short way; ``beside`` are answers that are written along with it."""
     with torch.inference_mode(), (compute or Compute("cpu", "fp32")).autocast():
         read = model(input_ids=prompt, use_cache=True)
-        found, factors = [read.logits[:, -1].float()], short.factors(adapter)
+        found, factors = [read.logits[:, -1].float()], short.prepare(adapter)
         for _ in range(TOKENS - 1):
             found[-1][:, 0] = -torch.inf  # as min_new_tokens does
             row = quick.QuickRow(int(found[-1].argmax()), read.past_key_values, factors)
@@ -97,12 +97,12 @@ def test_answers_beside_each_other_have_each_its_own_adapter(tiny_model_dir, tmp
         short = quick_model(model)
         base = written(model)
         longer = model(input_ids=torch.arange(5, 30)[None], use_cache=True).past_key_values
-        factors = short.factors(None)
+        factors = short.prepare(None)
     other = quick.QuickRow(7, longer, factors)
     assert_same(quickly(model, short, "default", beside=[other]), tuned)
     assert longer.get_seq_length() == 25 + TOKENS - 1
     with model.disable_adapter():
-        other = quick.QuickRow(7, longer, short.factors("default"))
+        other = quick.QuickRow(7, longer, short.prepare("default"))
         assert_same(quickly(model, short, beside=[other]), base)
 
 
@@ -136,8 +136,8 @@ def test_an_adapter_that_is_more_than_a_sum_has_no_short_way(tiny_model_dir, tmp
     model = with_lora(tiny(tiny_model_dir), tmp_path, use_dora=True)
     with model.disable_adapter():
         short = quick_model(model)
-    assert short.factors("default") is None
-    assert short.factors(None) is not None
+    assert short.prepare("default") is None
+    assert short.prepare(None) is not None
 
 
 def test_weights_are_there_once_and_still_the_same(tiny_model_dir):

@@ -15,9 +15,9 @@ from workbench.config import build_config
 from workbench.export.job import Export
 from workbench.export.process import make_request
 from workbench.models.rendering import load_tokenizer
-from workbench.training.assembly import save_model
 from workbench.training.loading import load_model
 from workbench.training.methods import make_trainable, prepare_saving
+from workbench.training.saving import save_model
 
 TEXT = ["What comes after the number? The next number comes after it, of course." * 3]
 

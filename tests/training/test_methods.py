@@ -20,10 +20,11 @@ from workbench.presets import methods
 from workbench.runs.events import GeneralEvent, StepEvent
 from workbench.services import Services
 from workbench.settings import PROJECT_DIR, Settings
-from workbench.training.assembly import assemble, save_model
+from workbench.training.assembly import assemble
 from workbench.training.data import prepare_data
 from workbench.training.loading import parameter_counts
 from workbench.training.reporter import Reporter
+from workbench.training.saving import save_model
 
 QUICK = {
     "max_steps": 2,

@@ -105,7 +105,7 @@ def quick_answers(
     Args:
         model: As for ``greedy_answers``; reads the prompts.
         quick: The short way through it.
-        factors: What its adapter adds there now, from ``QuickModel.factors``.
+        factors: What its adapter adds there now, from ``QuickModel.prepare``.
         tokenizer: Its tokenizer.
         compute: Device and precision.
         prompts: Token ids.

@@ -42,7 +42,7 @@ class QuickRow:
     Attributes:
         token: The last one that was written.
         cache: What the model remembers of all before it.
-        factors: What the adapter adds to each projection of each layer, from ``QuickModel.factors``.
+        factors: What the adapter adds to each projection of each layer, from ``QuickModel.prepare``.
     """
 
     token: int
@@ -66,13 +66,16 @@ class QuickModel:
             _join([layer.mlp.gate_proj, layer.mlp.up_proj])
         self._layers: list[_QuickLayer] = []
 
-    def factors(self, adapter: str | None) -> list[Factors] | None:
-        """Return what an adapter adds, as strong as its scaling says now; ``None`` unless it is a plain LoRA.
+    def prepare(self, adapter: str | None) -> list[Factors] | None:
+        """Look up the weights again, and return what an adapter adds; must come before ``step``.
 
-        Weights may have moved since the last answer, so they are looked for again, too.
+        Weights may have moved since the last answer.
 
         Args:
             adapter: The adapter that is on; ``None`` for none.
+
+        Returns:
+            Its factors, as strong as its scaling says now; ``None`` unless it is a plain LoRA.
         """
         layers = self._decoder.layers
         if type(self._decoder.embed_tokens) is not nn.Embedding:  # something adapts it
@@ -99,10 +102,10 @@ class QuickModel:
         decoder = self._decoder
         with torch.autocast("cpu", enabled=False):
             x = decoder.embed_tokens(torch.tensor([row.token for row in rows])).float()
-            places = torch.tensor([[row.cache.get_seq_length()] for row in rows])
-            turn = decoder.rotary_emb(x, places)  # cosine and sine, (rows, 1, head size) each
+            position_ids = torch.tensor([[row.cache.get_seq_length()] for row in rows])
+            rotary = decoder.rotary_emb(x, position_ids)  # cos and sin, (rows, 1, head size) each
             for layer in self._layers:
-                x = layer(x, rows, turn)
+                x = layer(x, rows, rotary)
             logits = self._way.times(self._head.weight, _norm(decoder.norm, x))
             return logits if self._head.bias is None else logits + self._head.bias
 
@@ -134,11 +137,11 @@ def quick_model(model: Any, way: Way) -> QuickModel | None:
 
 
 def _reads_otherwise(model: Any, decoder: Any) -> bool:
-    """Say whether a token sees others than its answer's cache says, or sees them turned otherwise beside long answers."""
+    """Say whether a token sees others than its answer's cache says, or sees them rotated otherwise beside long answers."""
     begins_with_more = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
     forgets = bool(getattr(decoder.config, "sliding_window", None))
-    turns = getattr(decoder.rotary_emb, "rope_type", "default")
-    return (begins_with_more and forgets) or turns in ("dynamic", "longrope")
+    rope_type = getattr(decoder.rotary_emb, "rope_type", "default")
+    return (begins_with_more and forgets) or rope_type in ("dynamic", "longrope")
 
 
 class _Projection:
@@ -188,39 +191,44 @@ class _QuickLayer:
             _Projection(modules, first + place, way) for place, modules in enumerate(parts)
         ]
 
-    def __call__(self, x: Tensor, rows: Sequence[QuickRow], turn: tuple[Tensor, Tensor]) -> Tensor:
+    def __call__(
+        self, x: Tensor, rows: Sequence[QuickRow], rotary: tuple[Tensor, Tensor]
+    ) -> Tensor:
         qkv, out, gate_up, down = self.projections
         before, after = self._norms
-        x = x + out(self._attend(qkv(_norm(before, x), rows), rows, turn), rows)
+        x = x + out(self._attend(qkv(_norm(before, x), rows), rows, rotary), rows)
         gate, up = gate_up(_norm(after, x), rows).chunk(2, -1)
         return x + down(self._act(gate) * up, rows)
 
     def _attend(
-        self, both: Tensor, rows: Sequence[QuickRow], turn: tuple[Tensor, Tensor]
+        self, qkv: Tensor, rows: Sequence[QuickRow], rotary: tuple[Tensor, Tensor]
     ) -> Tensor:
         heads, kv_heads, dim = self._heads, self._kv_heads, self._dim
-        turned, v = both.view(len(rows), -1, dim).split((heads + kv_heads, kv_heads), 1)
-        first, second = turned.chunk(2, -1)
-        turned = turned * turn[0] + torch.cat((-second, first), -1) * turn[1]
-        q, k = turned.split((heads, kv_heads), 1)
-        said = [
-            self._read(row.cache.layers[self._index], q[place], k[place], v[place])
+        cos, sin = rotary
+        qk, v = qkv.view(len(rows), -1, dim).split((heads + kv_heads, kv_heads), 1)
+        first, second = qk.chunk(2, -1)
+        qk = qk * cos + torch.cat((-second, first), -1) * sin  # now rotated
+        q, k = qk.split((heads, kv_heads), 1)
+        attended = [
+            self._attend_to_cache(row.cache.layers[self._index], q[place], k[place], v[place])
             for place, row in enumerate(rows)
         ]
-        return said[0] if len(said) == 1 else torch.cat(said)
+        return attended[0] if len(attended) == 1 else torch.cat(attended)
 
-    def _read(self, cache: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend_to_cache(self, cache: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Let one token look at what its answer remembers; (heads, head size) each, to (1, width)."""
         dtype = cache.keys.dtype
-        keys, values = _remember(cache, k[None, :, None].to(dtype), v[None, :, None].to(dtype))
-        said = functional.scaled_dot_product_attention(
+        keys, values = _append_to_cache(
+            cache, k[None, :, None].to(dtype), v[None, :, None].to(dtype)
+        )
+        attended = functional.scaled_dot_product_attention(
             q[None, :, None].to(dtype),
             keys,
             values,
             scale=self._scaling,
             enable_gqa=self._heads != self._kv_heads,
         )
-        return said.reshape(1, -1).float()
+        return attended.reshape(1, -1).float()
 
 
 def _norm(module: Any, x: Tensor) -> Tensor:
@@ -228,14 +236,14 @@ def _norm(module: Any, x: Tensor) -> Tensor:
     return functional.rms_norm(x, weight.shape, weight, module.variance_epsilon)
 
 
-def _remember(cache: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _append_to_cache(cache: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Add a token to what a layer remembers, and return all of it: (1, heads, tokens, head size) each.
 
     As the cache's own ``update`` does, which copies all that is there for every token.
     """
     if type(cache) is not DynamicLayer:  # it forgets what is far away
-        both: tuple[Tensor, Tensor] = cache.update(k, v)
-        return both
+        keys_and_values: tuple[Tensor, Tensor] = cache.update(k, v)
+        return keys_and_values
     tokens = cache.keys.shape[2]
     room = getattr(cache, "room", None)
     if room is None or room[0].data_ptr() != cache.keys.data_ptr() or room[0].shape[2] == tokens:
@@ -328,7 +336,7 @@ def _trial(model: Any, quick: QuickModel | None = None) -> Tensor:
     with torch.no_grad():
         cache = model(input_ids=torch.tensor([before]), use_cache=True).past_key_values
         if quick:
-            row = QuickRow(last, cache, quick.factors(None) or [])
+            row = QuickRow(last, cache, quick.prepare(None) or [])
             return quick.step([row])[0]
         ids = torch.tensor([[last]])
         logits: Tensor = model(input_ids=ids, past_key_values=cache, use_cache=True).logits

@@ -45,7 +45,7 @@ class Ready:
     @classmethod
     def of(cls, model: Any, quick: QuickModel | None, adapter: str | None = None) -> Ready:
         """Find the short way, for this adapter."""
-        factors = quick.factors(adapter) if quick else None
+        factors = quick.prepare(adapter) if quick else None
         return cls(model) if factors is None else cls(model, quick, factors)
 
 

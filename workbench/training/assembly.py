@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from transformers import AutoConfig, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from workbench.asking.loading import standard_attention
 from workbench.compute import Compute, choose_compute
@@ -32,7 +29,7 @@ from workbench.runs.events import Event, GeneralEvent, ResumeEvent, WarningEvent
 from workbench.runs.record import read_record
 from workbench.runs.store import DataPart, Run, open_run
 from workbench.training.base_answers import answers_path, base_answers, kept_answers, kept_loss
-from workbench.training.batches import MicroBatch, micro_batches
+from workbench.training.batches import MicroBatch, micro_batches, until_stopped
 from workbench.training.compiling import compile_layers
 from workbench.training.data import PreparedData
 from workbench.training.failures import Damaged
@@ -54,7 +51,7 @@ from workbench.training.recomputing import recompute_layers
 from workbench.training.reporter import BEST_METRICS, EarlyStopping, Reporter
 from workbench.training.samples import SampleWriter, questions_to_watch
 from workbench.training.team import ALONE, Team
-from workbench.training.trainer import ExampleList, WorkbenchTrainer, until_stopped
+from workbench.training.trainer import ExampleList, WorkbenchTrainer
 
 Emit = Callable[[Event], None]
 # Every position has logits when the base model is looked at; a training step must stay the largest thing.
@@ -94,6 +91,23 @@ class Assembly:
     kernels: str
 
 
+@dataclass(frozen=True)
+class _Base:
+    """The base model, before anything of it learns.
+
+    Attributes:
+        loss: The model, with its device and precision, and how to compute what its answers cost.
+        padded: It cannot run padding-free, so rows are filled up to one length.
+        look: Cuts examples into micro-batches that are small enough for logits at every position.
+        kernels: As in ``Assembly``.
+    """
+
+    loss: AnswerLoss
+    padded: bool
+    look: Callable[[Sequence[TokenizedExample]], Iterator[MicroBatch]]
+    kernels: str
+
+
 def assemble(
     run: Run,
     data: PreparedData,
@@ -111,11 +125,47 @@ def assemble(
         Damaged: No checkpoint is as it was written.
     """
     config = run.config
-    checkpoint = _take_up(run, emit, team)
+    checkpoint = _checkpoint_to_resume(run, emit, team)
     began = read_record(run.events_path).start
     if checkpoint is None and began:
         emit(ResumeEvent(step=0))  # an earlier process of this run got nowhere: all is said anew
     compute = _compute(began.precision if checkpoint and began else config.precision, team)
+    base = _load_base(config, data, tokenizer, model_dir, compute, reporter, emit)
+    asking = time.perf_counter()
+    general = _remember_base(run, data, base, model_dir, checkpoint, emit)
+    asked_seconds = time.perf_counter() - asking
+    total_steps = config.total_steps(len(data.train))
+    model = _make_ready_to_learn(base.loss.model, config, total_steps, emit)
+    saving = prepare_saving(model, config, run.directory / "initial") if team.is_first else {}
+    trainer = _build_trainer(
+        run, data, tokenizer, base, model, general, checkpoint, reporter, emit, team
+    )
+    if run.continues and checkpoint is None:
+        trainer.load_weights(_parent_checkpoint(run, emit))
+
+    return Assembly(
+        trainer,
+        model,
+        compute,
+        total_steps,
+        (lambda: trainer.mean_loss(data.general_check)) if data.general_check else None,
+        saving,
+        asked_seconds,
+        checkpoint,
+        base.kernels,
+    )
+
+
+def _load_base(
+    config: TrainingConfig,
+    data: PreparedData,
+    tokenizer: Any,
+    model_dir: Path,
+    compute: Compute,
+    reporter: Reporter,
+    emit: Emit,
+) -> _Base:
+    """Load the base, and find out whether it runs packed, what computes it, and how its loss is worked out."""
     model, padded = load_model(
         model_dir, config, compute, lambda sentence: emit(WarningEvent(message=sentence))
     )
@@ -125,49 +175,96 @@ def assemble(
         model.set_attn_implementation(standard_attention(model))
         emit(WarningEvent(message=NOT_PACKED))
 
-    def cut(
-        examples: Sequence[TokenizedExample], token_budget: int = config.token_budget
-    ) -> Iterator[MicroBatch]:
+    def look(examples: Sequence[TokenizedExample]) -> Iterator[MicroBatch]:
+        token_budget = min(LOOKING_TOKENS, config.token_budget)
         batches = micro_batches(examples, token_budget, padded=padded, pad_id=pad_id)
         return until_stopped(batches, reporter.stop_requested)
 
-    look = functools.partial(cut, token_budget=min(LOOKING_TOKENS, config.token_budget))
     kernels = use_liger_kernels(model) if compute.device == "cuda" else ""
     shortest = min(data.train, key=lambda example: len(example.input_ids))
-    base = AnswerLoss.of(model, compute, *cut([shortest]))
-    method = methods()[config.method]
-    loaded_as = (
-        f"{compute.precision} {method.base} {method.saves} {'padded' if padded else 'packed'}"
-    )
-    asking = time.perf_counter()
+    return _Base(AnswerLoss.of(model, compute, *look([shortest])), padded, look, kernels)
+
+
+def _remember_base(
+    run: Run,
+    data: PreparedData,
+    base: _Base,
+    model_dir: Path,
+    checkpoint: Checkpoint | None,
+    emit: Emit,
+) -> tuple[GeneralSkills, int] | None:
+    """Remember what the base does before it learns: its loss on general questions, and what it expects in others.
+
+    Returns:
+        What keeps general skills, and how many of its examples go with a step; or ``None``.
+    """
+    method = methods()[run.config.method]
+    form = "padded" if base.padded else "packed"
+    loaded_as = f"{base.loss.compute.precision} {method.base} {method.saves} {form}"
     if data.general_check and run.data.general_check and checkpoint is None:
         path = _kept_path(run.data.general_check, loaded_as, model_dir, data.general_check)
-        before = kept_loss(path, lambda: base.mean(look(data.general_check)))
+        before = kept_loss(path, lambda: base.loss.mean(base.look(data.general_check)))
         emit(GeneralEvent(step=0, loss=before))
-    general = _general_skills(run, data, base, look, loaded_as, model_dir)
-    asked_seconds = time.perf_counter() - asking
-    total_steps = config.total_steps(len(data.train))
+    if not data.general or run.data.general is None:
+        return None
+    base.loss.model.eval()
+    path = _kept_path(run.data.general, loaded_as, model_dir, data.general)
+    answers = kept_answers(
+        path, data.general, lambda: base_answers(data.general, base.look, base.loss.logits)
+    )
+    skills = GeneralSkills(data.general, answers, run.config.seed)
+    return skills, run.config.general_rows_per_step(len(data.train))
+
+
+def _kept_path(
+    part: DataPart, loaded_as: str, model_dir: Path, examples: Sequence[TokenizedExample]
+) -> Path:
+    """Return where is kept what the base model, loaded as it is here, says of examples."""
+    return answers_path(Path(part.path), model_dir, loaded_as, examples)
+
+
+def _make_ready_to_learn(model: Any, config: TrainingConfig, total_steps: int, emit: Emit) -> Any:
+    """Return the model with what learns, and its layers fused, recomputed and compiled as the run wants them."""
     model = make_trainable(model, config, total_steps)
     fuse_lora(model)
     if config.recomputed_share:
         recompute_layers(model, config.recomputed_share)
     if config.compile and not compile_layers(model):
         emit(WarningEvent(message="Nothing of this model can be compiled, so it trains as usual."))
-    saving = prepare_saving(model, config, run.directory / "initial") if team.is_first else {}
-    loss = base.of_tuned(model)
-    questions = questions_to_watch(config, data.watched)
+    return model
+
+
+def _build_trainer(
+    run: Run,
+    data: PreparedData,
+    tokenizer: Any,
+    base: _Base,
+    model: Any,
+    general: tuple[GeneralSkills, int] | None,
+    checkpoint: Checkpoint | None,
+    reporter: Reporter,
+    emit: Emit,
+    team: Team,
+) -> WorkbenchTrainer:
+    """Build the trainer of a model that is ready to learn, with all that listens to it."""
+    config, compute = run.config, base.loss.compute
     learning_state = LEARNING_STATES[config.method]() if config.method in LEARNING_STATES else None
+    questions = questions_to_watch(config, data.watched)
     watch = SampleWriter(questions, model, tokenizer, compute, emit, reporter.stop_requested)
-    trainer = WorkbenchTrainer(
-        loss=loss,
+    return WorkbenchTrainer(
+        loss=base.loss.of_tuned(model),
         token_budget=config.token_budget,
-        padded=padded,
+        padded=base.padded,
         on_step=reporter.on_step_computed,
         on_warning=lambda message: emit(WarningEvent(message=message)),
         stop_requested=reporter.stop_requested,
         checkpoints_kept=config.checkpoints_kept,
         args=_training_arguments(
-            run, total_steps, compute.device, data.validation_rows > 0, checkpoint
+            run,
+            config.total_steps(len(data.train)),
+            compute.device,
+            data.validation_rows > 0,
+            checkpoint,
         ),
         train_dataset=ExampleList(data.train),
         validation={part.name: part.validation for part in data.parts},
@@ -184,20 +281,6 @@ def assemble(
             *_early_stopping(config, data),
         ],
     )
-    if run.continues and checkpoint is None:
-        trainer.load_weights(_parent_checkpoint(run, emit))
-
-    return Assembly(
-        trainer,
-        model,
-        compute,
-        total_steps,
-        (lambda: trainer.mean_loss(data.general_check)) if data.general_check else None,
-        saving,
-        asked_seconds,
-        checkpoint,
-        kernels,
-    )
 
 
 def _compute(precision: Precision | Literal["auto"], team: Team) -> Compute:
@@ -212,7 +295,7 @@ def _early_stopping(config: TrainingConfig, data: PreparedData) -> list[TrainerC
     return [EarlyStopping(config.early_stopping, config.early_stopping_gain, config.best_by)]
 
 
-def _take_up(run: Run, emit: Emit, team: Team) -> Checkpoint | None:
+def _checkpoint_to_resume(run: Run, emit: Emit, team: Team) -> Checkpoint | None:
     """Return what the run goes on from, and remove what it cannot; ``None`` at its beginning."""
     found, damaged = newest_whole(run.checkpoints_dir)
     _tell_damage(found, damaged, emit)
@@ -260,34 +343,6 @@ def _parent_checkpoint(run: Run, emit: Emit) -> Checkpoint:
     return found
 
 
-def _general_skills(
-    run: Run,
-    data: PreparedData,
-    base: AnswerLoss,
-    look: Callable[..., Any],
-    loaded_as: str,
-    model_dir: Path,
-) -> tuple[GeneralSkills, int] | None:
-    """Remember what the base model expects in the general examples."""
-    if not data.general or run.data.general is None:
-        return None
-    config = run.config
-    base.model.eval()
-    path = _kept_path(run.data.general, loaded_as, model_dir, data.general)
-    answers = kept_answers(
-        path, data.general, lambda: base_answers(data.general, look, base.logits)
-    )
-    skills = GeneralSkills(data.general, answers, config.seed)
-    return skills, config.general_rows_per_step(len(data.train))
-
-
-def _kept_path(
-    part: DataPart, loaded_as: str, model_dir: Path, examples: Sequence[TokenizedExample]
-) -> Path:
-    """Return where is kept what the base model, loaded as it is here, says of examples."""
-    return answers_path(Path(part.path), model_dir, loaded_as, examples)
-
-
 def _training_arguments(
     run: Run, total_steps: int, device: str, validates: bool, checkpoint: Checkpoint | None
 ) -> TrainingArguments:
@@ -324,28 +379,3 @@ def _training_arguments(
         disable_tqdm=True,
         **optimizer_arguments(config),
     )
-
-
-def save_model(
-    model: Any, tokenizer: Any, run: Run, base_dir: Path, saving: dict[str, Any]
-) -> None:
-    """Write ``model/``: an adapter, or a model that needs no base.
-
-    The folder is complete when it has its name.
-    """
-    partial_dir = run.directory / "model.part"
-    if methods()[run.config.method].saves == "model":
-        base_dtype = AutoConfig.from_pretrained(base_dir, trust_remote_code=False).dtype
-        model = model.to(base_dtype or torch.float32)
-        model.config.use_cache = True
-        # How it was trained, not what it is: others load it with their own attention.
-        model.set_attn_implementation(standard_attention(model))
-    try:
-        model.save_pretrained(partial_dir, **saving)
-        tokenizer.save_pretrained(partial_dir)
-    except BaseException:  # a full disk, say, which it would keep full
-        shutil.rmtree(partial_dir, ignore_errors=True)
-        raise
-    run.forget_model()
-    partial_dir.rename(run.model_dir)
-    shutil.rmtree(run.directory / "initial", ignore_errors=True)

@@ -7,11 +7,12 @@ whole step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from workbench.errors import StopRequested
 from workbench.models.rendering import IGNORED, TokenizedExample, same_start
 
 
@@ -61,6 +62,20 @@ def micro_batches(
         group.append(example)
     if group:
         yield _make(group, padded, pad_id)
+
+
+def until_stopped(
+    batches: Iterable[MicroBatch], stop_requested: Callable[[], bool]
+) -> Iterator[MicroBatch]:
+    """Yield micro-batches until the person asks to stop.
+
+    Raises:
+        StopRequested: They did.
+    """
+    for batch in batches:
+        if stop_requested():
+            raise StopRequested
+        yield batch
 
 
 def _size(group: list[TokenizedExample], padded: bool) -> int:

@@ -41,10 +41,11 @@ from workbench.runs.events import (
 )
 from workbench.runs.store import Run, write_json
 from workbench.settings import Settings
-from workbench.training.assembly import Assembly, Emit, assemble, save_model
+from workbench.training.assembly import Assembly, Emit, assemble
 from workbench.training.data import PreparedData, prepare_data
 from workbench.training.loading import parameter_counts
 from workbench.training.reporter import EarlyStopping, Reporter
+from workbench.training.saving import save_model
 from workbench.training.team import ALONE, Team
 
 StopRequestedCheck = Callable[[], bool]

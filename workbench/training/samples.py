@@ -109,7 +109,7 @@ class SampleWriter(TrainerCallback):
         prompts = [prompt_ids(self._tokenizer, messages) for messages in conversations]
         self._model.eval()
         asked = self._tokenizer, self._compute, prompts, WATCHED_ANSWER_TOKENS
-        factors = self._quick.factors(self._model.active_adapter) if self._quick else None
+        factors = self._quick.prepare(self._model.active_adapter) if self._quick else None
         with attention(self._model, standard_attention(self._model)):
             if self._quick is None or factors is None:
                 made = greedy_answers(self._model, *asked)

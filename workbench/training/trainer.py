@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from accelerate.data_loader import BatchSamplerShard
@@ -22,7 +22,7 @@ from workbench.errors import StopRequested
 from workbench.failures import is_disk_full, is_out_of_memory
 from workbench.models.rendering import TokenizedExample
 from workbench.runs.checkpoints import Checkpoint, keep_only, mark_complete, newest_checkpoint
-from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens
+from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens, until_stopped
 from workbench.training.failures import Diverged
 from workbench.training.general import GeneralSkills
 from workbench.training.learning_state import LearningState, keep_projectors
@@ -36,17 +36,27 @@ SMALLEST_BUDGET_TOKENS = 64  # with less, memory is short for another reason
 
 @dataclass(frozen=True)
 class StepFigures:
-    """What a step was.
+    """Size, duration and accuracy of one optimizer step.
 
     Attributes:
         tokens: Tokens computed, those of general examples included, padding not.
         seconds: For forward and backward passes.
-        token_accuracy: Share of the tokens that counted that the model thought likeliest; NaN where none did.
+        token_accuracy: Share of the supervised tokens with a finite loss that the model thought likeliest; NaN without any.
     """
 
     tokens: int
     seconds: float
     token_accuracy: float
+
+
+class StepSums(NamedTuple):
+    """What a step adds up: of this process's part, or of the whole team's."""
+
+    loss: float | torch.Tensor  # summed cross-entropy of the finite tokens, in nats
+    correct: float | torch.Tensor  # finite tokens that the model thought likeliest
+    finite_tokens: float  # supervised tokens whose loss was a number
+    computed_tokens: float  # those of general examples included, padding not
+    lost_examples: float  # general examples whose cost was not a number
 
 
 class ExampleList(torch.utils.data.Dataset[TokenizedExample]):
@@ -143,37 +153,34 @@ class WorkbenchTrainer(Trainer):
         self.model.train()
         examples: list[TokenizedExample] = inputs["examples"]
         budget_tokens = self._token_budget
-        learned = self._within_memory(
-            lambda: self._add_gradient(examples), f"at step {self._step_now}"
-        )
+        own = self._within_memory(lambda: self._add_gradient(examples), f"at step {self._step_now}")
         was_short = self._token_budget < budget_tokens
-        loss, correct, counted, tokens, lost, short = self._team.sums(*learned, was_short)
+        *of_all, short = self._team.sums(*own, was_short)
+        sums = StepSums(*of_all)
         if short > was_short:
             self._on_warning(f"Memory was short in another process at step {self._step_now}.")
-        if lost:
+        if sums.lost_examples:
             self._on_warning(
-                f"Step {self._step_now} left out {lost:,.0f} general examples: what they cost was not a number."
+                f"Step {self._step_now} left out {sums.lost_examples:,.0f} general examples: "
+                "what they cost was not a number."
             )
         self._team.add_gradients(self.model.parameters())
-        count = supervised_tokens(examples)
-        accuracy = correct / counted if counted else math.nan
-        self._on_step(StepFigures(int(tokens), time.perf_counter() - started, accuracy))
-        self._look_at_what_counted(int(counted), count)
-        return torch.tensor(loss / counted, device=self.args.device)
+        accuracy = sums.correct / sums.finite_tokens if sums.finite_tokens else math.nan
+        self._on_step(
+            StepFigures(int(sums.computed_tokens), time.perf_counter() - started, accuracy)
+        )
+        self._report_lost_tokens(int(sums.finite_tokens), supervised_tokens(examples))
+        return torch.tensor(sums.loss / sums.finite_tokens, device=self.args.device)
 
-    def _add_gradient(
-        self, examples: Sequence[TokenizedExample]
-    ) -> tuple[torch.Tensor, torch.Tensor, int, int, int]:
-        """Add all that this process contributes to the gradient of a step.
-
-        Returns:
-            What ``_learn`` does, with the tokens of general examples, and how many of these were left out.
-        """
-        loss, correct, counted, tokens = self._learn(examples)
+    def _add_gradient(self, examples: Sequence[TokenizedExample]) -> StepSums:
+        """Add all that this process contributes to the gradient of a step, general examples included."""
+        learned = self._learn(examples)
         if isinstance(self._learning_state, RankAllocation) and self._team.is_first:
             self.accelerator.backward(orthogonality(self.model))
-        general_tokens, lost = self._hold_general_skills()
-        return loss, correct, counted, tokens + general_tokens, lost
+        general_tokens, lost_examples = self._hold_general_skills()
+        return learned._replace(
+            computed_tokens=learned.computed_tokens + general_tokens, lost_examples=lost_examples
+        )
 
     def _within_memory(self, work: Callable[[], T], when: str) -> T:
         """Do some work; where memory is short, do it again in smaller pieces, which changes no result.
@@ -192,48 +199,43 @@ class WorkbenchTrainer(Trainer):
     def _step_now(self) -> int:
         return self.state.global_step + 1
 
-    def _learn(
-        self, examples: Sequence[TokenizedExample]
-    ) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        """Add the gradient of this process's examples.
-
-        Returns:
-            Their summed loss, right predictions, supervised tokens whose loss was a number, and tokens computed.
-        """
-        count, counted, tokens = supervised_tokens(examples), 0, 0
-        total = torch.zeros((), device=self.args.device)
+    def _learn(self, examples: Sequence[TokenizedExample]) -> StepSums:
+        """Add the gradient of this process's part of a step's examples."""
+        supervised = supervised_tokens(examples)
+        finite_tokens, computed_tokens = 0, 0
+        loss = torch.zeros((), device=self.args.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.args.device)
         for batch in self._micro_batches(self._team.part(examples)):
-            tokens += batch.tokens
+            computed_tokens += batch.tokens
             cost = self._loss.cost(batch, self._label_smoothing)
             if not torch.isfinite(cost.loss):
                 continue
-            self.accelerator.backward(cost.loss / count)
-            total += cost.loss.detach()
+            self.accelerator.backward(cost.loss / supervised)
+            loss += cost.loss.detach()
             correct += cost.correct
-            counted += len(batch.targets)
-        return total, correct, counted, tokens
+            finite_tokens += len(batch.targets)
+        return StepSums(loss, correct, finite_tokens, computed_tokens, lost_examples=0)
 
-    def _look_at_what_counted(self, counted: int, count: int) -> None:
+    def _report_lost_tokens(self, finite: int, supervised: int) -> None:
         """Say it when a loss was not a number.
 
         Args:
-            counted: The step's supervised tokens whose loss was one.
-            count: All of them.
+            finite: The step's supervised tokens whose loss was one.
+            supervised: All of them.
 
         Raises:
             Diverged: None was.
         """
         step = self._step_now
-        if not counted:
+        if not finite:
             self._log_lost_step()
             raise Diverged(
                 f"The loss was not a number at step {step}: training has diverged.",
                 "Lower the learning rate, to a third for a start.",
             )
-        if counted < count:
+        if finite < supervised:
             self._on_warning(
-                f"Step {step} left out {count - counted:,} of {count:,} tokens: their loss was not a number."
+                f"Step {step} left out {supervised - finite:,} of {supervised:,} tokens: their loss was not a number."
             )
 
     def _log_lost_step(self) -> None:
@@ -288,11 +290,11 @@ class WorkbenchTrainer(Trainer):
                 self.args, self.state, self.control, {}
             )
             return {}
-        by_dataset = {name: loss / count for name, (loss, _, count) in totals.items()}
-        losses, correct, counts = zip(*totals.values(), strict=True)
+        by_dataset = {name: loss / supervised for name, (loss, _, supervised) in totals.items()}
+        losses, correct, supervised = zip(*totals.values(), strict=True)
         metrics: dict[str, Any] = {
-            "eval_loss": sum(losses) / sum(counts),
-            "eval_token_accuracy": sum(correct) / sum(counts),
+            "eval_loss": sum(losses) / sum(supervised),
+            "eval_token_accuracy": sum(correct) / sum(supervised),
             "eval_by_dataset": by_dataset if len(by_dataset) > 1 else {},
             "eval_runtime": time.perf_counter() - started,
         }
@@ -405,20 +407,6 @@ class WorkbenchTrainer(Trainer):
 
     def _micro_batches(self, examples: Sequence[TokenizedExample]) -> Iterator[MicroBatch]:
         return micro_batches(examples, self._token_budget, padded=self._padded, pad_id=self._pad_id)
-
-
-def until_stopped(
-    batches: Iterable[MicroBatch], stop_requested: Callable[[], bool]
-) -> Iterator[MicroBatch]:
-    """Yield micro-batches until the person asks to stop.
-
-    Raises:
-        StopRequested: They did.
-    """
-    for batch in batches:
-        if stop_requested():
-            raise StopRequested
-        yield batch
 
 
 def _no_room_words(step: int, kept: Checkpoint | None) -> str:
