@@ -13,13 +13,12 @@ import time
 import psutil
 import pytest
 
+from tests.made_runs import DATA
 from workbench.config import build_config
 from workbench.errors import WorkbenchError
-from workbench.runs.store import DataPart, DataReference, RunStore
+from workbench.runs.store import RunStore
 from workbench.runs.supervisor import STOP_DEADLINE_SECONDS, Supervisor
 
-PART = DataPart("d", "d.json", "/nowhere/d.jsonl", "0" * 64, 8)
-DATA = DataReference((PART,), None, 0.0, 42)
 FAKE = ("-m", "tests.fake_trainer")
 
 
