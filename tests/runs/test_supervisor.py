@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.made_runs import DATA
+from tests.waiting import wait_until
 from workbench.config import build_config
 from workbench.errors import WorkbenchError
 from workbench.runs.store import RunStore
@@ -38,13 +39,6 @@ def supervisor(settings, store):
 
 def create(store, script):
     return store.create(build_config(), DATA, script, {}, None)
-
-
-def wait_until(condition, seconds=15.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def test_a_run_goes_from_start_to_finish(store, supervisor):
