@@ -19,15 +19,21 @@ from workbench.runs.store import DataPart, DataReference
 
 PART = DataPart("d", "counting.json", "/nowhere/d.jsonl", "0" * 64, 8)
 DATA = DataReference((PART,), None, 0.1, 42)
+GONE_PID = 2**22 + 1  # above the largest pid of Linux
 
 
 def make_run(store, name="run", values=None, data=DATA, **told):
     """Create a run whose process has ended; ``told`` are arguments of ``tell``."""
     settings = {"epochs": 3.0, "learning_rate": 1e-4, "batch_size": 8, "max_length": 512}
     run = store.create(build_config(settings, values or {}), data, name, {}, 60.0)
-    run.process_path.write_text(json.dumps({"pid": 2**22 + 1, "create_time": 0.0}))
+    end_process(run)
     tell(run, **told)
     return run
+
+
+def end_process(run):
+    """Leave a run as one whose process has ended."""
+    run.process_path.write_text(json.dumps({"pid": GONE_PID, "create_time": 0.0}))
 
 
 def tell(

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.made_runs import make_run
+from tests.waiting import wait_until
 from workbench.cli import main
 from workbench.cli_runs import outcome_line
 from workbench.runs.events import ResumeEvent, StepEvent, append_event, read_events
@@ -116,10 +117,7 @@ def test_detach_stop_and_show(train, services, capsys):
     code, out, _ = train("--detach", "--json", "--set", "max_steps=100000", "batch_size=2")
     started = json.loads(out)
     assert (code, started["status"] in ("starting", "running")) == (0, True)
-    deadline = time.monotonic() + 60
-    while run_json(capsys, "show", "latest")["step"] < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: run_json(capsys, "show", "latest")["step"] >= 2, 60)
     assert run_json(capsys, "runs")[0]["id"] == started["id"]
     stopped = run_json(capsys, "stop", started["id"])
     assert stopped["status"] == "stopped"
@@ -308,9 +306,12 @@ def test_the_next_in_line_begins_when_the_run_before_was_stopped_at_once(train, 
 
 
 def wait_for_step(services, run, step):
-    while services.supervisor.snapshot(run).step < step:
-        assert services.supervisor.snapshot(run).is_active, services.supervisor.snapshot(run)
-        time.sleep(0.05)
+    def is_there():
+        snapshot = services.supervisor.snapshot(run)
+        assert snapshot.is_active or snapshot.step >= step, snapshot
+        return snapshot.step >= step
+
+    wait_until(is_there, 240)
 
 
 def test_output_that_nobody_reads_any_more_ends_quietly(settings):

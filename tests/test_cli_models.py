@@ -57,7 +57,7 @@ def test_what_an_evaluation_or_export_is_about_to_load_is_not_deleted(here, serv
     assert main(["models", "--delete", "someone/tiny"]) == 0
 
 
-def test_one_is_deleted(here, capsys, settings):
+def test_a_model_is_deleted_and_nothing_outside_its_folder(here, capsys, settings):
     assert "someone/tiny" not in rows(capsys, "--delete", "someone/tiny")
     assert not (settings.models_dir / "someone--tiny").exists()
     assert main(["models", "--delete", "someone/tiny"]) == 2

@@ -7,7 +7,6 @@ from workbench.models.catalogue import CatalogueEntry, catalogue
 from workbench.models.facts import ModelFacts
 from workbench.plan import make_plan
 from workbench.presets import find_recipe, load_presets, methods, recipes
-from workbench.services import Services
 from workbench.settings import PRESETS_DIR
 from workbench.starting_points import NAMED
 
@@ -77,7 +76,7 @@ def test_the_recipes_are_named_for_eight_intents():
 
 def test_three_minutes_show_the_whole_way_checks_and_evaluation_too(services, monkeypatch):
     two_cores = Machine(2, free_memory_bytes=8 * 10**9)
-    monkeypatch.setattr(Services, "_machine", lambda services, config: two_cores)
+    monkeypatch.setattr("workbench.services.machine_for", lambda *_: two_cores)
     config, data = (
         services.configure("try-it", {}),
         services.choose_data({"sample-identity": 1.0}),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 
 import pytest
 
 from tests.data.sample_files import ALPACA, as_json
+from tests.waiting import wait_until
 from workbench import tokenizing
 from workbench.errors import WorkbenchError
 from workbench.models.tokens import read_lengths, token_cache_path
@@ -65,8 +65,7 @@ def test_closing_does_not_wait_for_a_long_count(tokenizer, tiny_model_dir, tmp_p
     os.mkfifo(endless)  # nobody writes: counting never ends by itself
     counting = threading.Thread(target=tokenizer.count, args=(tiny_model_dir, endless))
     counting.start()
-    while not tokenizer._lock.locked() or tokenizer._process is None:
-        time.sleep(0.01)
+    wait_until(lambda: tokenizer._lock.locked() and tokenizer._process)
     closing = threading.Thread(target=tokenizer.close, daemon=True)
     closing.start()
     closing.join(10)

@@ -19,9 +19,9 @@ from workbench.words import describe_duration, describe_rows
         (7200, "2 hours"),
     ],
 )
-def test_durations(seconds, words):
+def test_a_duration_is_in_the_unit_a_person_would_use(seconds, words):
     assert describe_duration(seconds) == words
 
 
-def test_rows():
+def test_one_row_is_not_plural():
     assert (describe_rows(1), describe_rows(1200)) == ("1 row", "1,200 rows")

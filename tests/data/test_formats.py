@@ -103,11 +103,17 @@ def test_a_bad_conversation_says_what_is_wrong(turns, code, words):
     assert problem.value.code == code
 
 
-def test_repairs():
+def test_numbers_and_true_or_false_are_turned_into_text():
     row = {"instruction": 3, "output": True}
     assert roles_and_texts(row, convert=True) == [("user", "3"), ("assistant", "true")]
+
+
+def test_spaces_and_characters_that_are_no_text_are_trimmed():
     row = {"instruction": " Q\x00", "output": "\n\ud800A\ufffd "}
     assert roles_and_texts(row, trim=True) == [("user", "Q"), ("assistant", "A")]
+
+
+def test_what_was_said_after_the_last_answer_is_left_out():
     assert roles_and_texts({"messages": [Q, A, Q]}, TURNS, cut_unanswered=True) == [
         ("user", "Q"),
         ("assistant", "A"),

@@ -57,7 +57,7 @@ TALKS = [
         ("a.tsv", as_table([{"text": "One?", "label": "x"}], "\t"), ["One?"]),
     ],
 )
-def test_what_is_asked(tmp_path, name, content, expected):
+def test_each_kind_of_file_gives_its_questions(tmp_path, name, content, expected):
     found, rows = read(tmp_path, name, content)
     assert asked(rows) == expected
     assert found.left_out_rows == 0

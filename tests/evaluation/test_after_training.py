@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from tests.evaluation.test_report import part_of, run_with
 from tests.made_runs import make_run
+from tests.waiting import wait_until
 from workbench.child_progress import LOCK, ProgressWriter, is_alive
 from workbench.cli import main
 from workbench.deleting import delete_run
@@ -37,13 +38,6 @@ from workbench.ui.train_evaluation import evaluation_words
 
 SECONDS = 240  # whatever else runs goes first
 pytestmark = pytest.mark.timeout(600)
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -73,15 +67,15 @@ def test_runs_are_evaluated_when_none_waits_any_more_a_stopped_one_too(services,
     """The real processes, from Start to the figures."""
     stopped = services.start(*plan(max_steps=100_000, evaluate_after=4), "stopped")
     finished = services.start(*plan(), "finished")
-    wait_for(lambda: services.supervisor.snapshot(stopped).step > 1)
+    wait_until(lambda: services.supervisor.snapshot(stopped).step > 1, SECONDS)
     services.supervisor.request_stop(stopped)
-    wait_for(lambda: services.supervisor.active_run() == finished)
+    wait_until(lambda: services.supervisor.active_run() == finished, SECONDS)
     # The next run is first; what has ended waits for it.
     assert due_runs(services.runs) == [stopped]
     assert running(services.runs.all()) == []
-    wait_for(services.supervisor.is_idle)
+    wait_until(services.supervisor.is_idle, SECONDS)
     assert due_runs(services.runs) == [stopped, finished]
-    wait_for(lambda: not due_runs(services.runs))
+    wait_until(lambda: not due_runs(services.runs), SECONDS)
     assert is_answered(stopped, EvaluationRequest(limit=4))
     assert not is_answered(stopped, EvaluationRequest())
     assert is_answered(finished, EvaluationRequest())
@@ -98,7 +92,7 @@ def test_the_command_does_not_wait_for_it(services, alpaca_file, tiny_model_dir,
     run = services.runs.get("latest")
     command = f"workbench evaluate {run.id} --limit 4"  # it goes on with these, and asks no others
     assert f"in the background; `{command}` shows" in capsys.readouterr().out
-    wait_for(lambda: not due_runs(services.runs))
+    wait_until(lambda: not due_runs(services.runs), SECONDS)
     assert is_answered(run, EvaluationRequest(limit=4))
 
 
@@ -216,7 +210,7 @@ def test_who_deletes_a_run_ends_its_evaluations_first(services, made):
     directory = write_request(made, EvaluationRequest(limit=4)).parent
     with ThreadPoolExecutor() as pool:
         stopped = pool.submit(work_until_stopped, directory)
-        wait_for(lambda: is_alive(directory))
+        wait_until(lambda: is_alive(directory), SECONDS)
         delete_run(services, made)
         assert stopped.result(1) is None
     assert not made.directory.exists()
@@ -235,12 +229,12 @@ def test_one_that_fails_is_not_tried_again_and_the_next_one_follows(services, ma
 def test_training_finds_the_computer_free(services, made, plan):
     """Also of an evaluation that a person has started; the plan counts its memory as free."""
     start(made, EvaluationRequest(), services.settings)
-    wait_for(lambda: memory_bytes([made]) > 50e6)
+    wait_until(lambda: memory_bytes([made]) > 50e6, SECONDS)
     assert running([made]) == [EvaluationRequest().directory(made)]
     services.supervisor.kill(services.start(*plan(), "next"))
     # A process that only just loads its model takes longer than training waits for it.
-    wait_for(lambda: look(EvaluationRequest().directory(made)).state == "stopped")
-    wait_for(lambda: (running([made]), memory_bytes([made])) == ([], 0))
+    wait_until(lambda: look(EvaluationRequest().directory(made)).state == "stopped", SECONDS)
+    wait_until(lambda: (running([made]), memory_bytes([made])) == ([], 0), SECONDS)
 
 
 def test_who_asks_for_more_rows_takes_over(services, made):
@@ -249,7 +243,7 @@ def test_who_asks_for_more_rows_takes_over(services, made):
 
     with ThreadPoolExecutor() as pool:
         pool.submit(work_until_stopped, directory)
-        wait_for(lambda: is_alive(directory))
+        wait_until(lambda: is_alive(directory), SECONDS)
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
         watched = pool.submit(lambda: [progress.state for progress in watch(directory, ended)])
@@ -262,7 +256,7 @@ def test_who_asks_for_more_rows_takes_over(services, made):
 def work_until_stopped(directory):
     """Hold the lock as an evaluation does; say nothing at the end, as one whose memory ran out."""
     with FileLock(directory / LOCK):
-        wait_for((directory / STOP).exists)
+        wait_until((directory / STOP).exists, SECONDS)
 
 
 def test_a_stop_is_for_what_was_asked_before_it(services, made):

@@ -226,7 +226,7 @@ def test_half_of_the_answers_are_shown_as_half(pair):
     assert not comparison.is_complete
 
 
-def test_the_document(compared):
+def test_the_json_document_names_models_by_run(compared):
     (first, second), _, comparison = compared
     document = comparison_json(comparison)
     json.dumps(document, allow_nan=False)

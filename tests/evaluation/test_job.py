@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_model import build_tiny_model
+from tests.waiting import wait_until
 from workbench.child_progress import ProgressWriter, read_progress
 from workbench.cli import main
 from workbench.compute import Compute
@@ -35,6 +35,8 @@ from workbench.runs.checkpoints import mark_complete
 from workbench.runs.strength import keep_strength
 from workbench.services import Services
 from workbench.settings import Settings
+
+SECONDS = 120  # whatever else runs goes first
 
 
 @pytest.fixture(scope="module")
@@ -350,12 +352,15 @@ def test_several_runs_are_asked_one_after_the_other_and_stopped(run, services, a
     shared = EvaluationRequest(compared=(run.id, other.id))
     line, runs = AskingLine(services.settings), [run, other]
     line.start(shared, compared_requests(runs, shared))
-    seen = set()
-    while (now := line.look(shared, runs)) is None or now.state == "running":
-        seen.add(now.words.split(":")[0] if now else "")
+
+    def ended():
+        now = line.look(shared, runs)
+        if now and now.state != "running":
+            return now
         line.start(shared, compared_requests(runs, shared))  # pressed once more: nothing new
-        time.sleep(0.05)
-    assert now.state == "finished"
+        return None
+
+    assert wait_until(ended, SECONDS).state == "finished"
     comparison = find_comparison(runs, EvaluationRequest())
     assert comparison.is_complete
     assert [column.id for column in comparison.columns] == ["base", run.id, other.id]
@@ -363,12 +368,12 @@ def test_several_runs_are_asked_one_after_the_other_and_stopped(run, services, a
     for path in other.directory.glob("evaluations/*/tuned-*.jsonl"):
         path.unlink()
     line.start(shared, compared_requests(runs, shared))
-    while (now := line.look(shared, runs)) is None or now.words in ("", "Starting"):
-        time.sleep(0.05)
+    wait_until(
+        lambda: (now := line.look(shared, runs)) and now.words not in ("", "Starting"), SECONDS
+    )
     line.stop(shared, runs)
-    while (now := line.look(shared, runs)).state == "running":
-        time.sleep(0.05)
-    assert now.state == "stopped"
+    wait_until(lambda: line.look(shared, runs).state != "running", SECONDS)
+    assert line.look(shared, runs).state == "stopped"
 
 
 def test_a_process_that_is_asked_to_stop_stops(run, services):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 import gradio as gr
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from tests.evaluation.test_report import part_of, run_with, say
 from tests.evaluation.test_tab import built, handler
 from tests.fake_judge import FakeJudge
+from tests.waiting import wait_until
 from workbench.cli import main
 from workbench.errors import WorkbenchError
 from workbench.evaluation import judging
@@ -212,8 +212,7 @@ def test_a_judge_that_breaks_does_not_look_like_one_that_is_done(run, fake, monk
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     line = JudgingLine()
     line.start(Judge(fake.endpoint, "j"), read_evaluation(run, EvaluationRequest()))
-    while line.is_working:
-        time.sleep(0.01)
+    wait_until(lambda: not line.is_working)
     assert line.words(run.id) == "Asking the judge failed: something unforeseen."
 
 
@@ -232,10 +231,12 @@ def test_the_page_asks_in_the_background_and_keeps_no_key(run, services, fake):
     with pytest.raises(gr.Error, match="no address"):
         send("somewhere", "j", "", *choices)
     send(f"{fake.endpoint}/v1", "j", KEY, *choices)
-    ended = 0
-    while not ended:
+
+    def ended():
         status, timer, stop, said = tell(run.id, 0)
-        ended = 0 if stop.interactive else said
+        return (status, timer) if said and not stop.interactive else None
+
+    status, timer = wait_until(ended)
     assert status.value == "Judged 10 rows. The card above says whom it prefers."
     assert not timer.active
     assert read_evaluation(run, EvaluationRequest()).judged[0].wins == 5
@@ -264,13 +265,11 @@ def test_the_page_stops_a_judge_and_tells_what_it_refused(run, services, fake):
     assert line.words("another") == ""
     line.stop()
     go_on.set()
-    while line.is_working:
-        time.sleep(0.01)
+    wait_until(lambda: not line.is_working)
     assert line.words(run.id) == "Stopped after 1 of 10 rows, which are kept."
     fake.refuse = [(404, "no such model")]
     line.start(judge, evaluation)
-    while line.is_working:
-        time.sleep(0.01)
+    wait_until(lambda: not line.is_working)
     assert "answered 404" in line.words(run.id)
     assert read_evaluation(run, EvaluationRequest()).judged[0].missing == 9
 

@@ -227,7 +227,7 @@ def test_what_is_not_there_is_said_in_words(labelled):
         EvaluationRequest().answer_paths(labelled)
 
 
-def test_the_document(answered):
+def test_the_json_document_has_every_figure(answered):
     run, request, rows = answered
     assert is_answered(run, request)
     document = as_json(read_evaluation(run, request))
@@ -297,7 +297,7 @@ def test_the_way_to_compare_can_be_changed(answered):
     assert "chrf" in read_evaluation(run, request, "text").metrics["base"].figures
 
 
-def test_the_card(answered):
+def test_the_card_has_figures_intervals_and_what_was_forgotten(answered):
     run, request, _ = answered
     text = "\n".join(card_lines(read_evaluation(run, request)))
     assert "10 rows that were held back, compared as few distinct answers." in text

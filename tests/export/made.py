@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from tests.made_runs import tell
+from tests.made_runs import end_process, tell
 from tests.tiny_model import CHAT_TEMPLATE, build_tiny_model
 from workbench.asking.loading import standard_attention
 from workbench.child_progress import ProgressWriter
@@ -114,7 +114,7 @@ def make_run(services, file, model_dir, method="lora", name="tuned", scale=0.05)
     plan = services.plan(build_config(values), data)
     run = services.create_run(plan, data, name)
     tell(run)
-    run.process_path.write_text(json.dumps({"pid": 2**22 + 1, "create_time": 0.0}))
+    end_process(run)
     save(run, model_dir, scale)
     return run
 

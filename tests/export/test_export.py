@@ -18,6 +18,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.export.made import export, make_run
+from tests.waiting import wait_until
 from workbench.child_progress import ProgressWriter
 from workbench.cli import main
 from workbench.errors import StopRequested, WorkbenchError
@@ -394,8 +395,7 @@ def test_ctrl_c_cancels_and_leaves_nothing(run, settings, tmp_path):
         told, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"Nothing was kept" in told
-    time.sleep(0.5)
-    assert not names(out)
+    wait_until(lambda: not names(out))
 
 
 def test_a_path_taken_meanwhile_stays_as_it_is(run, services, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 
 from tests.made_runs import make_run
+from tests.waiting import wait_until
 from workbench.child_progress import LOCK, ProgressWriter, is_alive
 from workbench.deleting import delete_run
 from workbench.errors import WorkbenchError
@@ -59,10 +60,7 @@ def started(services, run, request, *, alive, words="Working"):
     ProgressWriter(directory / PROGRESS).enter(words)
     if not alive:
         child.wait()
-    deadline = time.monotonic() + 30
-    while alive and not is_alive(directory):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: is_alive(directory) or not alive)
     return directory
 
 

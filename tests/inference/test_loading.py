@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.made_runs import make_run
+from tests.waiting import wait_until
 from workbench.chat import ChatProcess, Stop
 from workbench.chat_server import ChatServer, chat_log_path
 from workbench.errors import WorkbenchError
@@ -77,13 +77,6 @@ def opening(services, run, stop=None):
     yield errors
     thread.join(10)
     assert not thread.is_alive()
-
-
-def wait_until(condition, seconds=15.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def test_a_process_that_loads_is_ended_at_once(services, run, loads_for_ever):

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from tests.waiting import wait_until
 from workbench.errors import WorkbenchError
 from workbench.inference.__main__ import listen
 from workbench.inference.answer import Asked, Outcome
@@ -293,8 +294,7 @@ def test_a_model_that_fails_ends_all_that_are_written_and_none_that_come_later()
     )
     with client, ThreadPoolExecutor(2) as asking:
         found = [asking.submit(ask, client, max_tokens=200) for _ in range(2)]
-        while engine.most_together < 2:
-            time.sleep(0.01)
+        wait_until(lambda: engine.most_together == 2)
         fail.set()
         responses = [one.result() for one in found]
         assert [response.status_code for response in responses] == [500, 500]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 
 import pytest
 
 from tests.fake_hub import Hub
 from tests.made_runs import make_run
+from tests.waiting import wait_until
 from workbench.config import build_config
 from workbench.models.hub import look_up_on_hub, wanted_files
 from workbench.models.sources import find_model
@@ -126,13 +126,6 @@ def online(hub, monkeypatch):
     return hub
 
 
-def wait_for(condition, seconds=40):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_size_and_licence_are_known_before_the_download(online):
     online.tags, online.gated = ["text-generation", "license:mit"], {NAME}
     online.repositories[NAME]["pytorch_model.bin"] = b"x" * 10_000_000
@@ -158,7 +151,7 @@ def test_a_download_is_cancelled_and_goes_on_later(online, store, settings):
     source = find_model(NAME)
     online.held = {"model-2.safetensors"}
     child = store.fetch_in_background(source)
-    wait_for(lambda: store.progress(source).done_bytes > 10 * 2**20)
+    wait_until(lambda: store.progress(source).done_bytes > 10 * 2**20, 40)
     store.cancel(source)
     assert child.wait(timeout=30) == 1
     assert store.progress(source).state == "cancelled"
@@ -195,7 +188,7 @@ def test_a_typed_token_goes_with_a_run_and_is_not_kept(online, services, begins,
             run = services.start(plan, data, "gated", token=online.token)
         else:
             services.resume(run := failed, online.token)
-        wait_for(lambda: services.models.is_here(find_model(NAME)))
+        wait_until(lambda: services.models.is_here(find_model(NAME)), 40)
         assert run.waiting_path.exists() == waits
         services.supervisor.request_stop(run)
         assert services.supervisor.wait(run, 60)
@@ -208,7 +201,7 @@ def test_a_run_that_is_stopped_while_it_downloads_ends_at_once(online, services)
     data = services.choose_data({"sample-identity": 1.0})
     run = services.create_run(services.plan(build_config({"model": NAME}), data), data, "waits")
     services.supervisor.start(run)
-    wait_for(lambda: services.supervisor.snapshot(run).download)
+    wait_until(lambda: services.supervisor.snapshot(run).download, 40)
     services.supervisor.request_stop(run)
     assert services.supervisor.wait(run, 20)  # the Hub still holds the file back
     snapshot = services.supervisor.snapshot(run)

@@ -3,6 +3,7 @@ import threading
 
 import pytest
 
+from tests.waiting import wait_until
 from workbench.downloads import FetchProgress, write_progress
 from workbench.errors import WorkbenchError
 from workbench.models import store as store_module
@@ -200,8 +201,7 @@ def test_a_model_that_is_being_downloaded_is_not_deleted(settings, fetches):
     store, source = ModelStore(settings), find_model("owner/name")
     thread = threading.Thread(target=store.ensure, args=(source, lambda progress: None))
     thread.start()
-    while not fetches:
-        thread.join(0.01)
+    wait_until(lambda: fetches)
     with pytest.raises(WorkbenchError, match="being downloaded"):
         store.delete(source)
     thread.join()

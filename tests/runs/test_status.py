@@ -68,7 +68,7 @@ FAILED = FinishedEvent(outcome="failed", message="x", cause="memory")
         ([FAILED, began(1)], {"alive": False}, "lost"),  # resumed, and killed
     ],
 )
-def test_states(events, flags, state):
+def test_the_state_follows_from_events_and_process(events, flags, state):
     snapshot = derive(events, **flags)
     assert snapshot.state == state
     assert snapshot.is_active == (state in ("queued", "starting", "running", "stopping"))

@@ -6,14 +6,12 @@ from dataclasses import asdict, replace
 import pytest
 import yaml
 
+from tests.made_runs import DATA, PART
 from workbench.config import build_config
 from workbench.errors import WorkbenchError
 from workbench.runs import store as store_module
-from workbench.runs.store import DataPart, DataReference, RunStore
+from workbench.runs.store import DataReference, RunStore
 from workbench.settings import Settings
-
-PART = DataPart("d", "d.json", "/nowhere/d.jsonl", "0" * 64, 8)
-DATA = DataReference((PART,), None, 0.1, 42)
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import time
 import psutil
 import pytest
 
+from tests.made_runs import DATA
+from tests.waiting import wait_until
 from workbench.config import build_config
 from workbench.errors import WorkbenchError
-from workbench.runs.store import DataPart, DataReference, RunStore
+from workbench.runs.store import RunStore
 from workbench.runs.supervisor import STOP_DEADLINE_SECONDS, Supervisor
 
-PART = DataPart("d", "d.json", "/nowhere/d.jsonl", "0" * 64, 8)
-DATA = DataReference((PART,), None, 0.0, 42)
 FAKE = ("-m", "tests.fake_trainer")
 
 
@@ -39,13 +39,6 @@ def supervisor(settings, store):
 
 def create(store, script):
     return store.create(build_config(), DATA, script, {}, None)
-
-
-def wait_until(condition, seconds=15.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def test_a_run_goes_from_start_to_finish(store, supervisor):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from tests.training.survival import kill_trainer
+from tests.waiting import wait_until
 from workbench.config import build_config
 from workbench.evaluation.process import start, watch
 from workbench.evaluation.request import EvaluationRequest, write_request
@@ -41,9 +42,13 @@ def train(services: Services, method: str) -> Run:
     plan = services.plan(build_config(SETTINGS | {"method": method}), data)
     run = services.create_run(plan, data, method)
     services.supervisor.start(run)
-    while not (snapshot := services.supervisor.snapshot(run)).checkpoints:
-        assert snapshot.is_active, snapshot
-        time.sleep(0.05)
+
+    def is_saved():
+        snapshot = services.supervisor.snapshot(run)
+        assert snapshot.is_active or snapshot.checkpoints, snapshot
+        return snapshot.checkpoints
+
+    wait_until(is_saved, LIMIT_SECONDS)
     kill_trainer(run)
     assert services.supervisor.snapshot(run).can_resume, services.supervisor.snapshot(run)
     services.supervisor.resume(run)

@@ -23,6 +23,7 @@ import psutil
 from safetensors import safe_open
 
 from tests.tiny_model import build_tiny_model
+from tests.waiting import wait_until
 from workbench.config import build_config
 from workbench.runs.checkpoints import complete_checkpoints
 from workbench.runs.events import Event, StepEvent, read_events
@@ -135,7 +136,7 @@ def wait_for_phase(services: Services, run, phase: str, more_seconds: float):
     deadline = time.monotonic() + LIMIT_SECONDS
     while (snapshot := services.supervisor.snapshot(run)).is_active and snapshot.phase != phase:
         assert time.monotonic() < deadline, snapshot
-        time.sleep(0.01)
+        time.sleep(0.01)  # some phases are short
     time.sleep(more_seconds)
     return services.supervisor.snapshot(run)
 
@@ -145,8 +146,7 @@ def kill_trainer(run) -> None:
     pid = json.loads(run.process_path.read_text())["pid"]
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(pid).kill()
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
-        time.sleep(0.01)
+    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
 
 
 def check_what_is_there(run, shown: list[Event]) -> None:

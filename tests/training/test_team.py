@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import psutil
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch.distributed.distributed_c10d import Backend, BackendConfig
 
 from tests.training.test_resume import curve, make_run
+from tests.waiting import wait_until
 from workbench.runs.checkpoints import complete_checkpoints
 from workbench.runs.events import EvaluationEvent, FinishedEvent, read_events
 from workbench.services import Services
@@ -90,9 +90,12 @@ def test_all_stop_after_the_same_step(services, tiny_model_dir):
     services = Services.for_workspace(replace(services.settings, processes=2))
     run = make_run(services, tiny_model_dir, "lora", max_steps=10_000, evaluate_after=0)
     services.supervisor.start(run)
-    while not services.supervisor.snapshot(run).steps:
+
+    def has_begun():
         assert services.supervisor.active_run(), run.log_path.read_text()
-        time.sleep(0.2)
+        return services.supervisor.snapshot(run).steps
+
+    wait_until(has_begun, 240)
     ours = [p for p in psutil.process_iter() if str(run.directory) in command_line(p)]
     assert len(ours) == 3  # torchrun and two that train
     services.supervisor.request_stop(run)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from dataclasses import dataclass, field
 from html import unescape
 
 import pytest
 
 from tests.made_runs import make_run
+from tests.waiting import wait_until
 from workbench.chat import Reply, Stop, learned_model
 from workbench.data.conversations import read_conversations
 from workbench.data.split import split_rows
@@ -66,8 +66,7 @@ class FakeChat:
         text = f"{model} {len(messages)}" if messages[-1]["content"] != "hush" else ""
         yield Reply(text[:3], self.note)
         if self.finish_reason == "stopped":
-            while not stop.is_set:
-                time.sleep(0.01)
+            wait_until(lambda: stop.is_set)
             yield Reply(text[:3], self.note, "stopped")
             return
         yield Reply(text, self.note, self.finish_reason)
@@ -157,8 +156,7 @@ def test_who_fails_or_leaves_ends_both_sides_and_not_what_the_person_can_stop(le
         if model == "base" and not leaves:
             raise WorkbenchError("It is gone.")
         yield Reply(model)
-        while not stop.is_set:
-            time.sleep(0.01)
+        wait_until(lambda: stop.is_set)
         ended.set()
 
     chat.replies = replies
