@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from workbench.alone import make_room_to_ask
 from workbench.child_progress import Progress as Moment
 from workbench.cli_data import data_path
 from workbench.data.store import first_error
@@ -202,8 +203,7 @@ def ask(services: Services, run: Run, request: EvaluationRequest, *, quiet: bool
     Raises:
         WorkbenchError: A run trains, or it failed.
     """
-    services.supervisor.check_free()
-    services.close_helpers()
+    make_room_to_ask(services, request.directory(run))
     last = _follow(run, request, start(run, request, services.settings), quiet=quiet)
     if last.state == "failed":
         raise WorkbenchError(last.message, last.hint)

@@ -70,7 +70,7 @@ def delete_model(services: Services, source: ModelSource) -> None:
     if active and source_of(active.config).slug == source.slug:
         raise WorkbenchError(f'"{active.name}" is training it.', "Delete it when that has ended.")
     for run in services.runs.all():
-        if run.config.model == source.id:
+        if source_of(run.config).slug == source.slug:  # a folder's name has no capitals, an id may
             check_none_runs(run)
             if evaluating.running([run]):
                 raise WorkbenchError(

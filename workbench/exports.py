@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from workbench.alone import check_alone
 from workbench.errors import WorkbenchError
-from workbench.evaluation import process as evaluating
-from workbench.export.history import active_exports
 from workbench.export.hub import check_repository
 from workbench.export.process import ExportProcess, make_request, start
 from workbench.export.request import (
@@ -121,8 +120,7 @@ def check_export(services: Services, run: Run, request: ExportRequest) -> None:
             "Resume it, or export a checkpoint of it.",
         )
     if request.kind in NEEDS_MODEL:
-        services.supervisor.check_free()
-        _check_alone(services)
+        check_alone(services)
     check_room(request.out_path, export_bytes(services, run, request))
 
 
@@ -131,23 +129,6 @@ def export_bytes(services: Services, run: Run, request: ExportRequest) -> float:
     source = source_of(run.config)
     base_dir = services.models.directory(source)
     return needed_bytes(request, run, base_dir, services.models.facts(source))
-
-
-def _check_alone(services: Services) -> None:
-    """Two models at once would take twice the memory."""
-    for export in active_exports(services.runs.root_dir):
-        if export.request.kind in NEEDS_MODEL:
-            raise WorkbenchError(
-                f"Another model is being exported ({export.request.name}).",
-                "Wait until it is done, or cancel it.",
-            )
-    # What is evaluated by itself after training gives way.
-    asked_for = (run for run in services.runs.all() if not run.evaluation_due_path.exists())
-    if evaluating.running(asked_for):
-        raise WorkbenchError(
-            "An evaluation runs just now, and needs the memory.",
-            "Wait until it is done, or stop it; what was answered is kept.",
-        )
 
 
 def _stem(run: Run, kind: Kind, choices: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from workbench.child_progress import is_alive
+from workbench.alone import make_room_to_ask
 from workbench.data.store import SAMPLES
 from workbench.errors import WorkbenchError
 from workbench.evaluation.line import AskingLine
@@ -135,9 +135,7 @@ def build_evaluate_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> gr.D
     @user_errors
     def begin(run_id: str | None, *choices: Any) -> Any:
         runs, request = asked_of(run_id, *choices)
-        services.supervisor.check_free()
-        if not is_alive(request.directory(runs[0])):
-            services.close_helpers()
+        make_room_to_ask(services, *(request.directory(run) for run in runs))
         if request.compared:
             from workbench.evaluation.comparing import compared_requests  # takes seconds
 

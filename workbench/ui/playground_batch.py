@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.alone import check_alone, make_room_to_ask
 from workbench.chat import OTHER_RUN, learned_model
 from workbench.child_progress import Progress
 from workbench.config import ANSWER_TOKENS
@@ -109,11 +110,11 @@ def build_batch_panel(services: Services, page: gr.Blocks, run_choice: gr.Dropdo
         run = run_to_ask(services, run_id)
         if not path:
             raise WorkbenchError("There is no file yet.", "Drop one with your questions first.")
-        services.supervisor.check_free()
         before = newest_questions(run)
         progress = look(before.directory(run)) if before else None
         if progress is not None and progress.state == "running":
             raise WorkbenchError("This run answers a file just now.", "Wait, or press Stop.")
+        check_alone(services)
         yield [gr.Textbox("Reading the file…", visible=True), NOTHING_DRAWN]
         request = questions_request(
             run,
@@ -126,7 +127,7 @@ def build_batch_panel(services: Services, page: gr.Blocks, run_choice: gr.Dropdo
             answer_tokens=int(longest),
             strength=kept_strength(run),
         )
-        services.close_helpers()
+        make_room_to_ask(services)
         start(run, request, services.settings)
 
     @user_errors
