@@ -57,3 +57,12 @@ def alpaca_file(tmp_path: Path) -> Path:
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of 2 layers with a byte-level tokenizer and a chat template."""
     return build_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def lively_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with larger weights: what it reads decides what it says.
+
+    It writes all kinds of tokens where the other repeats the last one, and no two are so near that rounding decides.
+    """
+    return build_tiny_model(tmp_path_factory.mktemp("lively-model"), initializer_range=0.3)

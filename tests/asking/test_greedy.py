@@ -29,14 +29,8 @@ PROMPT = peft.PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    """Larger weights than usual: no two tokens are so near that rounding decides between them."""
-    return build_tiny_model(tmp_path_factory.mktemp("clear-model"), initializer_range=0.3)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(model_dir):
-    return load_tokenizer(model_dir)
+def tokenizer(lively_model_dir):
+    return load_tokenizer(lively_model_dir)
 
 
 def alone(model, ids, ends):
@@ -56,9 +50,9 @@ def alone(model, ids, ends):
 @pytest.mark.parametrize(
     "adapter", [None, LORA, PREFIX, PROMPT], ids=["plain", "lora", "prefix", "prompt"]
 )
-def test_many_are_answered_as_each_alone(model_dir, tokenizer, adapter, prompts):
+def test_many_are_answered_as_each_alone(lively_model_dir, tokenizer, adapter, prompts):
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(lively_model_dir)
     model = (peft.get_peft_model(model, adapter) if adapter else model).eval()
     ends = stop_ids(tokenizer)
     expected = [alone(model, ids, ends) for ids in prompts]
@@ -68,9 +62,9 @@ def test_many_are_answered_as_each_alone(model_dir, tokenizer, adapter, prompts)
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_a_few_are_answered_the_short_way_as_each_alone(model_dir, tokenizer, fused):
+def test_a_few_are_answered_the_short_way_as_each_alone(lively_model_dir, tokenizer, fused):
     torch.manual_seed(0)
-    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(model_dir), LORA).eval()
+    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(lively_model_dir), LORA).eval()
     ends = stop_ids(tokenizer)
     expected = [alone(model, ids, ends) for ids in PROMPTS]
     if fused:  # as in training
@@ -83,8 +77,10 @@ def test_a_few_are_answered_the_short_way_as_each_alone(model_dir, tokenizer, fu
     assert len({tuple(new) for new in expected}) > 1
 
 
-def test_an_answer_ends_the_short_way_and_the_others_go_on(model_dir, tokenizer, monkeypatch):
-    model = AutoModelForCausalLM.from_pretrained(model_dir).eval()
+def test_an_answer_ends_the_short_way_and_the_others_go_on(
+    lively_model_dir, tokenizer, monkeypatch
+):
+    model = AutoModelForCausalLM.from_pretrained(lively_model_dir).eval()
     whole = [alone(model, ids, ()) for ids in PROMPTS]
     end = whole[0][2]
     assert not all(end in answer for answer in whole)
@@ -97,8 +93,8 @@ def test_an_answer_ends_the_short_way_and_the_others_go_on(model_dir, tokenizer,
     ]
 
 
-def test_what_all_prompts_begin_with_is_read_once(model_dir, tokenizer):
-    model = AutoModelForCausalLM.from_pretrained(model_dir).eval()
+def test_what_all_prompts_begin_with_is_read_once(lively_model_dir, tokenizer):
+    model = AutoModelForCausalLM.from_pretrained(lively_model_dir).eval()
     read = []
     embed = model.get_input_embeddings()
     embed.register_forward_pre_hook(lambda module, inputs: read.append(tuple(inputs[0].shape)))

@@ -11,7 +11,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.tiny_model import build_tiny_model
 from tests.waiting import wait_until
 from workbench.child_progress import ProgressWriter, read_progress
 from workbench.cli import main
@@ -40,24 +39,18 @@ SECONDS = 120  # whatever else runs goes first
 
 
 @pytest.fixture(scope="module")
-def tiny_model_dir(tmp_path_factory):
-    """Larger weights than usual: no two tokens are so near that rounding decides between them."""
-    return build_tiny_model(tmp_path_factory.mktemp("clear-model"), initializer_range=0.3)
+def base(lively_model_dir):
+    return AutoModelForCausalLM.from_pretrained(lively_model_dir).eval()
 
 
 @pytest.fixture(scope="module")
-def base(tiny_model_dir):
-    return AutoModelForCausalLM.from_pretrained(tiny_model_dir).eval()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model_dir):
-    return load_tokenizer(tiny_model_dir)
+def tokenizer(lively_model_dir):
+    return load_tokenizer(lively_model_dir)
 
 
 @pytest.fixture
-def run(services, alpaca_file, tiny_model_dir):
-    return make_run(services, alpaca_file, tiny_model_dir)
+def run(services, alpaca_file, lively_model_dir):
+    return make_run(services, alpaca_file, lively_model_dir)
 
 
 def make_run(services, file, model_dir, method="lora"):
@@ -244,8 +237,8 @@ def test_plain_questions_are_answered_before_and_after(run, services, base, toke
     assert work(run, services).plain == evaluation.plain
 
 
-def test_a_run_that_saved_a_whole_model(services, alpaca_file, tiny_model_dir, tokenizer):
-    run = make_run(services, alpaca_file, tiny_model_dir, "full")
+def test_a_run_that_saved_a_whole_model(services, alpaca_file, lively_model_dir, tokenizer):
+    run = make_run(services, alpaca_file, lively_model_dir, "full")
     evaluation = work(run, services)
     tuned = AutoModelForCausalLM.from_pretrained(run.model_dir).eval()
     row = evaluation.rows[0]
@@ -400,9 +393,9 @@ def test_a_failure_is_told_in_words(run, services, capsys):
     assert "It ended with an error" in capsys.readouterr().err
 
 
-def test_a_run_without_a_model_is_refused(services, alpaca_file, tiny_model_dir, capsys):
+def test_a_run_without_a_model_is_refused(services, alpaca_file, lively_model_dir, capsys):
     Services.for_workspace(Settings.from_environment())
-    run = make_run(services, alpaca_file, tiny_model_dir)
+    run = make_run(services, alpaca_file, lively_model_dir)
     run.model_dir.rename(run.directory / "elsewhere")
     assert main(["evaluate", run.id]) == 2
     assert "has no model to evaluate" in capsys.readouterr().err

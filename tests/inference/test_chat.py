@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM
 
 from tests.inference.asking import stream, write
 from tests.made_runs import make_run
-from tests.tiny_model import build_tiny_model
 from workbench.chat import ChatProcess, learned_model, served_models
 from workbench.chat_server import RUN_GONE
 from workbench.cli import main
@@ -38,20 +37,14 @@ QUESTION = [{"role": "user", "content": "What comes after 3?"}]
 
 
 @pytest.fixture(scope="module")
-def tiny_model_dir(tmp_path_factory):
-    """The tiny model with larger weights: it writes all kinds of tokens, and does not repeat the last one."""
-    return build_tiny_model(tmp_path_factory.mktemp("tiny-model"), initializer_range=0.3)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory, tiny_model_dir):
+def home(tmp_path_factory, lively_model_dir):
     """A workspace with one tuned model and two checkpoints; trained once for all tests here."""
     home = tmp_path_factory.mktemp("home")
     data = home / "counting.json"
     rows = [{"instruction": f"What comes after {n}?", "output": f"{n + 1}"} for n in range(40)]
     data.write_text(json.dumps(rows), encoding="utf-8")
     services = Services.for_workspace(Settings(home_dir=home))
-    values = {"model": str(tiny_model_dir), "max_steps": 20, "learning_rate": 1e-2}
+    values = {"model": str(lively_model_dir), "max_steps": 20, "learning_rate": 1e-2}
     values |= {"save_steps": 10, "eval_steps": 10, "checkpoints_kept": 2}
     values |= {"keep_general": False, "evaluate_after": 0, "precision": "fp32"}
     config = services.configure(None, values, allow_folder=True)
@@ -93,14 +86,14 @@ def plain(model, tokenizer, max_new_tokens=24, **choice):
 
 
 @pytest.mark.parametrize("choice", [{}, {"temperature": 0.9, "seed": 3, "top_k": 40}])
-def test_every_model_answers_as_plain_transformers_does(services, run, tiny_model_dir, choice):
+def test_every_model_answers_as_plain_transformers_does(services, run, lively_model_dir, choice):
     services.chat.open(run)
     names = ["tuned", "base", "step-10", "tuned", "step-20", "base"]
     answers = [ask(services, name, **choice) for name in names]
-    tokenizer = load_tokenizer(tiny_model_dir)
+    tokenizer = load_tokenizer(lively_model_dir)
     expected = {}
     for name, directory in served_models(run).items():
-        model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(lively_model_dir, dtype=torch.float32)
         model = PeftModel.from_pretrained(model, directory) if directory else model
         expected[name] = plain(model.eval(), tokenizer, do_sample=bool(choice), **choice)
     assert answers == [expected[name] for name in names]
@@ -134,11 +127,11 @@ def answer_over_http(server, model):
 
 
 def test_page_command_server_and_plain_transformers_say_the_same(
-    services, run, tiny_model_dir, capsys, monkeypatch
+    services, run, lively_model_dir, capsys, monkeypatch
 ):
     monkeypatch.setenv("WORKBENCH_HOME", str(services.settings.home_dir))
-    tokenizer = load_tokenizer(tiny_model_dir)
-    base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
+    tokenizer = load_tokenizer(lively_model_dir)
+    base = AutoModelForCausalLM.from_pretrained(lively_model_dir, dtype=torch.float32).eval()
     expected = {"base": plain(base, tokenizer, ANSWER_TOKENS, do_sample=False)}
     tuned = PeftModel.from_pretrained(base, run.model_dir).eval()
     expected["tuned"] = plain(tuned, tokenizer, ANSWER_TOKENS, do_sample=False)
@@ -152,12 +145,12 @@ def test_page_command_server_and_plain_transformers_say_the_same(
     assert expected["tuned"] != expected["base"]
 
 
-def test_another_run_answers_on_the_same_base(services, run, tiny_model_dir):
-    values = {"model": str(tiny_model_dir), "method": "rslora"}
+def test_another_run_answers_on_the_same_base(services, run, lively_model_dir):
+    values = {"model": str(lively_model_dir), "method": "rslora"}
     other = make_run(services.runs, "other", values)
     torch.manual_seed(5)
     config = LoraConfig(r=2, lora_alpha=64, use_rslora=True, target_modules=["o_proj", "up_proj"])
-    made = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model_dir), config)
+    made = get_peft_model(AutoModelForCausalLM.from_pretrained(lively_model_dir), config)
     for name, weight in made.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.3)
@@ -165,7 +158,7 @@ def test_another_run_answers_on_the_same_base(services, run, tiny_model_dir):
     services.chat.open(run)
     name = f"run-{other.id}"
     answers = [ask(services, model) for model in ("tuned", name, "base", name, "tuned")]
-    expected = plain(made.eval(), load_tokenizer(tiny_model_dir), do_sample=False)
+    expected = plain(made.eval(), load_tokenizer(lively_model_dir), do_sample=False)
     assert answers == [answers[0], expected, answers[2], expected, answers[0]]
     assert len(set(answers)) == 3
     services.runs.delete(other)

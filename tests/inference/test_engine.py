@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, BloomConfig, LlamaConfig
 
 from tests.inference.asking import begin, go_on, write
 from tests.made_runs import make_run
-from tests.tiny_model import build_tiny_model
 from workbench.asking.loading import limit_of, load_to_ask
 from workbench.asking.quick import QuickModel
 from workbench.compute import Compute
@@ -21,12 +20,6 @@ from workbench.inference.engine import Engine
 
 FP32 = Compute("cpu", "fp32")
 QUESTION = [{"role": "user", "content": "What comes after 3?"}]
-
-
-@pytest.fixture(scope="module")
-def lively_model_dir(tmp_path_factory):
-    """The tiny model with larger weights: it writes all kinds of tokens, and does not repeat the last one."""
-    return build_tiny_model(tmp_path_factory.mktemp("tiny-model"), initializer_range=0.3)
 
 
 def open_engine(services, base_dir, method):

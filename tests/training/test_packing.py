@@ -25,21 +25,16 @@ def row(length, seed):
 ROWS = [row(90, 1), row(30, 2), row(200, 3)]
 
 
-@pytest.fixture(scope="module")
-def tiny_model_dir(tmp_path_factory):
-    return build_tiny_model(tmp_path_factory.mktemp("clear-model"), initializer_range=0.3)
-
-
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:1], [row(1, 1), row(1, 2)], [ROWS[0]] * 2])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_plain_model_runs_packed(tiny_model_dir, rows, precision):
+def test_a_plain_model_runs_packed(lively_model_dir, rows, precision):
     compute = Compute("cpu", precision)
-    model, padded = load_model(tiny_model_dir, build_config({}), compute)
+    model, padded = load_model(lively_model_dir, build_config({}), compute)
     assert not padded
     assert runs_packed(model, compute, rows, pad_id=0)
 
 
-def test_rows_that_see_each_other_are_found(tiny_model_dir, monkeypatch):
+def test_rows_that_see_each_other_are_found(lively_model_dir, monkeypatch):
     usual = packing.micro_batches
 
     def one_row(*given, **more):
@@ -49,13 +44,13 @@ def test_rows_that_see_each_other_are_found(tiny_model_dir, monkeypatch):
                 batch.inputs["shared_start"] = 0
             yield batch
 
-    model, _ = load_model(tiny_model_dir, build_config({}), CPU)
+    model, _ = load_model(lively_model_dir, build_config({}), CPU)
     monkeypatch.setattr(packing, "micro_batches", one_row)
     assert not runs_packed(model, CPU, ROWS, pad_id=0)
 
 
-def test_a_model_that_passes_nothing_on_is_found(tiny_model_dir, monkeypatch):
-    model, _ = load_model(tiny_model_dir, build_config({}), CPU)
+def test_a_model_that_passes_nothing_on_is_found(lively_model_dir, monkeypatch):
+    model, _ = load_model(lively_model_dir, build_config({}), CPU)
     usual = packing.micro_batches
 
     def without_lengths(*given, **more):
