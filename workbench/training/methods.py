@@ -18,6 +18,7 @@ from peft.optimizers import create_loraplus_optimizer
 
 from workbench.config import TrainingConfig, split_names
 from workbench.errors import WorkbenchError
+from workbench.presets import methods
 from workbench.training.rank_allocation import ORTHOGONALITY
 
 CAUSAL = "CAUSAL_LM"
@@ -44,11 +45,10 @@ def make_trainable(model: Any, config: TrainingConfig, total_steps: int) -> Any:
     """
     if config.method == "freeze":
         return _freeze(model, config)
-    make_adapter = ADAPTERS.get(config.method)
-    if make_adapter is None:
+    if methods()[config.method].saves == "model":
         return model
     model.requires_grad_(False)
-    model = peft.get_peft_model(model, make_adapter(config, model, total_steps))
+    model = peft.get_peft_model(model, ADAPTERS[config.method](config, model, total_steps))
     _learn_in_fp32(model)
     return model
 
