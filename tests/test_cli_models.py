@@ -41,6 +41,7 @@ def test_offered_and_stored_models_are_listed(here, capsys):
 def test_what_an_evaluation_or_export_is_about_to_load_is_not_deleted(here, services, capsys):
     run = make_run(services.runs, "Mine", {"model": "Someone/Tiny"})  # as its hub spells it
     other = make_run(services.runs, "Other")
+    make_run(services.runs, "Gone", {"model": "/a/folder/that/is/gone"})
     for one in (run, other):
         request_path = one.directory / "evaluations" / "e" / "request.json"
         request_path.parent.mkdir(parents=True)

@@ -67,10 +67,10 @@ def delete_model(services: Services, source: ModelSource) -> None:
         WorkbenchError: It is in use, or not here.
     """
     active = services.supervisor.active_run()
-    if active and source_of(active.config).slug == source.slug:
+    if active and _begins_with(active, source):
         raise WorkbenchError(f'"{active.name}" is training it.', "Delete it when that has ended.")
     for run in services.runs.all():
-        if source_of(run.config).slug == source.slug:  # a folder's name has no capitals, an id may
+        if _begins_with(run, source):
             check_none_runs(run)
             if evaluating.running([run]):
                 raise WorkbenchError(
@@ -88,9 +88,16 @@ def cancel_download(services: Services, source: ModelSource) -> None:
         WorkbenchError: It is a run that downloads it.
     """
     active = services.supervisor.active_run()
-    if active and source_of(active.config).slug == source.slug:
+    if active and _begins_with(active, source):
         raise WorkbenchError(f'The run "{active.name}" needs it.', "Stop the run instead.")
     services.models.cancel(source)
+
+
+def _begins_with(run: Run, source: ModelSource) -> bool:
+    """Say whether a run tunes this model; the folder it has here has no capitals, an id may have some."""
+    with suppress(WorkbenchError):  # a folder that is gone
+        return source_of(run.config).slug == source.slug
+    return False
 
 
 def _check_none_begins_with(services: Services, run: Run) -> None:
