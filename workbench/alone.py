@@ -8,8 +8,7 @@ from pathlib import Path
 from workbench.child_progress import is_alive
 from workbench.errors import WorkbenchError
 from workbench.evaluation import process as evaluating
-from workbench.export.history import active_exports
-from workbench.export.request import NEEDS_MODEL
+from workbench.export.history import exports_with_a_model
 from workbench.services import Services
 
 
@@ -24,12 +23,11 @@ def check_alone(services: Services, but: Collection[Path] = ()) -> None:
         WorkbenchError: A run trains, a model is exported, or somebody had a model asked.
     """
     services.supervisor.check_free()
-    for export in active_exports(services.runs.root_dir):
-        if export.request.kind in NEEDS_MODEL:
-            raise WorkbenchError(
-                f"Another model is being exported ({export.request.name}).",
-                "Wait until it is done, or cancel it.",
-            )
+    for export in exports_with_a_model(services.runs.root_dir):
+        raise WorkbenchError(
+            f"Another model is being exported ({export.request.name}).",
+            "Wait until it is done, or cancel it.",
+        )
     # What is evaluated by itself after training gives way.
     asked_for = (run for run in services.runs.all() if not run.evaluation_due_path.exists())
     if set(evaluating.running(asked_for)) - set(but):

@@ -20,7 +20,7 @@ def write_text_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: As from any write; nothing is left behind.
     """
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(text.encode("utf-8"))
 
 
@@ -30,7 +30,7 @@ def write_arrays_atomically(path: Path, **arrays: NDArray[Any]) -> None:
     Raises:
         OSError: As from any write; nothing is left behind.
     """
-    with _replacing(path) as file:
+    with replacing(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
@@ -44,10 +44,20 @@ def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]] | None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: str = "wb", **how: Any) -> Iterator[IO[Any]]:
+    """Write a file that takes the place of ``path`` at the end of the block, or leaves nothing behind.
+
+    Args:
+        path: What is replaced.
+        mode: As of ``open``.
+        **how: Encoding and newline of text, as of ``open``.
+
+    Raises:
+        OSError: As from any write.
+    """
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open(mode, **how) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

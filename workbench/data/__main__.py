@@ -60,8 +60,9 @@ def _limit_memory() -> None:
     import resource
 
     _, highest = resource.getrlimit(resource.RLIMIT_AS)
-    limits = [MEMORY_LIMIT_BYTES, *([] if highest == resource.RLIM_INFINITY else [highest])]
-    resource.setrlimit(resource.RLIMIT_AS, (min(limits), highest))
+    is_limited = highest != resource.RLIM_INFINITY
+    limit = min(MEMORY_LIMIT_BYTES, highest) if is_limited else MEMORY_LIMIT_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, highest))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from workbench.data.problems import KINDS
 from workbench.data.readers import Row
 from workbench.data.report import Report
 from workbench.errors import WorkbenchError
+from workbench.files import replacing
 
 INVALID = frozenset(
     code for code, kind in KINDS.items() if kind.severity == "error" and kind.fix not in ("", "map")
@@ -96,23 +96,19 @@ def fix_file(
     before = check_file(path, name, mapping)
     if before.mapping is None:
         raise WorkbenchError(before.problems[0].message, before.problems[0].first[0].detail)
-    partial_path = out_path.with_name(f"{out_path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        with partial_path.open("x", encoding="utf-8", newline="\n") as file:
+        with replacing(out_path, "w", encoding="utf-8", newline="\n") as file:
             writer = _Writer(file, as_lines=out_path.suffix == ".jsonl")
             kept = check_file(
                 path, name, mapping, writer.add, repairs=fixes.repairs, drop=fixes.drop
             )
             writer.close()
-        if not kept.usable_rows:
-            raise WorkbenchError(f"Nothing of {name} would be left.", "Choose fewer repairs.")
-        partial_path.rename(out_path)
+            if not kept.usable_rows:
+                raise WorkbenchError(f"Nothing of {name} would be left.", "Choose fewer repairs.")
     except OSError as error:
         raise WorkbenchError(
             f"Cannot write {out_path}: {error.strerror or error}.", "Choose another place."
         ) from error
-    finally:
-        partial_path.unlink(missing_ok=True)
     return before, check_file(out_path, out_path.name)
 
 

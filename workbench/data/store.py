@@ -223,9 +223,8 @@ class DatasetStore:
 
     def _import(self, path: Path, name: str, dataset_id: str, mapping: Mapping | None) -> None:
         directory = self._directory(dataset_id)
-        for left in directory.parent.glob(
-            ".*.part"
-        ):  # of a check that was killed; we have the lock
+        # Left by a check that was killed: nobody else is at work, for we have the lock.
+        for left in directory.parent.glob(".*.part"):
             shutil.rmtree(left, ignore_errors=True)
         partial_dir = directory.with_name(f".{dataset_id}.{time.time_ns()}.part")
         try:

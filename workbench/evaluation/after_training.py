@@ -18,8 +18,7 @@ from workbench.child_progress import Progress
 from workbench.errors import WorkbenchError
 from workbench.evaluation.process import request_stop, running, start, watch
 from workbench.evaluation.request import EvaluationRequest
-from workbench.export.history import active_exports
-from workbench.export.request import NEEDS_MODEL
+from workbench.export.history import exports_with_a_model
 from workbench.models.sources import source_of
 from workbench.models.store import ModelStore
 from workbench.processes import go_last
@@ -48,12 +47,11 @@ class Workspace:
             beside: Leave out the evaluation of this run after its training.
         """
         own = _request(beside).directory(beside) if beside else None
-        exports = active_exports(self.store.root_dir)
         return (
             not self.supervisor.is_idle()
             or self.supervisor.is_driving()
             or any(directory != own for directory in running(self.store.all()))
-            or any(export.request.kind in NEEDS_MODEL for export in exports)
+            or bool(exports_with_a_model(self.store.root_dir))
         )
 
 

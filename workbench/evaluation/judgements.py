@@ -97,17 +97,15 @@ def judgements_path(run: Run, request: EvaluationRequest, url: str, model: str) 
     return request.directory(run) / f"judged-{_stem(run, request)}-{digest}.jsonl"
 
 
-def begin_judgements(path: Path, url: str, model: str) -> None:
-    """Write down which judge it is, unless that was done."""
+def append_judgement(path: Path, url: str, model: str, said: Judgement) -> None:
+    """Append what a judge said of a row; which judge it is stands in the first line, written with its first word."""
+    line = json.dumps(asdict(said)) + "\n"
     if not path.exists():
-        write_text_atomically(path, json.dumps({"url": url, "model": model}) + "\n")
-
-
-def append_judgement(path: Path, said: Judgement) -> None:
-    """Append what was said of a row."""
+        write_text_atomically(path, json.dumps({"url": url, "model": model}) + "\n" + line)
+        return
     end_torn_line(path)
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(said)) + "\n")
+        file.write(line)
 
 
 def read_judgements(path: Path) -> list[Judgement]:
@@ -127,8 +125,7 @@ def judgement_paths(run: Run, request: EvaluationRequest) -> list[Path]:
     """Return the files of all judges that said something of a request's tuned model; none where only one is asked."""
     if not (request.base and request.tuned):
         return []
-    paths = sorted(request.directory(run).glob(f"judged-{_stem(run, request)}-*.jsonl"))
-    return [path for path in paths if read_judgements(path)]
+    return sorted(request.directory(run).glob(f"judged-{_stem(run, request)}-*.jsonl"))
 
 
 def read_judged(path: Path, rows: Sequence[RowResult]) -> Judged:

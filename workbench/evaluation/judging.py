@@ -21,7 +21,6 @@ from workbench.evaluation.judgements import (
     Choice,
     Judgement,
     append_judgement,
-    begin_judgements,
     judgements_path,
     pair_key,
     read_judgements,
@@ -135,8 +134,7 @@ def judge_rows(
         # Those that need no judge come last: one that cannot be reached leaves nothing behind.
         for row in sorted(rows, key=_is_same):
             said = _judge_row(client, judge, row)
-            begin_judgements(path, judge.url, judge.model)  # not before the judge was reached
-            append_judgement(path, said)
+            append_judgement(path, judge.url, judge.model, said)
             yield said
 
 

@@ -22,7 +22,7 @@ from workbench.export.process import (
     read_result,
     remove,
 )
-from workbench.export.request import ExportRequest, read_request, sums_path
+from workbench.export.request import NEEDS_MODEL, ExportRequest, read_request, sums_path
 from workbench.runs.store import UNREADABLE, Run, read_json
 
 STARTING_SECONDS = 15  # until a new process holds its lock, on a busy computer
@@ -79,6 +79,11 @@ def active_exports(runs_dir: Path) -> list[RunExport]:
         if is_alive(path.parent) or _is_starting(path.parent)
     )
     return [export for export in _read_all(found) if export.is_running]
+
+
+def exports_with_a_model(runs_dir: Path) -> list[RunExport]:
+    """Return those of them that have a model in memory."""
+    return [one for one in active_exports(runs_dir) if one.request.kind in NEEDS_MODEL]
 
 
 def results_on_disk(run: Run) -> list[ExportResult]:
