@@ -33,6 +33,7 @@ from workbench.evaluation.process import (
 )
 from workbench.evaluation.request import EvaluationRequest, read_request, write_request
 from workbench.evaluation.result import find_evaluation, is_answered
+from workbench.export import history
 from workbench.training.job import train
 from workbench.ui.train_evaluation import evaluation_words
 
@@ -168,7 +169,7 @@ def test_it_gives_way_to_what_else_loads_a_model(services, settings, made, other
             assert workspace.is_used(beside=made)
         for kind, uses in (("gguf", True), ("card", False)):
             exports = [SimpleNamespace(request=SimpleNamespace(kind=kind))]
-            monkeypatch.setattr(after_training, "active_exports", lambda _, found=exports: found)
+            monkeypatch.setattr(history, "active_exports", lambda _, found=exports: found)
             assert workspace.is_used(beside=made) == uses
 
 
