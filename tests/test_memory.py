@@ -18,6 +18,8 @@ def estimate(method="lora", tokens=2000, facts=FACTS, **changes):
         methods()[method],
         micro_batch_tokens=tokens,
         supervised_tokens=round(0.66 * tokens),
+        longest_row_tokens=256,
+        shared_start=0,
         **given,
     )
 
@@ -28,7 +30,8 @@ def test_the_sizes_of_a_model_give_its_number_of_weights(model_id):
     assert Shape.of(entry.architecture).weights == pytest.approx(entry.parameters, rel=0.002)
 
 
-# Measured with two real steps on 2 CPU cores (bf16: of one with AVX512-BF16), freed memory handed back; see the benchmark.
+# Measured with two real steps on 2 CPU cores (bf16: with AVX512-BF16, 8 rows of one length), freed memory handed back; see
+# the benchmark.
 @pytest.mark.parametrize(
     ("method", "tokens", "precision", "measured_bytes"),
     [
@@ -36,12 +39,14 @@ def test_the_sizes_of_a_model_give_its_number_of_weights(model_id):
         ("lora", 1988, "fp32", 4.01e9),
         ("lora", 1916, "fp32", 3.90e9),
         ("full", 1208, "fp32", 3.79e9),
-        ("lora", 1034, "bf16", 1.5e9),
-        ("lora", 1962, "bf16", 2.5e9),
-        ("qlora", 1034, "bf16", 1.7e9),
-        ("qlora", 1962, "bf16", 2.8e9),
-        ("full", 1034, "bf16", 3.5e9),
-        ("full", 1962, "bf16", 4.6e9),
+        ("lora", 1034, "bf16", 1.4e9),
+        ("lora", 1962, "bf16", 2.3e9),
+        ("lora", 3802, "bf16", 4.1e9),
+        ("qlora", 1034, "bf16", 1.6e9),
+        ("qlora", 1962, "bf16", 2.6e9),
+        ("qlora", 3802, "bf16", 4.6e9),
+        ("full", 1034, "bf16", 3.2e9),
+        ("full", 1962, "bf16", 4.0e9),
     ],
 )
 def test_the_estimate_is_within_a_fifth_of_what_was_measured(
@@ -54,7 +59,7 @@ def test_the_estimate_is_within_a_fifth_of_what_was_measured(
 def test_what_saves_memory_saves_memory():
     plain = estimate().peak_bytes
     assert estimate(recomputed_share=1.0).peak_bytes < 0.6 * plain
-    assert estimate(tokens=1000).peak_bytes < 0.6 * plain
+    assert estimate(tokens=1000).peak_bytes < 0.65 * plain
     assert estimate("qlora").weights < 0.4 * estimate().weights
     assert estimate("full").peak_bytes > plain
     assert estimate("galore").learning < estimate("full").learning
@@ -85,7 +90,13 @@ def test_a_model_whose_files_are_squeezed_is_as_small_in_memory():
     def weights(method, **squeezed):
         facts = ModelFacts(7_600_000_000, sizes | squeezed)
         on_gpu = {"device": "cuda", "precision": "bf16", "recomputed_share": 0.0}
-        options = {"micro_batch_tokens": 2000, "supervised_tokens": 1000} | on_gpu
+        tokens = {
+            "micro_batch_tokens": 2000,
+            "supervised_tokens": 1000,
+            "longest_row_tokens": 256,
+            "shared_start": 0,
+        }
+        options = tokens | on_gpu
         config = build_config({"method": method})
         return estimate_memory(config, facts, methods()[method], **options).weights
 
@@ -120,6 +131,8 @@ def test_a_model_whose_sizes_are_not_known_has_no_estimate():
             methods()["lora"],
             micro_batch_tokens=1,
             supervised_tokens=1,
+            longest_row_tokens=1,
+            shared_start=0,
             device="cpu",
             precision="fp32",
             recomputed_share=0.0,

@@ -38,11 +38,11 @@ def test_what_is_not_known_is_not_promised():
 
 def test_pieces_shrink_and_layers_are_computed_twice_before_it_gives_up():
     roomy, short = plan_on(100, build_config({})), plan_on(2, build_config({}))
-    assert roomy.config.micro_batch_tokens == 2048
+    assert roomy.config.micro_batch_tokens == 4096
     assert roomy.config.activation_checkpointing == "off"
     assert short.config.micro_batch_tokens < 2048
     assert short.fit == "fits"
-    assert "does not fit" in short.reasons["micro_batch_tokens"]
+    assert "memory would be short" in short.reasons["micro_batch_tokens"]
     assert plan_on(1.2, build_config({})).config.activation_checkpointing == "on"
 
 
@@ -90,6 +90,15 @@ def test_a_full_disk_is_a_shortage():
 def test_memory_is_handed_back_only_where_there_is_not_plenty():
     assert not plan_on(100, build_config({})).hands_memory_back
     assert plan_on(4, build_config({})).hands_memory_back
+
+
+def test_more_tokens_at_once_are_not_worth_handing_memory_back():
+    found = [plan_on(free_gb, build_config({})) for free_gb in range(5, 20)]
+    tokens = [(made.config.micro_batch_tokens, made.hands_memory_back) for made in found]
+    assert list(dict.fromkeys(tokens)) == [(2048, True), (2048, False), (4096, False)]
+    asked = plan_on(7, build_config({"micro_batch_tokens": 3000}))
+    assert (asked.config.micro_batch_tokens, asked.config.activation_checkpointing) == (3000, "off")
+    assert asked.hands_memory_back
 
 
 def chosen(**values):

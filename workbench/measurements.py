@@ -38,7 +38,7 @@ WITHOUT_WEIGHT = (
     "report_to",
 )
 # To be raised when models are loaded or computed in another way: what was measured before says nothing then.
-TRAINER_GENERATION = 2
+TRAINER_GENERATION = 3
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def example(length):
 
 def learn(model_dir, method, *, compiled):
     """Return losses and gradients of three micro-batches of different length and number of rows."""
-    config = build_config({"method": method, "lora_rank": 4})
+    config = build_config({"method": method, "lora_rank": 4, "compile": compiled})
     torch.manual_seed(0)
     base, padded = load_model(model_dir, config, CPU)
     model = make_ready(base, config)

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from workbench.compute import Compute
-from workbench.memory import SLICE_TOKENS
+from workbench.memory import PIECE_NUMBERS, SLICE_TOKENS
 from workbench.models.rendering import IGNORED, TokenizedExample
 from workbench.training import head as head_module
 from workbench.training.batches import micro_batches
@@ -47,10 +47,13 @@ def batch_of(*lengths):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("slice_tokens", [1, 7, 100])
+@pytest.mark.parametrize(("slice_tokens", "piece_tokens"), [(1, 1), (7, 3), (100, 100)])
 @pytest.mark.parametrize("kind", HEADS)
-def test_slices_give_the_same_loss_and_gradients(monkeypatch, kind, slice_tokens, smoothing):
+def test_slices_give_the_same_loss_and_gradients(
+    monkeypatch, kind, slice_tokens, piece_tokens, smoothing
+):
     monkeypatch.setitem(SLICE_TOKENS, "cpu", slice_tokens)
+    monkeypatch.setitem(PIECE_NUMBERS, "cpu", piece_tokens * 50)
     torch.manual_seed(0)
     head = HEADS[kind]
     hidden = torch.randn(20, 16, requires_grad=True)

@@ -27,6 +27,7 @@ class Shape:
     layers: int
     width: int
     inner: int
+    heads: int
     query: int
     key_value: int
     vocabulary: int
@@ -45,6 +46,7 @@ class Shape:
                 layers=text["num_hidden_layers"],
                 width=text["hidden_size"],
                 inner=text["intermediate_size"],
+                heads=heads,
                 query=heads * head,
                 key_value=(text.get("num_key_value_heads") or heads) * head,
                 vocabulary=text["vocab_size"],

@@ -17,7 +17,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from workbench.memory import SLICE_TOKENS
+from workbench.memory import PIECE_NUMBERS, SLICE_TOKENS
 
 # What models do to their logits, by the name of the setting (transformers 5.23): Cohere and Falcon-H1 multiply,
 # Granite divides, Gemma bends them by a tanh.
@@ -134,23 +134,24 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         weight_now, bias_now = weight.to(hidden.dtype), _as(bias, hidden.dtype)
         loss = torch.zeros((), device=hidden.device)
         correct = torch.zeros((), dtype=torch.int64, device=hidden.device)
-        for first in range(0, len(targets), slice_tokens):
-            part = slice(first, first + slice_tokens)
-            logits = linear(hidden[part], weight_now, bias_now).float()
-            cost, right, slope = _loss_and_slope(
-                logits, targets[part], head, smoothing, any(wanted)
-            )
-            loss += cost
-            correct += right
-            if slope is None:
-                continue
-            low = slope.to(hidden.dtype)
+        for part in slices(len(targets), slice_tokens):
+            logits = linear(hidden[part], weight_now, bias_now)
+            slopes = logits  # each piece of them becomes its slope where it is
+            for piece in slices(len(logits), _piece_tokens(logits)):
+                cost, right, slope = _loss_and_slope(
+                    logits[piece].float(), targets[part][piece], head, smoothing, any(wanted)
+                )
+                loss += cost
+                correct += right
+                if slope is None:
+                    continue
+                slopes[piece] = slope
+                if of_bias is not None:
+                    of_bias += slope.sum(dim=0)
             if of_hidden is not None:
-                torch.mm(low, weight_now, out=of_hidden[part])
+                torch.mm(slopes, weight_now, out=of_hidden[part])
             if of_weight is not None:
-                of_weight += low.T @ hidden[part]
-            if of_bias is not None:
-                of_bias += slope.sum(dim=0)
+                of_weight += slopes.T @ hidden[part]
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(correct)
         return loss, correct
@@ -167,33 +168,46 @@ def _loss_and_slope(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Return summed loss, correct predictions, and the loss's slope by the layer's output, if wanted.
 
-    Overwrites ``logits``: every pass over them costs as much as the arithmetic of a small model.
+    Args:
+        logits: float32 (tokens, vocabulary), as the layer gave them.
+        targets: int64 (tokens,).
+        head: What the model does to them.
+        smoothing: Share of the target spread over all words.
+        wanted: Whether to return the slope.
     """
     bend = None
     if head.scale != 1:
-        logits.mul_(head.scale)
+        logits = logits * head.scale
     if head.softcap:
-        logits.div_(head.softcap).tanh_()
-        bend = 1 - logits.square() if wanted else None
-        logits.mul_(head.softcap)
+        bent = torch.tanh(logits / head.softcap)
+        bend = 1 - bent.square() if wanted else None
+        logits = head.softcap * bent
     columns = targets[:, None]
-    highest, predicted = logits.max(dim=-1, keepdim=True)
-    logits.sub_(highest)
-    of_target = logits.gather(-1, columns)
+    highest, of_target = logits.amax(dim=-1, keepdim=True), logits.gather(-1, columns)
     mean = logits.mean(dim=-1, keepdim=True) if smoothing else 0.0
-    logits.exp_()
-    total = logits.sum(dim=-1, keepdim=True)
-    cost = (total.log() - (1 - smoothing) * of_target - smoothing * mean).sum()
-    right = (predicted == columns).sum()
+    shares = torch.softmax(logits, dim=-1)
+    # The likeliest word's share is one over the sum of all, so no second pass of exponentials is needed.
+    log_sum = highest - shares.amax(dim=-1, keepdim=True).log()
+    cost = (log_sum - (1 - smoothing) * of_target - smoothing * mean).sum()
+    right = (logits.argmax(dim=-1, keepdim=True) == columns).sum()
     if not wanted:
         return cost, right, None
-    logits.div_(total)
-    logits.scatter_add_(-1, columns, torch.full_like(of_target, smoothing - 1))
+    shares.scatter_add_(-1, columns, torch.full_like(of_target, smoothing - 1))
     if smoothing:
-        logits.sub_(smoothing / logits.shape[-1])
+        shares.sub_(smoothing / shares.shape[-1])
     if bend is not None:
-        logits.mul_(bend)
-    return cost, right, logits.mul_(head.scale) if head.scale != 1 else logits
+        shares.mul_(bend)
+    return cost, right, shares.mul_(head.scale) if head.scale != 1 else shares
+
+
+def slices(count: int, size: int) -> Iterator[slice]:
+    """Cut a range into slices of at most ``size``."""
+    return (slice(first, first + size) for first in range(0, count, size))
+
+
+def _piece_tokens(logits: torch.Tensor) -> int:
+    """Return how many tokens' logits are worked on at once."""
+    return max(1, PIECE_NUMBERS[logits.device.type] // logits.shape[-1])
 
 
 def _as(tensor: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:

@@ -16,6 +16,7 @@ from workbench.config import TrainingConfig
 from workbench.presets import MethodPreset, methods
 from workbench.training import attention, varlen
 from workbench.training.attention import supports_per_sequence
+from workbench.training.fused_norm import fuse_norms
 from workbench.training.recomputing import layers_of, norms_of
 
 
@@ -51,8 +52,11 @@ def load_model(
         use_safetensors=True,
     )
     model.config.use_cache = False
-    if compute.device == "cpu" and dtype == torch.bfloat16:
-        add_up_in_fp32(model)
+    if compute.device == "cpu":
+        if dtype == torch.bfloat16:
+            add_up_in_fp32(model)
+        if not config.compile:
+            fuse_norms(model, compute.dtype)
     keep_gradients_after_evaluation(model)
     return model, not found
 
