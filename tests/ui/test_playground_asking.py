@@ -18,7 +18,7 @@ from workbench.errors import WorkbenchError
 from workbench.runs.chats import find_chats
 from workbench.runs.checkpoints import mark_complete
 from workbench.ui.playground_tab import GENERAL, build_playground_tab
-from workbench.ui.playground_talk import STOPPED, WAITING, Talk
+from workbench.ui.playground_talk import STOPPED, STOPPED_EARLY, WAITING, Talk
 
 SETTINGS = {
     "system": "", "temperature": 0, "max_tokens": 20, "strength": 1, "top_p": 0.9, "top_k": 0,
@@ -141,6 +141,9 @@ def test_stop_ends_the_loading_and_the_page_is_free(page):
     functions["stop_here"](request)
     *_, last = answering
     assert last[NOTE] == "Stopped."
+    for side in last[1:3]:  # a message on the page, to press Retry at, and none of the conversation
+        assert [message["content"] for message in side] == ["one", STOPPED_EARLY]
+    assert last[0].left[-1]["content"] == ""
     assert find_chats(run)[0] == []
 
 

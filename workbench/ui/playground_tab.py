@@ -27,6 +27,7 @@ from workbench.ui.playground_strength import build_strength_panel
 from workbench.ui.playground_talk import (
     NOTHING,
     STOPPED,
+    STOPPED_EARLY,
     WAITING,
     Side,
     Talk,
@@ -208,15 +209,17 @@ def build_playground_tab(services: Services, page: gr.Blocks, tab: gr.Tab) -> No
                 yield [*empty(request), gr.skip(), gr.skip()]
             return
         said_now = tuple(now.side(side) for side in sides)
+        # Without a message there is nothing to press Retry at.
+        both = [shown(now.left, STOPPED_EARLY), shown(now.right, STOPPED_EARLY)]
         if not any(messages[-1]["content"] for messages in said_now):
-            yield [now, gr.skip(), gr.skip(), "", "Stopped.", hint, *as_before, gr.skip(), of_now]
+            yield [now, *both, "", "Stopped.", hint, *as_before, gr.skip(), of_now]
             return
         complete = Chat(run.id, tuple(sides.values()), said_now, values)
         # A question that is changed in the middle begins another conversation: the rest of this one stays kept.
         goes_on = turn >= said.turns - 1
         kept, problem = keep_said(run, complete, kept if goes_on else None)
         words = f"{words} {problem}".strip()
-        yield [now, gr.skip(), gr.skip(), "", words, hint, kept, gr.skip(), run.id, of_now]
+        yield [now, *both, "", words, hint, kept, gr.skip(), run.id, of_now]
 
     def describe(run_id: str | None, last: tuple[str, str] | None) -> list[Any]:
         """Show what a run lets one ask, and questions from its own data."""

@@ -22,6 +22,7 @@ SIDES: tuple[Side, ...] = ("left", "right")
 NOTHING = ""  # the choice for one model alone
 SHOW_SECONDS = 0.15  # drawing every token would take from the model the cores it computes on
 NO_ANSWER = "(The model gave an empty answer.)"
+STOPPED_EARLY = "(Stopped before the first word.)"
 STOPPED = "Stopped. What was written so far is kept."
 ENDS = {
     "stopped": STOPPED,
@@ -223,12 +224,17 @@ def model_label(name: ModelName) -> str:
     return {"base": "Before training", "tuned": "Tuned model"}[name]
 
 
-def shown(messages: tuple[Message, ...]) -> list[dict[str, str]]:
-    """Return the messages of one side as a chat component takes them; a place still empty is left out."""
+def shown(messages: tuple[Message, ...], if_empty: str = "") -> list[dict[str, str]]:
+    """Return the messages of one side as a chat component takes them.
+
+    Args:
+        messages: Questions and answers in turn.
+        if_empty: What stands in a last place that is empty; such a place is left out without.
+    """
     return [
-        {"role": message["role"], "content": safe_markdown(message["content"])}
+        {"role": message["role"], "content": safe_markdown(message["content"] or if_empty)}
         for place, message in enumerate(messages)
-        if message["content"] or place < len(messages) - 1
+        if message["content"] or if_empty or place < len(messages) - 1
     ]
 
 
