@@ -8,26 +8,17 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from tests.training.trainable import SIZES
 from workbench.compute import Compute
 from workbench.config import build_config
 from workbench.training.fused_norm import ROWS, fuse_norms, is_usual
 from workbench.training.loading import load_model
 from workbench.training.recomputing import layers_of, norms_of
 
-SIZES = {
-    "vocab_size": 90,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-}
 
-
-def model(kind="llama"):
+def model():
     torch.manual_seed(0)
-    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SIZES))
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SIZES))
     for layer in layers_of(made):
         for norm in norms_of(layer):
             torch.nn.init.normal_(norm.weight, mean=1.0, std=0.2)

@@ -8,6 +8,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.training.trainable import SIZES
 from workbench.compute import Compute
 from workbench.memory import PIECE_NUMBERS, SLICE_TOKENS
 from workbench.models.rendering import IGNORED, TokenizedExample
@@ -17,16 +18,6 @@ from workbench.training.head import Head, sliced_cross_entropy
 from workbench.training.loss import AnswerLoss
 
 CPU = Compute("cpu", "fp32")
-SIZES = {
-    "vocab_size": 90,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "pad_token_id": 0,
-}
 HEADS = {
     "plain": Head(torch.nn.Linear(16, 50, bias=False)),
     "bias": Head(torch.nn.Linear(16, 50)),

@@ -1,4 +1,4 @@
-"""A model that is ready to learn, as a run makes it."""
+"""Models that learn: the sizes of a small one, and what makes it ready, as a run does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ import torch
 
 from workbench.training.fused_lora import fuse_lora
 from workbench.training.methods import make_trainable
+
+# Of any kind that transformers knows.
+SIZES = {
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "pad_token_id": 0,
+}
 
 
 def make_ready(base, config):

@@ -115,7 +115,8 @@ class _BlockAttention(torch.autograd.Function):
     ) -> torch.Tensor:
         sharing, cut = query.shape[1] // key.shape[1], blocks(lengths, shared_start)
         queries = _as_rows(query[0].float() * scaling, sharing)
-        keys = of_each_sequence(key[0].float(), lengths, shared_start)
+        exact_keys = key[0].float()
+        keys = of_each_sequence(exact_keys, lengths, shared_start)
         # Weights sum to one: what all values have in common is added afterwards, and bf16 keeps more digits of the rest.
         common = value[0].mean(dim=1, keepdim=True)
         centred = value[0] - common
@@ -123,11 +124,11 @@ class _BlockAttention(torch.autograd.Function):
         attended = values.new_empty(*queries.shape[:2], values.shape[-1])
         kept: list[torch.Tensor | None] = []
         for block in cut:
-            weights = _weights(queries, keys, block, sharing).to(values.dtype)
+            weights = _weights(queries, keys, block, sharing, value.dtype)
             torch.bmm(weights, values[:, block.keys], out=attended[:, _rows(block, sharing)])
             is_kept = learns and weights.shape[-1] <= MOST_KEPT_KEYS
             kept.append(weights if is_kept else None)
-        ctx.save_for_backward(queries, key[0].float(), centred, attended, *kept)
+        ctx.save_for_backward(queries, exact_keys, centred, attended, *kept)
         ctx.cut, ctx.sharing, ctx.scaling = cut, sharing, scaling
         ctx.lengths, ctx.shared_start = lengths, shared_start
         return _as_heads(attended + common, sharing).transpose(0, 1).contiguous()[None]
@@ -144,7 +145,7 @@ class _BlockAttention(torch.autograd.Function):
         of_keys, of_values = torch.zeros_like(key), torch.zeros_like(value, dtype=torch.float32)
         for block, weights in zip(ctx.cut, kept, strict=True):
             if weights is None:
-                weights = _weights(queries, keys, block, sharing).to(low)
+                weights = _weights(queries, keys, block, sharing, low)
             rows = _rows(block, sharing)
             of_rows = given[:, rows].contiguous()
             block.add_to_keys(of_values, torch.bmm(weights.mT, of_rows))
@@ -171,7 +172,9 @@ def _rows(block: Block, sharing: int) -> slice:
     return slice(block.first * sharing, block.end * sharing)
 
 
-def _weights(queries: torch.Tensor, keys: torch.Tensor, block: Block, sharing: int) -> torch.Tensor:
+def _weights(
+    queries: torch.Tensor, keys: torch.Tensor, block: Block, sharing: int, dtype: torch.dtype
+) -> torch.Tensor:
     """Return how much each query of a block takes of each key.
 
     Args:
@@ -179,14 +182,15 @@ def _weights(queries: torch.Tensor, keys: torch.Tensor, block: Block, sharing: i
         keys: float32 (key-value heads, keys of all sequences, size).
         block: Which of them.
         sharing: How many query heads share a key-value head.
+        dtype: The number format of the result.
 
     Returns:
-        float32 (key-value heads, block's tokens x sharing, block's keys).
+        (key-value heads, block's tokens x sharing, block's keys).
     """
     scores = torch.bmm(queries[:, _rows(block, sharing)], keys[:, block.keys].mT)
     count = block.end - block.first
     scores.unflatten(1, (count, sharing))[..., -count:].masked_fill_(_future(count), -torch.inf)
-    return torch.softmax(scores, dim=-1)
+    return torch.softmax(scores, dim=-1).to(dtype)
 
 
 @cache

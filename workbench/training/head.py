@@ -183,13 +183,14 @@ def _loss_and_slope(
         bend = 1 - bent.square() if wanted else None
         logits = head.softcap * bent
     columns = targets[:, None]
-    highest, of_target = logits.amax(dim=-1, keepdim=True), logits.gather(-1, columns)
+    highest, predicted = logits.max(dim=-1, keepdim=True)
+    of_target = logits.gather(-1, columns)
     mean = logits.mean(dim=-1, keepdim=True) if smoothing else 0.0
     shares = torch.softmax(logits, dim=-1)
     # The likeliest word's share is one over the sum of all, so no second pass of exponentials is needed.
     log_sum = highest - shares.amax(dim=-1, keepdim=True).log()
     cost = (log_sum - (1 - smoothing) * of_target - smoothing * mean).sum()
-    right = (logits.argmax(dim=-1, keepdim=True) == columns).sum()
+    right = (predicted == columns).sum()
     if not wanted:
         return cost, right, None
     shares.scatter_add_(-1, columns, torch.full_like(of_target, smoothing - 1))
