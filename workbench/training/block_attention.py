@@ -114,9 +114,10 @@ class _BlockAttention(torch.autograd.Function):
         learns: bool,
     ) -> torch.Tensor:
         sharing, cut = query.shape[1] // key.shape[1], blocks(lengths, shared_start)
-        queries = _as_rows(query[0].float() * scaling, sharing)
-        exact_keys = key[0].float()
-        keys = of_each_sequence(exact_keys, lengths, shared_start)
+        queries = _as_rows(query[0], sharing).float()
+        # Keys have fewer heads than queries, so they are what is scaled.
+        scaled_keys = key[0].float() * scaling
+        keys = of_each_sequence(scaled_keys, lengths, shared_start)
         # Weights sum to one: what all values have in common is added afterwards, and bf16 keeps more digits of the rest.
         common = value[0].mean(dim=1, keepdim=True)
         centred = value[0] - common
@@ -128,7 +129,7 @@ class _BlockAttention(torch.autograd.Function):
             torch.bmm(weights, values[:, block.keys], out=attended[:, _rows(block, sharing)])
             is_kept = learns and weights.shape[-1] <= MOST_KEPT_KEYS
             kept.append(weights if is_kept else None)
-        ctx.save_for_backward(queries, exact_keys, centred, attended, *kept)
+        ctx.save_for_backward(queries, scaled_keys, centred, attended, *kept)
         ctx.cut, ctx.sharing, ctx.scaling = cut, sharing, scaling
         ctx.lengths, ctx.shared_start = lengths, shared_start
         return _as_heads(attended + common, sharing).transpose(0, 1).contiguous()[None]
@@ -154,8 +155,8 @@ class _BlockAttention(torch.autograd.Function):
             of_scores.sub_(inner[:, rows]).mul_(weights)
             block.add_to_keys(of_keys, torch.bmm(of_scores.mT, queries[:, rows].to(low)))
             torch.bmm(of_scores, keys[:, block.keys].to(low), out=of_queries[:, rows])
-        of_query = _as_heads(of_queries, sharing) * ctx.scaling
-        return of_query[None], of_keys[None], of_values[None], None, None, None, None
+        of_query, of_key = _as_heads(of_queries, sharing), of_keys.mul_(ctx.scaling)
+        return of_query[None], of_key[None], of_values[None], None, None, None, None
 
 
 def _as_rows(states: torch.Tensor, sharing: int) -> torch.Tensor:
@@ -178,8 +179,8 @@ def _weights(
     """Return how much each query of a block takes of each key.
 
     Args:
-        queries: float32 (key-value heads, tokens x sharing, size), scaled.
-        keys: float32 (key-value heads, keys of all sequences, size).
+        queries: float32 (key-value heads, tokens x sharing, size).
+        keys: float32 (key-value heads, keys of all sequences, size), scaled.
         block: Which of them.
         sharing: How many query heads share a key-value head.
         dtype: The number format of the result.
