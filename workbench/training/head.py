@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from workbench.memory import PIECE_NUMBERS, SLICE_TOKENS
+from workbench.training.gradient_filter import GradientFilter
 
 # What models do to their logits, by the name of the setting (transformers 5.23): Cohere and Falcon-H1 multiply,
 # Granite divides, Gemma bends them by a tanh.
@@ -132,6 +133,9 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         ]
         of_hidden, of_weight, of_bias = gradients
         weight_now, bias_now = weight.to(hidden.dtype), _as(bias, hidden.dtype)
+        can_filter = of_hidden is not None and of_weight is None and not head.softcap
+        low = hidden.device.type == "cpu" and hidden.dtype == torch.bfloat16
+        words = GradientFilter(weight_now) if can_filter and low else None
         loss = torch.zeros((), device=hidden.device)
         correct = torch.zeros((), dtype=torch.int64, device=hidden.device)
         for part in slices(len(targets), slice_tokens):
@@ -146,9 +150,13 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 if slope is None:
                     continue
                 slopes[piece] = slope
+                if words is not None:
+                    words.note(slope)
                 if of_bias is not None:
                     of_bias += slope.sum(dim=0)
-            if of_hidden is not None:
+            if words is not None:
+                words.multiply(slopes, of_hidden[part])
+            elif of_hidden is not None:
                 torch.mm(slopes, weight_now, out=of_hidden[part])
             if of_weight is not None:
                 of_weight += slopes.T @ hidden[part]
