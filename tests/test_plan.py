@@ -195,6 +195,31 @@ def test_watched_questions_take_time_before_and_after_also_when_nothing_is_held_
     assert 0 < at_the_ends < seconds(2, 0.1) - seconds(0, 0.1)
 
 
+def test_answers_take_longer_where_weights_are_unpacked_for_every_word():
+    def answers(method):
+        often, never = (
+            plan({"method": method, "watched_rows": rows, "max_steps": 10}).seconds
+            for rows in (2, 0)
+        )
+        return often - never
+
+    assert answers("qlora") > 3 * answers("lora") > 0
+
+
+def test_a_whole_model_takes_time_to_be_written():
+    starter = catalogue()["smollm2-135m-instruct"]
+    model = ModelFacts(starter.parameters, starter.architecture)
+
+    def checkpoints(method):
+        often, once = (
+            plan({"method": method, "save_steps": steps, "max_steps": 10}, model=model).seconds
+            for steps in (1, 10)
+        )
+        return often - once
+
+    assert checkpoints("full") > 20 * checkpoints("lora") > 0
+
+
 def test_a_large_model_without_a_card_is_slow_and_that_is_said():
     large = ModelFacts(7_000_000_000, {"hidden_size": 4096})
     (warning,) = plan(model=large).warnings

@@ -38,7 +38,11 @@ LOADING_SECONDS = 15  # loading the model, and remembering what it was
 GENERAL_CHECK_ROWS = 24  # of data/general-heldout.json, read before and after training
 GENERAL_CHECK_TOKENS = 2 * GENERAL_CHECK_ROWS * GENERAL_TOKENS
 # A decoding step reads all weights, however few tokens it computes: it takes as long as computing so many.
+# On a CPU one of 4 or 8 bits unpacks them all first (measured with the starter model: 150 ms instead of 30).
 DECODING_STEP_TOKENS = 20
+PACKED_DECODING_STEP_TOKENS = 100
+# A checkpoint is written, and made safe, while training waits (measured: 1.6 GB in 2.7 to 4.2 s).
+CHECKPOINT_BYTES_PER_SECOND = 480e6
 FORWARD_SHARE = 1 / 3  # a check only reads: of a training step's 4 to 6 operations it has 2
 ASKED_TOGETHER = 32  # rows that an evaluation asks side by side
 
@@ -165,7 +169,9 @@ def make_plan(
     peak = measurement.peak_memory_bytes if measurement else estimated
     asked_tokens = asked_rows * GENERAL_TOKENS if config.keep_general else 0
     answered_tokens = _answered_tokens(choices.config, work)
-    read_tokens = asked_tokens + DECODING_STEP_TOKENS * answered_tokens
+    unpacks = method.base != "plain" and machine.device == "cpu"
+    decoding_step = PACKED_DECODING_STEP_TOKENS if unpacks else DECODING_STEP_TOKENS
+    read_tokens = asked_tokens + decoding_step * answered_tokens
     seconds, step_seconds, source = _seconds(
         choices.config, method, work, model, machine, measurement, read_tokens
     )
@@ -288,11 +294,30 @@ def _disk_bytes(
     shape = Shape.of(model.architecture)
     if shape is None:
         return None
-    learning = trained_weights(shape, config)
-    stored = shape.weights if method.saves == "model" else learning
-    checkpoint = 4 * stored + 8 * learning  # fp32, with Adam's two notes for what learns
+    stored = _stored_weights(shape, config, method)
+    checkpoint = _checkpoint_bytes(shape, config, method)
     saved = 2 * stored if method.saves == "model" else 4 * stored
     return round((config.checkpoints_kept + 2) * checkpoint + saved) + download_bytes
+
+
+def _stored_weights(shape: Shape, config: TrainingConfig, method: MethodPreset) -> float:
+    return shape.weights if method.saves == "model" else trained_weights(shape, config)
+
+
+def _checkpoint_bytes(shape: Shape, config: TrainingConfig, method: MethodPreset) -> float:
+    """Return what one checkpoint has: fp32, with Adam's two notes for what learns."""
+    return 4 * _stored_weights(shape, config, method) + 8 * trained_weights(shape, config)
+
+
+def _writing_seconds(
+    config: TrainingConfig, work: Workload, model: ModelFacts, method: MethodPreset
+) -> float:
+    """Return how long training waits for checkpoints."""
+    shape = Shape.of(model.architecture)
+    if shape is None:
+        return 0.0
+    checkpoints = math.ceil(work.total_steps / max(1, config.save_steps or 1))
+    return checkpoints * _checkpoint_bytes(shape, config, method) / CHECKPOINT_BYTES_PER_SECOND
 
 
 def _too_long_rows(longest_tokens: int, data: Sequence[DataFacts]) -> int | None:
@@ -322,6 +347,7 @@ def _seconds(
     slowdown = 1 if measured else 1 + RECOMPUTING_SLOWDOWN * config.recomputed_share
     step_seconds = slowdown * work.computed_per_step / speed
     fixed = STARTING_SECONDS + (measurement.loading_seconds if measurement else LOADING_SECONDS)
+    fixed += _writing_seconds(config, work, model, method)
     checked = (1 + _checks(config, work)) * work.validation_rows * work.own_tokens
     checked += GENERAL_CHECK_TOKENS + read_tokens
     return (

@@ -133,9 +133,8 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         ]
         of_hidden, of_weight, of_bias = gradients
         weight_now, bias_now = weight.to(hidden.dtype), _as(bias, hidden.dtype)
-        can_filter = of_hidden is not None and of_weight is None and not head.softcap
-        low = hidden.device.type == "cpu" and hidden.dtype == torch.bfloat16
-        words = GradientFilter(weight_now) if can_filter and low else None
+        filters = of_hidden is not None and of_weight is None and _can_filter(hidden, head)
+        words = GradientFilter(weight_now) if filters else None
         loss = torch.zeros((), device=hidden.device)
         correct = torch.zeros((), dtype=torch.int64, device=hidden.device)
         for part in slices(len(targets), slice_tokens):
@@ -154,8 +153,8 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                     words.note(slope)
                 if of_bias is not None:
                     of_bias += slope.sum(dim=0)
-            if words is not None:
-                words.multiply(slopes, of_hidden[part])
+            if of_hidden is not None and words is not None:
+                words.multiply(slopes, out=of_hidden[part])
             elif of_hidden is not None:
                 torch.mm(slopes, weight_now, out=of_hidden[part])
             if of_weight is not None:
@@ -207,6 +206,12 @@ def _loss_and_slope(
     if bend is not None:
         shares.mul_(bend)
     return cost, right, shares.mul_(head.scale) if head.scale != 1 else shares
+
+
+def _can_filter(hidden: torch.Tensor, head: Head) -> bool:
+    """Say whether rounding hides what a filter leaves out, and slopes sum to zero, as bent logits' do not."""
+    is_bf16_on_cpu = hidden.device.type == "cpu" and hidden.dtype == torch.bfloat16
+    return is_bf16_on_cpu and not head.softcap
 
 
 def slices(count: int, size: int) -> Iterator[slice]:
