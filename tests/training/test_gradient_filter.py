@@ -85,6 +85,12 @@ def test_a_slice_knows_nothing_of_the_one_before(monkeypatch):
     assert seen[:2] == seen[2:]
 
 
+def test_what_is_not_a_number_shows():
+    hidden = hidden_states(0.6)
+    hidden[3] = torch.nan
+    assert gradient(frozen_head(), hidden, TARGETS)[3].isnan().all()
+
+
 @pytest.mark.parametrize("kind", ["bent", "learning", "fp32"])
 def test_what_cannot_be_filtered_is_not(monkeypatch, kind):
     head, hidden = frozen_head(softcap=30.0 if kind == "bent" else 0.0), hidden_states(0.6)

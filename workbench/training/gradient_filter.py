@@ -42,7 +42,8 @@ class GradientFilter:
             slopes: bfloat16 (tokens, vocabulary), all of them noted since the last product.
             out: bfloat16 (tokens, width).
         """
-        kept = (self._largest > LEAST_SLOPE).nonzero()[:, 0]
+        # What is not a number is kept, so that nobody takes the gradient for one.
+        kept = (~(self._largest <= LEAST_SLOPE)).nonzero()[:, 0]
         self._largest.zero_()
         others = len(self._weight) - len(kept)
         if len(kept) > MOST_KEPT_WORDS * len(self._weight):
