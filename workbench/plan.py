@@ -38,7 +38,7 @@ LOADING_SECONDS = 15  # loading the model, and remembering what it was
 GENERAL_CHECK_ROWS = 24  # of data/general-heldout.json, read before and after training
 GENERAL_CHECK_TOKENS = 2 * GENERAL_CHECK_ROWS * GENERAL_TOKENS
 # A decoding step reads all weights, however few tokens it computes: it takes as long as computing so many.
-# On a CPU one of 4 or 8 bits unpacks them all first (measured with the starter model: 150 ms instead of 30).
+# On a CPU weights of 4 or 8 bits are all unpacked for it (starter model: 150 ms, at a measured speed of 240 tokens a second).
 DECODING_STEP_TOKENS = 20
 PACKED_DECODING_STEP_TOKENS = 100
 # A checkpoint is written, and made safe, while training waits (measured: 1.6 GB in 2.7 to 4.2 s).
@@ -169,9 +169,9 @@ def make_plan(
     peak = measurement.peak_memory_bytes if measurement else estimated
     asked_tokens = asked_rows * GENERAL_TOKENS if config.keep_general else 0
     answered_tokens = _answered_tokens(choices.config, work)
-    unpacks = method.base != "plain" and machine.device == "cpu"
-    decoding_step = PACKED_DECODING_STEP_TOKENS if unpacks else DECODING_STEP_TOKENS
-    read_tokens = asked_tokens + decoding_step * answered_tokens
+    unpacks = model.base_of(method) != "plain" and machine.device == "cpu"
+    decoding_step_tokens = PACKED_DECODING_STEP_TOKENS if unpacks else DECODING_STEP_TOKENS
+    read_tokens = asked_tokens + decoding_step_tokens * answered_tokens
     seconds, step_seconds, source = _seconds(
         choices.config, method, work, model, machine, measurement, read_tokens
     )
@@ -183,7 +183,10 @@ def make_plan(
         step_seconds=step_seconds,
         seconds_source=source,
         evaluation_seconds=_evaluation_seconds(
-            choices.config, work, _tokens_per_second(method, model, machine, measurement)[0]
+            choices.config,
+            work,
+            _tokens_per_second(method, model, machine, measurement)[0],
+            decoding_step_tokens,
         ),
         too_long_rows=_too_long_rows(choices.config.limit_tokens, data),
         memory=memory,
@@ -317,6 +320,8 @@ def _writing_seconds(
     if shape is None:
         return 0.0
     checkpoints = math.ceil(work.total_steps / max(1, config.save_steps or 1))
+    if work.validation_rows:  # a check that was the best so far is kept, too
+        checkpoints = max(checkpoints, _checks(config, work))
     return checkpoints * _checkpoint_bytes(shape, config, method) / CHECKPOINT_BYTES_PER_SECOND
 
 
@@ -377,7 +382,7 @@ def evaluated_rows(config: TrainingConfig, work: Workload) -> int:
 
 
 def _evaluation_seconds(
-    config: TrainingConfig, work: Workload, speed: float | None
+    config: TrainingConfig, work: Workload, speed: float | None, decoding_step_tokens: int
 ) -> float | None:
     """Return how long base and tuned are asked about the rows held back, at so many tokens of training a second."""
     rows = evaluated_rows(config, work)
@@ -387,7 +392,7 @@ def _evaluation_seconds(
         return None
     longest_tokens = longest_answer_tokens(work.longest_row_tokens * work.supervised_share)
     decoding_steps = math.ceil(rows / ASKED_TOGETHER) * longest_tokens
-    written = decoding_steps * DECODING_STEP_TOKENS + rows * longest_tokens
+    written = decoding_steps * decoding_step_tokens + rows * longest_tokens
     read_tokens = 2 * (rows * work.own_tokens + written) + GENERAL_CHECK_TOKENS
     return STARTING_SECONDS + LOADING_SECONDS + FORWARD_SHARE * read_tokens / speed
 

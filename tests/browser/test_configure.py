@@ -47,11 +47,14 @@ def test_what_does_not_fit_says_so_and_a_button_mends_it(configure, screenshot):
     configure.get_by_role("tab", name="3. Train").click()
     expect(configure.locator("#train-force")).to_be_visible()
     configure.get_by_role("tab", name="2. Configure").click()
-    while "It will not fit" in needs.inner_text():  # more than once with little memory
+    for _ in range(10):  # more than once with little memory
+        if "It will not fit" not in needs.inner_text():
+            break
         # The plan before is still on its way, now and then, and takes the button away from under the mouse.
         with contextlib.suppress(PlaywrightTimeout):
             remedy.click(timeout=2_000)
         configure.wait_for_timeout(1_000)
+    expect(needs).not_to_contain_text("It will not fit")
     expect(remedy).to_be_hidden()
 
 
@@ -74,8 +77,7 @@ def test_a_method_that_cannot_train_the_model_is_grey_and_says_why(configure, sc
 
 def test_automatic_values_are_shown_and_come_back(configure):
     rate = field(configure, "#configure-learning-rate")
-    placeholder = rate.get_attribute("placeholder")
-    assert placeholder.startswith("auto: ")
+    expect(rate).to_have_attribute("placeholder", re.compile("^auto: "))
     rate.fill("0.00005")
     rate.press("Tab")
     plan = configure.locator("#configure-plan")

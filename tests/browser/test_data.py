@@ -163,6 +163,7 @@ def test_datasets_are_mixed_with_weights(page):
     page.get_by_role("tab", name="2. Configure").click()
     expect(page.locator("#configure-plan")).to_contain_text("475 examples to learn from")
     page.get_by_role("tab", name="1. Data").click()
+    page.wait_for_timeout(1_000)  # the tab writes the weights again
     weights.get_by_text("1", exact=True).last.dblclick()
     page.keyboard.press("Control+a")
     page.keyboard.type("0.5")

@@ -71,7 +71,9 @@ def test_evaluate_open_a_row_keep_it_and_ask_a_judge(evaluate, evaluate_server, 
         page.locator("#judge-key input").fill(KEY)
         assert judge.asked == []  # nothing leaves before the button
         page.locator("#judge-go").click()
-        expect(page.locator("#evaluate-card")).to_contain_text("The judge referee at")
+        expect(page.locator("#evaluate-card")).to_contain_text(
+            "The judge referee at", timeout=60_000
+        )
         assert len(judge.asked) == 8  # four rows, either order
         assert judge.headers[0]["Authorization"] == f"Bearer {KEY}"
     screenshot(page, "5-evaluate-judged")

@@ -85,6 +85,7 @@ def open_advanced(page):
 def clear(page):
     page.locator("#playground-clear").click()
     expect(page.locator("#playground-question textarea")).to_have_value("")
+    expect(said(page, "tuned")).to_have_count(0)
     page.wait_for_timeout(1_000)  # the field is drawn again
 
 
@@ -115,7 +116,7 @@ def test_ask_compare_repeat_edit_and_look_inside(playground, screenshot):
     expect(page.locator("#playground-expected")).to_contain_text(f"{number + 1} comes next")
     screenshot(page, "4-playground-asked")
 
-    first = said(page, "base").inner_text()
+    first = whole_answer(page, "base")
     retry = page.locator("#playground-tuned").get_by_role("button", name="Retry")
     retry.click()
     expect(page.locator("#playground-note")).to_contain_text("…")
@@ -129,6 +130,7 @@ def test_ask_compare_repeat_edit_and_look_inside(playground, screenshot):
     expect(said(page, "base", "user")).to_contain_text("What comes after 30?", timeout=60_000)
     settle(page)
     expect(said(page, "tuned")).to_have_count(1)
+    expect(page.locator("#playground-pair")).to_be_visible()  # the last thing that is drawn
 
     ask(page, "And then?")
     expect(said(page, "tuned")).to_have_count(2)
@@ -162,8 +164,7 @@ def test_strength_nothing_answers_as_before_training(playground):
     field.fill("0")
     field.press("Tab")
     ask(page, "What comes after 3?")
-    expect(said(page, "base")).to_have_count(1)
-    expect(said(page, "tuned")).to_have_text(said(page, "base").inner_text())
+    expect(said(page, "tuned")).to_have_text(whole_answer(page, "base"))
 
 
 def test_a_strength_is_kept_for_chat_evaluation_and_export(
@@ -219,6 +220,7 @@ def test_differences_a_vote_and_a_conversation_that_survives(
     expect(count).to_contain_text(f"You said: tuned model is better. {votes}")
     ask(page, "And then?")
     expect(said(page, "tuned")).to_have_count(2)
+    expect(count).not_to_contain_text("You said")  # it is kept then
     files = playground_server.home_dir.glob("runs/*/conversations/*.json")
     (kept,) = [text for text in (path.read_text() for path in files) if "after 17?" in text]
     assert "And then?" in kept
@@ -281,7 +283,7 @@ def test_the_page_recovers_when_the_chat_process_is_killed(playground, playgroun
 def test_stop_and_again_twenty_times_leaves_a_page_that_answers(playground, playground_server):
     page = playground
     ask(page, "What comes after 3?")
-    wanted = said(page, "tuned").inner_text()
+    wanted = whole_answer(page, "tuned")
     (child,) = chat_processes(playground_server)
     for _ in range(20):
         page.locator("#playground-tuned").get_by_role("button", name="Retry").click()
@@ -359,14 +361,17 @@ def test_a_file_of_questions_is_answered_as_a_table_and_as_a_file(playground, tm
     page.get_by_text("Ask many questions from a file").click()
     go = page.locator("#playground-batch-go")
     upload = page.locator("#playground-batch-file input[type=file]")
+    uploaded = page.locator("#playground-batch-file").get_by_role("button", name="Clear")
     empty, questions = tmp_path / "empty.txt", tmp_path / "questions.txt"
     empty.write_text(" \n")
     questions.write_text(f"What comes after 3?\n{NASTY}\nWhat comes after 7?\n")
     upload.set_input_files(empty)
+    expect(uploaded).to_be_visible()
     go.click()
     expect(page.get_by_text("empty.txt is empty.")).to_be_visible()
-    page.locator("#playground-batch-file").get_by_role("button", name="Clear").click()
+    uploaded.click()
     upload.set_input_files(questions)
+    expect(uploaded).to_be_visible()
     page.locator("#playground-batch-base input").check()
     field = page.locator("#playground-batch-tokens input[type=number]")
     field.fill("16")
@@ -374,7 +379,7 @@ def test_a_file_of_questions_is_answered_as_a_table_and_as_a_file(playground, tm
     go.click()
     status = page.locator("#playground-batch-status textarea")
     expect(status).to_have_value(
-        re.compile("questions.txt: 3 of 3 questions answered"), timeout=60_000
+        re.compile("questions.txt: 3 of 3 questions answered"), timeout=90_000
     )
     rows = page.locator("#playground-batch-rows")
     expect(rows).to_contain_text("comes next.")

@@ -89,7 +89,7 @@ def test_upload_train_reload_stop_and_chat(own_page, own_server, alpaca_file, sc
     expect(page.locator("#train-status")).to_contain_text("counting")
     page.wait_for_function(f"({POINTS})() > {before}", timeout=60_000)
     wait_for_state(page, "finished")
-    assert page.evaluate(POINTS) == STEPS
+    page.wait_for_function(f"({POINTS})() == {STEPS}")
     screenshot(page, "3-train-finished")
 
     open_tab(page, "4. Playground")
@@ -98,14 +98,14 @@ def test_upload_train_reload_stop_and_chat(own_page, own_server, alpaca_file, sc
     question.press("Enter")
     expect(page.locator("#playground-tuned .bot")).to_contain_text("comes next", timeout=60_000)
     expect(page.locator("#playground-base .bot")).to_be_visible(timeout=60_000)
-    expect(page.locator("#playground-note")).to_have_text(ENDED, timeout=60_000)
+    expect(page.locator("#playground-note")).to_have_text(ENDED, timeout=120_000)
     tuned = page.locator("#playground-tuned .bot").inner_text()
     assert tuned != page.locator("#playground-base .bot").inner_text()
     screenshot(page, "4-playground")
 
     # Meanwhile it was evaluated, though nobody asked for it.
     open_tab(page, "3. Train")
-    expect(page.locator("#train-evaluation textarea")).to_have_value(EVALUATED, timeout=60_000)
+    expect(page.locator("#train-evaluation textarea")).to_have_value(EVALUATED, timeout=120_000)
     page.locator("#train-evaluate").click()
     expect(page.locator("#evaluate-card")).to_contain_text("10 rows that were held back")
     expect(page.locator("#evaluate-run input")).to_have_value(re.compile("counting"))

@@ -55,10 +55,10 @@ def widths_of_products(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_most_words_are_left_out_and_hardly_missed(monkeypatch, label_smoothing):
-    head, hidden = frozen_head(), hidden_states(0.6)
-    monkeypatch.setattr(gradient_filter, "LEAST_SLOPE", -1.0)
+@pytest.mark.parametrize(("label_smoothing", "scale"), [(0.0, 1.0), (0.1, 1.0), (0.0, 0.01)])
+def test_most_words_are_left_out_and_hardly_missed(monkeypatch, label_smoothing, scale):
+    head, hidden = frozen_head(scale=scale), hidden_states(0.6 / scale)
+    monkeypatch.setattr(gradient_filter, "LEAST_SHARE", -1.0)
     by_rounding = error(head, hidden, label_smoothing=label_smoothing)
     monkeypatch.undo()
     seen = widths_of_products(monkeypatch)

@@ -2,8 +2,8 @@
 
 Most of a vocabulary gets next to nothing of a token's probability, and its share of the gradient is lost in bf16's
 rounding. Cut Cross-Entropy (arXiv 2411.09009, section 4.3) leaves out slopes below 2^-12, a block of words at a time.
-Here a word is left out when no token of a slice gives it more than ``LEAST_SLOPE``, and all such words count together,
-at the mean of their weights. With the starter model on Alpaca rows a quarter of the words is left; what that changes is
+Here a word is left out when no token of a slice gives it more than 2^-14 of the slice's largest slope, and all such
+words count together, at the mean of their weights. With the starter model on Alpaca rows a quarter of the words is left; what that changes is
 0.1 to 0.2 % of the gradient (0.4 to 0.9 % without the mean), rounding alone changes 1.2 %; a slice of 512 tokens takes 153 ms
 instead of 194 (2 cores of an AMD EPYC with AVX512-BF16, torch 2.13).
 """
@@ -14,7 +14,7 @@ import torch
 
 from workbench.memory import MOST_KEPT_WORDS
 
-LEAST_SLOPE = 2.0**-14
+LEAST_SHARE = 2.0**-14  # of the slice's largest slope
 
 
 class GradientFilter:
@@ -28,7 +28,7 @@ class GradientFilter:
 
     def __init__(self, weight: torch.Tensor) -> None:
         self._weight = weight
-        self._sum = _sum_of_rows(weight)
+        self._sum = weight.sum(dim=0, keepdim=True)
         self._largest = torch.zeros(len(weight))
 
     def note(self, slopes: torch.Tensor) -> None:
@@ -43,7 +43,8 @@ class GradientFilter:
             out: bfloat16 (tokens, width).
         """
         # What is not a number is kept, so that nobody takes the gradient for one.
-        kept = (~(self._largest <= LEAST_SLOPE)).nonzero()[:, 0]
+        left_out = self._largest <= LEAST_SHARE * self._largest.max()
+        kept = (~left_out).nonzero()[:, 0]
         self._largest.zero_()
         others = len(self._weight) - len(kept)
         if len(kept) > MOST_KEPT_WORDS * len(self._weight):
@@ -52,9 +53,4 @@ class GradientFilter:
         of_kept, words = slopes[:, kept], self._weight[kept]
         torch.mm(of_kept, words, out=out)
         of_others = -of_kept.sum(dim=1, keepdim=True)
-        out.addmm_(of_others, (self._sum - _sum_of_rows(words)) / others)
-
-
-def _sum_of_rows(weight: torch.Tensor) -> torch.Tensor:
-    """Return (1, width); as a product it is ten times as fast as ``sum`` in bf16."""
-    return weight.new_ones(1, len(weight)) @ weight
+        out.addmm_(of_others, (self._sum - words.sum(dim=0, keepdim=True)) / others)
