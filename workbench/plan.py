@@ -38,8 +38,8 @@ LOADING_SECONDS = 15  # loading the model, and remembering what it was
 GENERAL_CHECK_ROWS = 24  # of data/general-heldout.json, read before and after training
 GENERAL_CHECK_TOKENS = 2 * GENERAL_CHECK_ROWS * GENERAL_TOKENS
 # A decoding step reads all weights, however few tokens it computes: it takes as long as computing so many.
-# On a CPU weights of 4 or 8 bits are all unpacked for it (starter model: 150 ms, at a measured speed of 240 tokens a second).
 DECODING_STEP_TOKENS = 20
+# On a CPU weights of 4 or 8 bits are all unpacked for it (starter model: 150 ms, at a measured speed of 240 tokens a second).
 PACKED_DECODING_STEP_TOKENS = 100
 # A checkpoint is written, and made safe, while training waits (measured: 1.6 GB in 2.7 to 4.2 s).
 CHECKPOINT_BYTES_PER_SECOND = 480e6

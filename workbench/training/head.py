@@ -133,8 +133,8 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         ]
         of_hidden, of_weight, of_bias = gradients
         weight_now, bias_now = weight.to(hidden.dtype), _as(bias, hidden.dtype)
-        filters = of_hidden is not None and of_weight is None and _can_filter(hidden, head)
-        words = GradientFilter(weight_now) if filters else None
+        can_filter = of_hidden is not None and of_weight is None and _can_filter(hidden, head)
+        gradient_filter = GradientFilter(weight_now) if can_filter else None
         loss = torch.zeros((), device=hidden.device)
         correct = torch.zeros((), dtype=torch.int64, device=hidden.device)
         for part in slices(len(targets), slice_tokens):
@@ -149,12 +149,12 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 if slope is None:
                     continue
                 slopes[piece] = slope
-                if words is not None:
-                    words.note(slope)
+                if gradient_filter is not None:
+                    gradient_filter.note(slope)
                 if of_bias is not None:
                     of_bias += slope.sum(dim=0)
-            if of_hidden is not None and words is not None:
-                words.multiply(slopes, out=of_hidden[part])
+            if of_hidden is not None and gradient_filter is not None:
+                gradient_filter.multiply(slopes, out=of_hidden[part])
             elif of_hidden is not None:
                 torch.mm(slopes, weight_now, out=of_hidden[part])
             if of_weight is not None:
