@@ -84,6 +84,17 @@ def test_half_the_layers_computed_twice_leave_half_the_activations():
     assert half == whole / 2 + entering
 
 
+def test_what_the_heads_gradient_is_made_of_is_not_planned_where_logits_are_bent():
+    """Then it is made of all words, of which nothing is copied."""
+    entry = catalogue()["gemma-2-2b-it"]
+    straight = {k: v for k, v in entry.architecture.items() if k != "final_logit_softcapping"}
+    bent, other = (
+        estimate(facts=ModelFacts(entry.parameters, sizes), precision="bf16").peak_bytes
+        for sizes in (entry.architecture, straight)
+    )
+    assert other - bent == pytest.approx(2 * 0.4 * 256_000 * (512 + 2304))
+
+
 def test_a_model_whose_files_are_squeezed_is_as_small_in_memory():
     sizes = catalogue()["qwen2.5-7b-instruct"].architecture
 

@@ -70,6 +70,7 @@ class Machine:
         precision: What ``auto`` will become here.
         precision_reason: Why, in words.
         measured_tokens_per_second: From the last run here with the same model and method.
+        has_liger: Whether a graphics card will compute with Liger kernels, if they know the model.
     """
 
     cpu_cores: int
@@ -80,6 +81,7 @@ class Machine:
     precision: Precision = "fp32"
     precision_reason: str = "it is always right"
     measured_tokens_per_second: float | None = None
+    has_liger: bool = False
 
 
 @dataclass(frozen=True)

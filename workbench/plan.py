@@ -222,6 +222,8 @@ def _fit_into_memory(
             device=machine.device,
             precision=_precision(choices.config, machine)[0],
             recomputed_share=RECOMPUTED_SHARES[checkpointing],
+            has_liger=machine.has_liger,
+            follows_another=work.hardest_tokens > tokens,
         )
 
     given_tokens = choices.config.micro_batch_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 from workbench.config import TrainingConfig
@@ -37,6 +38,7 @@ def machine_for(
         device_name=gpu.name if gpu else f"this computer ({hardware.cpu_cores} CPU cores)",
         free_memory_bytes=gpu.free_bytes if gpu else (None if free is None else free + held),
         free_disk_bytes=hardware.free_disk_bytes,
+        has_liger=bool(gpu and find_spec("liger_kernel")),
         **_precision(hardware, runs, supervisor),
     )
     speed = _measured_speed(config, machine, runs, supervisor)

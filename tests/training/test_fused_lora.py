@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, get_peft_model
 
 from workbench.training.fused_lora import fuse_lora
@@ -18,10 +19,24 @@ class Layers(torch.nn.Module):
         return self.second(torch.relu(self.first(x)))
 
 
-def adapted(**options):
+def in_four_bits():
+    """Return the layers as bitsandbytes squeezes them."""
+    layers = Layers()
+    for name, layer in list(layers.named_children()):
+        made = Linear4bit(
+            layer.in_features, layer.out_features, layer.bias is not None, torch.float32
+        )
+        made.load_state_dict(layer.state_dict())
+        made.support_avx512bf16_for_cpu = False  # as keep_gradients_after_evaluation has it
+        setattr(layers, name, made.to("cpu"))  # this squeezes it
+    layers.is_loaded_in_4bit = True
+    return layers
+
+
+def adapted(*, squeezed=False, **options):
     torch.manual_seed(0)
     config = LoraConfig(r=3, lora_alpha=6, target_modules=["first", "second"], **options)
-    model = get_peft_model(Layers(), config)
+    model = get_peft_model(in_four_bits() if squeezed else Layers(), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name:
@@ -31,7 +46,8 @@ def adapted(**options):
 
 def result_and_gradients(model, *, autocast=False):
     torch.manual_seed(1)
-    x = torch.randn(2, 7, 8, requires_grad=True, dtype=next(model.parameters()).dtype)
+    dtype = next(p.dtype for p in model.parameters() if p.requires_grad)
+    x = torch.randn(2, 7, 8, requires_grad=True, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         result = model(x)
     result.square().sum().backward()
@@ -55,13 +71,22 @@ def test_result_and_gradients_are_those_of_peft(options):
     assert_same(result_and_gradients(model), theirs, 1e-12)
 
 
-def test_in_bf16_they_differ_by_rounding_only():
-    exact = result_and_gradients(adapted())
-    usual = result_and_gradients(adapted(), autocast=True)
-    model = adapted()
+@pytest.mark.parametrize("training", [True, False])
+def test_on_a_base_of_four_bits_they_are_those_of_peft_too(training):
+    theirs = result_and_gradients(adapted(squeezed=True))
+    model = adapted(squeezed=True).train(training)
+    assert fuse_lora(model) == 2
+    assert_same(result_and_gradients(model), theirs, 1e-5)
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_in_bf16_they_differ_by_rounding_only(squeezed):
+    exact = result_and_gradients(adapted(squeezed=squeezed))
+    usual = result_and_gradients(adapted(squeezed=squeezed), autocast=True)
+    model = adapted(squeezed=squeezed)
     fuse_lora(model)
     ours = result_and_gradients(model, autocast=True)
-    assert ours[0].dtype == usual[0].dtype
+    assert ours[0].dtype == torch.bfloat16
     for name, gradient in exact[1].items():
         error, usual_error = ((g[1][name] - gradient).norm() for g in (ours, usual))
         assert error < 2 * usual_error, name
@@ -83,3 +108,12 @@ def test_switched_off_and_merged_it_is_what_peft_makes_of_it():
     torch.testing.assert_close(model(x), expected)
     model.unmerge_adapter()
     torch.testing.assert_close(model(x), expected)
+
+
+def test_a_base_of_four_bits_is_what_peft_makes_of_it_when_switched_off():
+    model, usual = adapted(squeezed=True), adapted(squeezed=True)
+    fuse_lora(model)
+    x = torch.randn(3, 8)
+    with model.disable_adapter(), usual.disable_adapter():
+        torch.testing.assert_close(model(x), usual(x))
+    torch.testing.assert_close(model(x), usual(x))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from workbench.memory import MOST_KEPT_WORDS, SLICE_TOKENS
+from workbench.passes import MOST_KEPT_WORDS, SLICE_TOKENS
 from workbench.training import gradient_filter
 from workbench.training.head import Head, sliced_cross_entropy
 

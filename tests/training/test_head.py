@@ -10,8 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.training.trainable import SIZES
 from workbench.compute import Compute
-from workbench.memory import PIECE_NUMBERS, SLICE_TOKENS
 from workbench.models.rendering import IGNORED, TokenizedExample
+from workbench.passes import PIECE_NUMBERS, SLICE_TOKENS
 from workbench.training import head as head_module
 from workbench.training.batches import micro_batches
 from workbench.training.head import Head, sliced_cross_entropy

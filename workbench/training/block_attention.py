@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from workbench.memory import BLOCK_TOKENS, MOST_KEPT_KEYS
+from workbench.passes import BLOCK_TOKENS, MOST_KEPT_KEYS
 
 
 class Block(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from workbench.memory import MOST_KEPT_WORDS
+from workbench.passes import MOST_KEPT_WORDS
 
 LEAST_SHARE = 2.0**-14  # of the slice's largest slope
 

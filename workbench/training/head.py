@@ -17,7 +17,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from workbench.memory import PIECE_NUMBERS, SLICE_TOKENS
+from workbench.passes import PIECE_NUMBERS, SLICE_TOKENS
 from workbench.training.gradient_filter import GradientFilter
 
 # What models do to their logits, by the name of the setting (transformers 5.23): Cohere and Falcon-H1 multiply,
@@ -159,6 +159,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 torch.mm(slopes, weight_now, out=of_hidden[part])
             if of_weight is not None:
                 of_weight += slopes.T @ hidden[part]
+            del logits, slopes  # or they would still be there while the next slice's are made
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(correct)
         return loss, correct
