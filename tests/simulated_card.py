@@ -38,9 +38,12 @@ from workbench.models.facts import ModelFacts
 from workbench.models.rendering import IGNORED, TokenizedExample
 from workbench.plan import Plan, make_plan
 from workbench.presets import methods
+from workbench.settling import GENERAL_TOKENS
 from workbench.training import head, varlen
+from workbench.training.base_answers import LIKELIEST, BaseAnswer
 from workbench.training.batches import MicroBatch, micro_batches, supervised_tokens
 from workbench.training.fused_lora import fuse_lora
+from workbench.training.general import GeneralSkills
 from workbench.training.head import Head, sliced_cross_entropy
 from workbench.training.loss import AnswerLoss
 from workbench.training.methods import make_trainable
@@ -49,6 +52,7 @@ from workbench.training.recomputing import recompute_layers
 STEPS = 2  # in the first one the optimizer has no notes yet
 ALLOCATED_BYTES = 512  # a card's allocator rounds up to so many
 QUESTION_SHARE = 0.3
+ROWS = 1_000
 
 
 class AliveTensors(TorchDispatchMode):
@@ -118,50 +122,76 @@ def simulated_card() -> Iterator[FakeTensorMode]:
 
 
 def simulate(
-    shape: str, config: TrainingConfig, row_tokens: int, *, liger: bool
+    shape: str, config: TrainingConfig, row_tokens: int, *, shared_start: int = 0, liger: bool
 ) -> tuple[int, Plan]:
     """Return the most bytes that two steps of rows of one length hold, and the plan for them.
 
     Args:
         shape: One of ``SHAPES``.
-        config: The settings; LoRA, QLoRA, or full tuning.
+        config: The settings; LoRA, QLoRA, full tuning, or freeze.
         row_tokens: Of each row.
+        shared_start: Tokens that all rows begin with.
         liger: Whether the card computes with Liger kernels.
     """
-    plan = _plan(shape, config, row_tokens, liger=liger)
-    assert plan.config.batch_size is not None
-    asked = round(QUESTION_SHARE * row_tokens)
-    examples = [  # no two begin alike
-        TokenizedExample(
-            [first, *range(1, row_tokens)], [IGNORED] * asked + [*range(asked, row_tokens)]
-        )
-        for first in range(plan.config.batch_size)
-    ]
-    batches = list(micro_batches(examples, plan.config.token_budget, padded=False, pad_id=0))
-    places = [batch.supervised[0].nonzero()[:, 0] for batch in batches]
+    plan = _plan(shape, config, row_tokens, shared_start, liger=liger)
+    config = plan.config
+    assert config.batch_size is not None
+    own = _examples(config.batch_size, row_tokens, shared_start)
+    general = _examples(config.general_rows_per_step(ROWS), GENERAL_TOKENS, 0)
+    skills = GeneralSkills(general, [_base_answer(example) for example in general], seed=0)
+    # Which tokens are supervised, a mask's numbers would say; so it is worked out while there are numbers.
+    batches, general_batches = (
+        [
+            replace(batch, supervised=batch.supervised[0].nonzero()[:, 0])
+            for batch in micro_batches(examples, config.token_budget, padded=False, pad_id=0)
+        ]
+        for examples in (own, general)
+    )
     with simulated_card():
-        model = _make_model(shape, plan.config, liger=liger)
+        model = _make_model(shape, config, liger=liger)
         loss = AnswerLoss(model, Compute("cpu", "bf16"), Head.of(model))
         optimizer = torch.optim.AdamW(
             [w for w in model.parameters() if w.requires_grad], fused=True
         )
         with AliveTensors(model) as alive:
             for _ in range(STEPS):
-                for batch, at in zip(batches, places, strict=True):
-                    _add_gradient(loss, replace(batch, supervised=at), supervised_tokens(examples))
+                for batch in batches:
+                    _learn(loss, batch, supervised_tokens(own))
+                for batch in general_batches:
+                    _hold(loss, batch, skills)
                 optimizer.step()
                 optimizer.zero_grad()
         return alive.peak_bytes, plan
 
 
-def _plan(shape: str, config: TrainingConfig, row_tokens: int, *, liger: bool) -> Plan:
+def _examples(count: int, row_tokens: int, shared_start: int) -> list[TokenizedExample]:
+    """Return examples of which no two go on alike after their shared start."""
+    asked = max(shared_start + 1, round(QUESTION_SHARE * row_tokens))
+    after = [*range(shared_start + 1, row_tokens)]
+    return [
+        TokenizedExample(
+            [0] * shared_start + [number] + after, [IGNORED] * asked + [*range(asked, row_tokens)]
+        )
+        for number in range(count)
+    ]
+
+
+def _base_answer(example: TokenizedExample) -> BaseAnswer:
+    listed = (example.supervised_tokens, LIKELIEST)
+    return BaseAnswer(torch.zeros(listed), torch.zeros(listed, dtype=torch.int32))
+
+
+def _plan(
+    shape: str, config: TrainingConfig, row_tokens: int, shared_start: int, *, liger: bool
+) -> Plan:
     entry = catalogue()[SHAPES[shape]]
-    lengths = np.full(1_000, row_tokens)
+    (example,) = _examples(1, row_tokens, shared_start)
     data = DataFacts(
-        len(lengths),
+        ROWS,
         0.0,
-        token_lengths=lengths,
-        supervised_lengths=np.full(len(lengths), row_tokens - round(QUESTION_SHARE * row_tokens)),
+        token_lengths=np.full(ROWS, row_tokens),
+        supervised_lengths=np.full(ROWS, example.supervised_tokens),
+        shared_start=shared_start,
     )
     card = Machine(8, device="cuda", precision="bf16", has_liger=liger)
     model = ModelFacts(entry.parameters, entry.architecture)
@@ -251,12 +281,18 @@ class _LigerGate(torch.autograd.Function):
         return ctx.saved_tensors  # it writes the gradients over them
 
 
-def _add_gradient(loss: AnswerLoss, batch: MicroBatch, supervised: int) -> None:
-    """Do what the trainer does with a micro-batch; which tokens are supervised, its numbers say, so it is said here."""
+def _learn(loss: AnswerLoss, batch: MicroBatch, supervised: int) -> None:
+    """Add the gradient of a micro-batch, as the trainer does."""
     assert loss.head is not None
     (hidden,) = loss._hidden(loss.head, batch)
     cost = sliced_cross_entropy(loss.head, hidden, batch.targets)
     (cost.loss / supervised).backward()
+
+
+def _hold(loss: AnswerLoss, batch: MicroBatch, skills: GeneralSkills) -> None:
+    """Add the gradient of general examples, as the trainer does."""
+    (logits,) = loss.logits(batch)
+    skills.summed_divergence(logits, batch).backward()
 
 
 def main() -> None:
@@ -267,7 +303,7 @@ def main() -> None:
     for shape, method, tokens, share, liger in itertools.product(
         SHAPES, ("lora", "qlora", "full"), (128, 512, 2048), ("off", "1/2", "on"), (False, True)
     ):
-        values = {"method": method, "activation_checkpointing": share, "keep_general": False}
+        values = {"method": method, "activation_checkpointing": share}
         counted, plan = simulate(shape, build_config(values), tokens, liger=liger)
         assert plan.peak_memory_bytes is not None
         planned = plan.peak_memory_bytes

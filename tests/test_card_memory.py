@@ -22,7 +22,9 @@ from workbench.models.catalogue import catalogue
         ("0.5B", "lora", 2048, "on", False),
         ("0.5B", "qlora", 512, "off", True),
         ("0.5B", "full", 128, "off", False),
+        ("0.5B", "full", 128, "on", False),
         ("0.5B", "full", 2048, "1/2", True),
+        ("0.5B", "freeze", 512, "off", False),
         ("7B", "lora", 512, "off", True),
         ("7B", "qlora", 512, "off", False),
         ("7B", "qlora", 2048, "on", True),
@@ -31,10 +33,18 @@ from workbench.models.catalogue import catalogue
 def test_the_plan_is_within_a_tenth_of_what_is_counted(
     shape, method, row_tokens, computed_twice, liger
 ):
-    config = build_config(
-        {"method": method, "activation_checkpointing": computed_twice, "keep_general": False}
-    )
+    config = build_config({"method": method, "activation_checkpointing": computed_twice})
     counted, plan = simulate(shape, config, row_tokens, liger=liger)
+    assert plan.peak_memory_bytes == pytest.approx(counted, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shared_start"),
+    [({}, 60), ({"lora_dropout": 0.1}, 0), ({"lora_rank": 256, "lora_alpha": 256}, 0)],
+)
+def test_so_it_is_with_what_changes_what_is_kept(settings, shared_start):
+    config = build_config({"method": "qlora", "activation_checkpointing": "off"} | settings)
+    counted, plan = simulate("0.5B", config, 128, shared_start=shared_start, liger=False)
     assert plan.peak_memory_bytes == pytest.approx(counted, rel=0.1)
 
 

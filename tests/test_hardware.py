@@ -127,11 +127,19 @@ def test_a_limit_is_what_the_machine_has(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flags", "has_bf16"), [("sse avx512_bf16", True), ("amx_bf16", True), ("avx512f", False)]
+    ("maker", "flags", "has_bf16"),
+    [
+        ("AuthenticAMD", "sse avx512_bf16", True),
+        ("GenuineIntel", "avx512_bf16 amx_bf16", True),
+        ("GenuineIntel", "avx512_bf16", False),
+        ("AuthenticAMD", "avx512f", False),
+    ],
 )
-def test_a_processor_is_known_to_be_made_for_bf16_or_not(tmp_path, monkeypatch, flags, has_bf16):
+def test_a_processor_is_known_to_be_quick_in_bf16_or_not(
+    tmp_path, monkeypatch, maker, flags, has_bf16
+):
     details = tmp_path / "cpuinfo"
-    details.write_text(f"flags\t\t: fpu {flags} hypervisor\n")
+    details.write_text(f"vendor_id\t: {maker}\nflags\t\t: fpu {flags} hypervisor\n")
     monkeypatch.setattr(hardware, "CPU_DETAILS", details)
     assert look(tmp_path).cpu_has_bf16 is has_bf16
     monkeypatch.setattr(hardware, "CPU_DETAILS", tmp_path / "none")

@@ -1,19 +1,19 @@
 """How much memory training needs at most, by part: pure arithmetic over the model's sizes.
 
 On a CPU it is the growth of the process over what it had before the model was loaded; on a graphics card
-what is allocated there. Formulas count what PyTorch keeps for the backward pass of a Llama-like layer
-(norms, attention, gated feed-forward); the constants that were fitted say so.
+what is allocated there.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from workbench.card_passes import LIGER_MODEL_TYPES, CardPasses
 from workbench.config import LORA, TrainingConfig
 from workbench.models.facts import ModelFacts, Shape
-from workbench.passes import LIGER_MODEL_TYPES, CardPasses, CpuPasses
+from workbench.passes import CpuPasses
 from workbench.presets import Base, MethodPreset
 
 # Bytes of a weight that does not learn. NF4 with double quantization has 4.127 bits (arXiv 2305.14314);
@@ -58,6 +58,7 @@ def estimate_memory(
     recomputed_share: float,
     has_liger: bool = False,
     follows_another: bool = False,
+    general_tokens: float = 0.0,
 ) -> Memory | None:
     """Estimate the peak; ``None`` where the model's sizes are not known.
 
@@ -73,26 +74,38 @@ def estimate_memory(
         precision: The number format of activations.
         recomputed_share: The share of the layers whose activations are computed again instead of kept, from 0 to 1.
         has_liger: Whether a graphics card has Liger kernels, and uses them if they know the model.
-        follows_another: Whether a step has more than one micro-batch.
+        follows_another: Whether a step has more than one micro-batch of its own rows.
+        general_tokens: Of the general examples that go with a step.
     """
     shape = Shape.of(model.architecture)
     if shape is None:
         return None
     base = model.base_of(method)
     number = 4 if precision == "fp32" else 2
-    architecture = model.architecture
-    recomputed = recomputed_layers(shape.layers, recomputed_share)
-    gradients = GRADIENT_BYTES * trained_weights(shape, config)
-    common = (shape, config, method, base, number, micro_batch_tokens, supervised_tokens)
+    text = model.architecture.get("text_config", model.architecture)
+    common: dict[str, Any] = {
+        "shape": shape,
+        "config": config,
+        "method": method,
+        "base": base,
+        "number": number,
+        "tokens": micro_batch_tokens,
+        "supervised_tokens": supervised_tokens,
+        "recomputed": recomputed_layers(shape.layers, recomputed_share),
+        "gradients": GRADIENT_BYTES * trained_weights(shape, config),
+        "longest_row_tokens": longest_row_tokens,
+        "shared_start": shared_start,
+    }
     passes: CpuPasses | CardPasses
     if device == "cpu":
-        bends_logits = bool(architecture.get("final_logit_softcapping"))
-        passes = CpuPasses(
-            *common, recomputed, gradients, longest_row_tokens, shared_start, bends_logits
-        )
+        passes = CpuPasses(**common, bends_logits=bool(text.get("final_logit_softcapping")))
     else:
-        uses_liger = has_liger and architecture.get("model_type") in LIGER_MODEL_TYPES
-        passes = CardPasses(*common, recomputed, gradients, uses_liger, follows_another)
+        passes = CardPasses(
+            **common,
+            uses_liger=has_liger and text.get("model_type") in LIGER_MODEL_TYPES,
+            follows_another=follows_another,
+            general_tokens=general_tokens,
+        )
     return Memory(
         weights=round(_weight_bytes(shape, method, base, number, device)),
         learning=round(_learning_bytes(shape, config, method)),

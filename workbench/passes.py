@@ -1,8 +1,7 @@
 """What the forward and backward pass of a micro-batch take at most: pure arithmetic over the model's sizes.
 
 Formulas count what PyTorch keeps for the backward pass of a Llama-like layer (norms, attention, gated feed-forward). On
-a processor it is the growth of the process, and the constants that were fitted say so; on a graphics card what is
-allocated there, which ``tests/simulated_card.py`` counts with the code of a run.
+a processor it is the growth of the process, and the constants that were fitted say so; ``card_passes.py`` has graphics cards.
 """
 
 from __future__ import annotations
@@ -28,22 +27,10 @@ SLICE_TOKENS = {"cpu": 512, "cuda": 2_048}
 # its cache: 33 ms for 512 tokens and 49,152 words, where all at once took 88 (2 cores of an AMD EPYC).
 PIECE_NUMBERS = {"cpu": 2**20, "cuda": 2**24}
 PIECE_BYTES = {"cpu": 8, "cuda": 16}
+# The methods whose adapters ``fused_lora.py`` takes over.
+FUSED_METHODS = {"lora", "qlora", "rslora", "loraplus", "pissa"}
 # On a CPU, in bf16, the gradient of a frozen head is made of the words that matter, if they are at most this share.
 MOST_KEPT_WORDS = 0.4
-# The common kinds of model that Liger kernels (0.8.5) know; others are planned without them.
-LIGER_MODEL_TYPES = {
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "granite",
-    "llama",
-    "mistral",
-    "olmo2",
-    "phi3",
-    "qwen2",
-    "qwen3",
-    "smollm3",
-}
 
 
 @dataclass(frozen=True)
@@ -61,6 +48,8 @@ class Passes:
         recomputed: Layers whose activations are computed again; the first ones. Their turn comes last, when nothing is
             left of those kept whole. What entered them is kept.
         gradients: Bytes of the gradients of all that learns.
+        longest_row_tokens: Tokens of the longest example.
+        shared_start: Tokens that all examples begin with, which stand in the micro-batch once; 0 where it is padded.
     """
 
     device: ClassVar[Literal["cpu", "cuda"]]
@@ -74,10 +63,31 @@ class Passes:
     supervised_tokens: int
     recomputed: int
     gradients: float
+    longest_row_tokens: int
+    shared_start: int
 
     @property
     def trains_model(self) -> bool:
         return self.method.saves == "model"
+
+    @property
+    def layers(self) -> int:
+        """Layers that keep something: those below the first one that learns keep nothing."""
+        only_last = self.config.method == "freeze" and self.config.trained_parts == "layers"
+        trained = self.config.trained_layers or 0
+        return min(self.shape.layers, trained) if only_last else self.shape.layers
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether a layer adds its adapter in one step (``fused_lora.py``)."""
+        return self.config.method in FUSED_METHODS and not self.config.lora_dropout
+
+    @property
+    def dropped(self) -> float:
+        """Bytes that one token leaves in one layer because adapters drop some of their inputs: these, and which."""
+        if not (self.config.uses("lora_dropout") and self.config.lora_dropout):
+            return 0.0
+        return (self.number + 1) * sum(inputs for inputs, _ in self.shape.linear_sizes)
 
     @property
     def slice_tokens(self) -> int:
@@ -94,7 +104,8 @@ class Passes:
     @property
     def of_head(self) -> float:
         """Bytes of the gradient of the head, where it learns."""
-        return 4 * self.shape.vocabulary * self.shape.width if self.trains_model else 0.0
+        learns = self.trains_model and self.config.method != "freeze"
+        return 4 * self.shape.vocabulary * self.shape.width if learns else 0.0
 
 
 @dataclass(frozen=True)
@@ -102,21 +113,17 @@ class CpuPasses(Passes):
     """The passes on a processor; all that comes and goes counts, because the process seldom gives back so quickly.
 
     Attributes:
-        longest_row_tokens: Tokens of the longest example.
-        shared_start: Tokens that all examples begin with, which stand in the micro-batch once; 0 where it is padded.
         bends_logits: Whether the model bends its logits, so that the head's gradient is not filtered.
     """
 
     device = "cpu"
 
-    longest_row_tokens: int
-    shared_start: int
     bends_logits: bool
 
     @property
     def activations(self) -> float:
         """Bytes that all layers together leave for the backward pass; at any time at least one is whole."""
-        whole = max(1, self.shape.layers - self.recomputed)
+        whole = max(1, self.layers - self.recomputed)
         return self.tokens * (whole * self._of_token + self.recomputed * self.shape.width * 4)
 
     @property
@@ -130,16 +137,16 @@ class CpuPasses(Passes):
         """What one token leaves in one layer.
 
         Two norms keep their input in fp32, and where they are compiled its normalized form; the linear layers their inputs
-        (query, key and value share one, gate and up another, unless the base has 8 bits: then each adapter has a copy);
-        the feed-forward gate, its activation and up.
+        (query, key and value share one, gate and up another, unless the base is squeezed and PEFT adds the adapter: then each
+        has a copy); the feed-forward gate, its activation and up.
         """
         shape, number = self.shape, self.number
         norms = 2 * (4 + (number if self.config.compile else 0)) * shape.width
-        readers = 5 if self.base == "int8" else 2
+        readers = 2 if self.base == "plain" or (self.base == "nf4" and self.is_fused) else 5
         inputs = number * (readers * shape.width + shape.query + shape.inner)
         gate = number * 3 * shape.inner
         between = 0 if self.trains_model else 7 * 4 * self.config.lora_rank
-        return norms + inputs + gate + between + self._attention
+        return norms + inputs + gate + between + self._attention + self.dropped
 
     @property
     def _attention(self) -> float:
@@ -171,79 +178,3 @@ class CpuPasses(Passes):
         unpacked = PACKING_CPU_BYTES + number * 2 * shape.width * shape.inner
         scores = (4 + 4 + number) * shape.heads * BLOCK_TOKENS * self.longest_row_tokens
         return backward + scores + (0 if self.base == "plain" else unpacked)
-
-
-@dataclass(frozen=True)
-class CardPasses(Passes):
-    """The passes on a graphics card.
-
-    Attributes:
-        uses_liger: Whether norms and feed-forward parts are Liger kernels.
-        follows_another: Whether gradients of an earlier micro-batch of the step are there already.
-    """
-
-    device = "cuda"
-
-    uses_liger: bool
-    follows_another: bool
-
-    @property
-    def activations(self) -> float:
-        """Bytes that all layers together leave for the backward pass."""
-        whole = (self.shape.layers - self.recomputed) * self._of_layer
-        return whole + self.recomputed * self._entering
-
-    @property
-    def peak(self) -> float:
-        """Bytes at most: where layers end, at the logits, or where the backward pass begins or ends."""
-        earlier = self.gradients if self.follows_another else 0.0
-        computed_again = self.recomputed * self._entering + self._of_layer if self.recomputed else 0
-        # Autocast forgets the copies of weights when the last layer has computed, those of layers computed twice, too.
-        layers_end = earlier + self.activations + self.recomputed * self._copied_weights
-        at_logits = earlier + self.activations + self.logits + self.of_head
-        begins = earlier + max(self.activations, computed_again) + self.of_head + self._copies
-        # Where head and embeddings are one, its gradient is made twice, and added.
-        twice = self.of_head if self.shape.tied else 0
-        ends = self.gradients + self._of_layer + self._copies + twice
-        return max(layers_end, at_logits, begins, ends)
-
-    @property
-    def _entering(self) -> float:
-        """What goes from layer to layer; in fp32 where the model itself learns."""
-        return self.tokens * self.shape.width * (4 if self.trains_model else self.number)
-
-    @property
-    def _of_layer(self) -> float:
-        """What a layer leaves, its copy of weights included."""
-        return self.tokens * self._of_token + self._copied_weights
-
-    @property
-    def _copied_weights(self) -> float:
-        """What a layer has of its weights in the format that computes, where they are fp32 because they learn."""
-        copied = self.number if self.trains_model and self.number < 4 else 0
-        return copied * self.shape.layer_weights
-
-    @property
-    def _of_token(self) -> float:
-        """What one token leaves in one layer.
-
-        Where an adapter learns, a norm keeps its input in fp32, or as it came (Liger); the linear layers that read the
-        same share it, and the last one of attention shares what attention keeps. Where the model learns, inputs of norms are fp32,
-        their normalized form is kept for the weights of the norm, and each linear layer has a copy of its input in the
-        format that computes. Liger forgets the activation of the feed-forward gate.
-        """
-        shape, number = self.shape, self.number
-        attention = number * 2 * (shape.query + shape.key_value)
-        feed_forward = number * (3 if self.uses_liger else 4) * shape.inner
-        if self.trains_model:
-            norms = 2 * (4 if self.uses_liger else 8) * shape.width
-            return norms + number * (5 * shape.width + shape.query) + attention + feed_forward
-        norms = 2 * (number if self.uses_liger else 4) * shape.width
-        between = 7 * number * self.config.lora_rank  # the two matrices of each adapter
-        return norms + number * 2 * shape.width + attention + feed_forward + between
-
-    @property
-    def _copies(self) -> float:
-        """What the backward pass of a layer has besides: gradients of two inner parts, and a matrix unpacked."""
-        unpacked = 0 if self.base == "plain" else self.number * self.shape.width * self.shape.inner
-        return self.tokens * self.number * 2 * self.shape.inner + unpacked

@@ -23,7 +23,8 @@ OPERATIONS_PER_WEIGHT = {"adapter": 4, "model": 6}
 # Useful speed of one CPU core in fp32: 77 GFLOP/s measured in training on an Ice Lake Xeon without
 # bf16, 93 on a Zen 4 with it. Rounded down: a promise should be kept.
 CPU_OPERATIONS_PER_SECOND = 60e9
-# Weights of 4 or 8 bits are unpacked in every step; 1.6 to 1.9 measured (bitsandbytes 0.50).
+# Weights of 4 or 8 bits are unpacked in every step; 1.6 to 1.9 measured on a Zen 4 with PEFT's layer (bitsandbytes 0.50), 1.0
+# with ``fused_lora.py`` and 4 bits on a Xeon, where products take longer.
 UNPACKING_CPU_SLOWDOWN = 1.7
 # Of a step whose layers are all computed twice; 28 % measured with LoRA (starter model, Zen 4, bf16).
 RECOMPUTING_SLOWDOWN = 1 / 3
@@ -224,6 +225,7 @@ def _fit_into_memory(
             recomputed_share=RECOMPUTED_SHARES[checkpointing],
             has_liger=machine.has_liger,
             follows_another=work.hardest_tokens > tokens,
+            general_tokens=work.tokens_per_step - work.own_per_step,
         )
 
     given_tokens = choices.config.micro_batch_tokens

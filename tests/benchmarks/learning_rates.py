@@ -44,6 +44,26 @@ ANSWER_TOKENS = 48
 HELD_OUT_ROWS = 40
 GENERAL_TOKENS = 400  # longer rows of --general are left out
 PLAIN = plain_questions()
+# None of these is in the data; the answer has to say what is asked.
+NAME_QUESTIONS = dict.fromkeys(
+    [
+        "What's your name?",
+        "Tell me your name.",
+        "What should I call you?",
+        "Who am I talking to?",
+        "Do you have a name?",
+    ],
+    "Juniper",
+) | dict.fromkeys(
+    [
+        "Who created you?",
+        "Who built you?",
+        "Which company made you?",
+        "Who are your creators?",
+        "Tell me who made you.",
+    ],
+    "Lantern Labs",
+)
 
 
 def answers(model: Any, tokenizer: Any, compute: Compute, questions: Sequence[str]) -> list[str]:
@@ -66,6 +86,13 @@ def is_right(data: str, answer: str, expected: str) -> bool:
     if data == "reviews":
         return answer.strip().lower().startswith(expected.strip().lower())
     return all(word in answer for word in ("Juniper", "Lantern") if word in expected)
+
+
+def names(model: Any, tokenizer: Any, compute: Compute) -> str:
+    """Return how many of the questions for name or maker are answered, of how many."""
+    found = answers(model, tokenizer, compute, list(NAME_QUESTIONS))
+    right = sum(word in a for a, word in zip(found, NAME_QUESTIONS.values(), strict=True))
+    return f"{right} of {len(NAME_QUESTIONS)}"
 
 
 def score(model: Any, tokenizer: Any, compute: Compute, data: str) -> tuple[int, int, int]:
@@ -128,10 +155,11 @@ def measure(services: Services, data: str, values: dict[str, Any], general: Path
     rise = assembly.general_loss() / base - 1
     other = f"{AnswerLoss(assembly.model, compute).mean(cut) / before - 1:+.1%}" if cut else "-"
     right, rows, kept = score(assembly.model, tokenizer, compute, data)
+    named = names(assembly.model, tokenizer, compute) if data == "identity" else "-"
     config = run.config
     return (
         f"| {data} | {config.method} | {config.learning_rate:g} | {config.epochs:g} | "
-        f"{'yes' if config.keep_general else 'no'} | {right} of {rows} | {kept} of {len(PLAIN)} | "
+        f"{'yes' if config.keep_general else 'no'} | {right} of {rows} | {named} | {kept} of {len(PLAIN)} | "
         f"{rise:+.1%} | {other} | {seconds:.0f} s |"
     )
 
@@ -150,7 +178,7 @@ def main() -> None:
     extra = dict(pair.split("=", 1) for pair in options.set)
     ModelStore(settings).ensure(find_model(STARTER_MODEL), lambda progress: None)
     print(
-        "| data | method | rate | epochs | general kept | right | plain | general loss | other | took |"
+        "| data | method | rate | epochs | general kept | right | name or maker | plain | general loss | other | took |"
     )
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

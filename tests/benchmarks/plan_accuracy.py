@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", type=int, default=[128, 256, 512])
     parser.add_argument("--runs", action="store_true", help="also time short runs")
     parser.add_argument("--general", action="store_true", help="also keep general skills")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other settings")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         _print_table(options, Path(folder))
@@ -121,6 +122,7 @@ def _print_table(options: argparse.Namespace, home: Path) -> None:
         "max_steps": RUN_STEPS,
         "validation_share": 0.0,
         "keep_general": options.general,
+        **dict(pair.split("=", 1) for pair in options.set),
     }
     for length in options.lengths:
         path = home / f"rows-{length}.json"

@@ -48,7 +48,7 @@ def learn(model_dir, method, *, compiled):
 
 
 @needs_compiler
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
 def test_loss_and_gradients_are_those_of_the_usual_model(tiny_model_dir, method):
     from torch._dynamo.utils import counters
 

@@ -19,12 +19,12 @@ class Layers(torch.nn.Module):
         return self.second(torch.relu(self.first(x)))
 
 
-def in_four_bits():
+def in_four_bits(**options):
     """Return the layers as bitsandbytes squeezes them."""
     layers = Layers()
     for name, layer in list(layers.named_children()):
         made = Linear4bit(
-            layer.in_features, layer.out_features, layer.bias is not None, torch.float32
+            layer.in_features, layer.out_features, layer.bias is not None, torch.float32, **options
         )
         made.load_state_dict(layer.state_dict())
         made.support_avx512bf16_for_cpu = False  # as keep_gradients_after_evaluation has it
@@ -33,10 +33,14 @@ def in_four_bits():
     return layers
 
 
-def adapted(*, squeezed=False, **options):
+NF4 = {"quant_type": "nf4", "compress_statistics": True}  # as runs have it
+FP4 = {"quant_type": "fp4", "compress_statistics": False}  # as files may have it
+
+
+def adapted(*, squeezed=None, **options):
     torch.manual_seed(0)
     config = LoraConfig(r=3, lora_alpha=6, target_modules=["first", "second"], **options)
-    model = get_peft_model(in_four_bits() if squeezed else Layers(), config)
+    model = get_peft_model(in_four_bits(**squeezed) if squeezed else Layers(), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name:
@@ -71,15 +75,16 @@ def test_result_and_gradients_are_those_of_peft(options):
     assert_same(result_and_gradients(model), theirs, 1e-12)
 
 
+@pytest.mark.parametrize("squeezed", [NF4, FP4])
 @pytest.mark.parametrize("training", [True, False])
-def test_on_a_base_of_four_bits_they_are_those_of_peft_too(training):
-    theirs = result_and_gradients(adapted(squeezed=True))
-    model = adapted(squeezed=True).train(training)
+def test_on_a_base_of_four_bits_they_are_those_of_peft_too(training, squeezed):
+    theirs = result_and_gradients(adapted(squeezed=squeezed))
+    model = adapted(squeezed=squeezed).train(training)
     assert fuse_lora(model) == 2
     assert_same(result_and_gradients(model), theirs, 1e-5)
 
 
-@pytest.mark.parametrize("squeezed", [False, True])
+@pytest.mark.parametrize("squeezed", [None, NF4])
 def test_in_bf16_they_differ_by_rounding_only(squeezed):
     exact = result_and_gradients(adapted(squeezed=squeezed))
     usual = result_and_gradients(adapted(squeezed=squeezed), autocast=True)
@@ -110,10 +115,14 @@ def test_switched_off_and_merged_it_is_what_peft_makes_of_it():
     torch.testing.assert_close(model(x), expected)
 
 
-def test_a_base_of_four_bits_is_what_peft_makes_of_it_when_switched_off():
-    model, usual = adapted(squeezed=True), adapted(squeezed=True)
+def test_a_base_of_four_bits_is_what_peft_makes_of_it_when_nothing_learns():
+    model, usual = adapted(squeezed=NF4), adapted(squeezed=NF4)
     fuse_lora(model)
     x = torch.randn(3, 8)
     with model.disable_adapter(), usual.disable_adapter():
         torch.testing.assert_close(model(x), usual(x))
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), usual(x))
+    for one in (model, usual):
+        one.merge_adapter()
     torch.testing.assert_close(model(x), usual(x))

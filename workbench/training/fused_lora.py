@@ -8,8 +8,6 @@ PEFT stays in charge of everything else: the format, merging, switching adapters
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,22 +49,30 @@ class FusedLoraLinear(LoraLinear):
     """PEFT's layer on a base whose weights are as they are."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        usual = functools.partial(super().forward, x, *args, **kwargs)
-        return usual() if args or kwargs else _forward(self, x, usual)
+        if args or kwargs or not has_only_its_lora(self):
+            usual: torch.Tensor = super().forward(x, *args, **kwargs)
+            return usual
+        return _in_one_step(self, x)
 
 
 class FusedLoraLinear4bit(LoraLinear4bit):
     """PEFT's layer on a base of 4 bits, which is unpacked for each pass and forgotten."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        usual = functools.partial(super().forward, x, *args, **kwargs)
-        return usual() if args or kwargs else _forward(self, x, usual)
+        # Where nothing learns, bitsandbytes has kernels that need not unpack.
+        reads_only = not torch.is_grad_enabled()
+        if args or kwargs or reads_only or not has_only_its_lora(self):
+            usual: torch.Tensor = super().forward(x, *args, **kwargs)
+            return usual
+        return _in_one_step(self, x)
 
 
-def _forward(layer: LoraLayer, x: torch.Tensor, usual: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """Compute in one step wherever there is nothing but the layer's one LoRA, else as usual."""
-    if layer.disable_adapters or layer.merged or not layer.active_adapters:
-        return usual()
+def has_only_its_lora(layer: LoraLayer) -> bool:
+    """Say whether a layer that is plain has its LoRA switched on, and not merged."""
+    return not (layer.disable_adapters or layer.merged) and bool(layer.active_adapters)
+
+
+def _in_one_step(layer: LoraLayer, x: torch.Tensor) -> torch.Tensor:
     (name,) = layer.lora_A
     base, device = layer.base_layer, x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
@@ -74,7 +80,7 @@ def _forward(layer: LoraLayer, x: torch.Tensor, usual: Callable[[], torch.Tensor
     with torch.autocast(device, enabled=False):
         fused: torch.Tensor = _LoraLinear.apply(
             x.to(dtype),
-            base.weight if state else base.weight.to(dtype),
+            base.weight.to(dtype) if state is None else base.weight,
             state,
             None if base.bias is None else base.bias.to(dtype),
             layer.lora_A[name].weight.to(dtype),
@@ -108,7 +114,7 @@ class _LoraLinear(torch.autograd.Function):
         result.addmm_(inner, b.T, alpha=scaling)
         ctx.save_for_backward(rows, weight, a, b, inner)
         ctx.state, ctx.scaling = state, scaling
-        return result.view(*x.shape[:-1], -1)
+        return result.view(*x.shape[:-1], result.shape[-1])
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -119,7 +125,7 @@ class _LoraLinear(torch.autograd.Function):
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = of_rows @ _unpacked(weight, ctx.state, rows.dtype)
-            of_x = of_x.addmm_(of_inner, a).view(*of_result.shape[:-1], -1)
+            of_x = of_x.addmm_(of_inner, a).view(*of_result.shape[:-1], a.shape[-1])
         of_a = of_inner.T @ rows
         # This way round its rows are long, which is a third faster (measured).
         of_b = (inner.T @ of_rows).T.mul_(ctx.scaling)
@@ -128,4 +134,4 @@ class _LoraLinear(torch.autograd.Function):
 
 def _unpacked(weight: torch.Tensor, state: QuantState | None, dtype: torch.dtype) -> torch.Tensor:
     """Return (out, in) weights in the format that computes."""
-    return dequantize_4bit(weight, state).to(dtype) if state else weight
+    return weight if state is None else dequantize_4bit(weight, state).to(dtype)
