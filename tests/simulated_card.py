@@ -99,7 +99,7 @@ def _weights(model: torch.nn.Module) -> Iterator[torch.Tensor]:
 @contextmanager
 def simulated_card() -> Iterator[FakeTensorMode]:
     """Let tensors have no numbers, and the code of a run behave as on a card, within the block."""
-    bitsandbytes.functional.name2qmap["dynamic"] = bitsandbytes.functional.create_dynamic_map()
+    quantization = {"dynamic": bitsandbytes.functional.create_dynamic_map()}
     is_enabled = torch.is_autocast_enabled
     on_cpu_as_on_card = [
         # PEFT asks about the card's autocast by not saying which.
@@ -107,6 +107,10 @@ def simulated_card() -> Iterator[FakeTensorMode]:
         # Tensors are where they belong, and one without numbers cannot be exchanged for another.
         mock.patch.object(torch.nn.Module, "to", lambda module, *to, **how: module),
         mock.patch.object(head, "_can_filter", return_value=False),
+        mock.patch(
+            "torch.nn.functional.dropout", lambda x, p, *how: torch.native_dropout(x, p, True)[0]
+        ),
+        mock.patch.dict(bitsandbytes.functional.name2qmap, quantization),
         *(
             mock.patch.dict(sizes, cpu=sizes["cuda"])
             for sizes in (passes.SLICE_TOKENS, passes.PIECE_NUMBERS)
@@ -115,10 +119,10 @@ def simulated_card() -> Iterator[FakeTensorMode]:
     varlen.register()
     varlen.bounds_of.cache_clear()
     with ExitStack() as stack:
+        stack.callback(varlen.bounds_of.cache_clear)
         for patch in on_cpu_as_on_card:
             stack.enter_context(patch)
         yield stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-    varlen.bounds_of.cache_clear()
 
 
 def simulate(
@@ -291,8 +295,7 @@ def _learn(loss: AnswerLoss, batch: MicroBatch, supervised: int) -> None:
 
 def _hold(loss: AnswerLoss, batch: MicroBatch, skills: GeneralSkills) -> None:
     """Add the gradient of general examples, as the trainer does."""
-    (logits,) = loss.logits(batch)
-    skills.summed_divergence(logits, batch).backward()
+    skills.summed_divergence(loss.logits(batch)[0], batch).backward()
 
 
 def main() -> None:

@@ -25,6 +25,8 @@ from workbench.models.catalogue import catalogue
         ("0.5B", "full", 128, "on", False),
         ("0.5B", "full", 2048, "1/2", True),
         ("0.5B", "freeze", 512, "off", False),
+        ("0.5B", "freeze", 2048, "1/2", False),
+        ("0.5B", "adalora", 512, "off", False),
         ("7B", "lora", 512, "off", True),
         ("7B", "qlora", 512, "off", False),
         ("7B", "qlora", 2048, "on", True),

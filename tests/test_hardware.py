@@ -141,9 +141,9 @@ def test_a_processor_is_known_to_be_quick_in_bf16_or_not(
     details = tmp_path / "cpuinfo"
     details.write_text(f"vendor_id\t: {maker}\nflags\t\t: fpu {flags} hypervisor\n")
     monkeypatch.setattr(hardware, "CPU_DETAILS", details)
-    assert look(tmp_path).cpu_has_bf16 is has_bf16
+    assert look(tmp_path).cpu_is_quick_in_bf16 is has_bf16
     monkeypatch.setattr(hardware, "CPU_DETAILS", tmp_path / "none")
-    assert look(tmp_path).cpu_has_bf16 is False
+    assert look(tmp_path).cpu_is_quick_in_bf16 is False
 
 
 @pytest.mark.parametrize(("answer", "share"), [("87", 0.87), ("0", 0.0), ("[N/A]", None)])

@@ -126,6 +126,19 @@ def test_every_method_has_an_estimate(method):
     assert estimate(method).peak_bytes > 1e8
 
 
+def test_freeze_counts_what_its_names_stand_for():
+    def learn(parts):
+        config = build_config({"method": "freeze", "trained_layers": 4, "trained_parts": parts})
+        return trained_weights(Shape.of(FACTS.architecture), config)
+
+    of_layer = Shape.of(FACTS.architecture).layer_weights
+    assert learn("layers") == 4 * of_layer
+    assert learn("self_attn,mlp") == learn("unheard_of") == 30 * of_layer
+    assert learn("mlp") == learn("gate_proj,up_proj,down_proj") == 30 * 3 * 576 * 1536
+    assert learn("q_proj,lm_head") == 30 * 576 * 576 + 49_152 * 576
+    assert learn("input_layernorm") == 0
+
+
 def test_a_method_without_a_formula_is_an_error_and_not_taken_for_lora():
     unknown = build_config({}).model_copy(update={"method": "unheard-of"})
     with pytest.raises(KeyError, match="unheard-of"):

@@ -43,7 +43,7 @@ class Hardware:
         memory_bytes: Of the machine or, where that is less, of the container.
         free_memory_bytes: Likewise.
         free_disk_bytes: Of the disk asked about.
-        cpu_has_bf16: Whether the processor multiplies in bf16 itself, and quicker than in fp32.
+        cpu_is_quick_in_bf16: Whether the processor multiplies in bf16 itself, and quicker than in fp32.
         gpus: The cards that a child process sees, in its order; none where torch cannot use them.
     """
 
@@ -51,7 +51,7 @@ class Hardware:
     memory_bytes: int
     free_memory_bytes: int
     free_disk_bytes: int
-    cpu_has_bf16: bool
+    cpu_is_quick_in_bf16: bool
     gpus: tuple[Gpu, ...]
 
 
@@ -64,7 +64,7 @@ def look(disk_of: Path) -> Hardware:
         memory_bytes=min(memory.total, limit.total_bytes) if limit else memory.total,
         free_memory_bytes=min(memory.available, limit.free_bytes) if limit else memory.available,
         free_disk_bytes=free_disk_bytes(disk_of),
-        cpu_has_bf16=_cpu_has_bf16(),
+        cpu_is_quick_in_bf16=_cpu_is_quick_in_bf16(),
         gpus=_gpus(),
     )
 
@@ -91,7 +91,7 @@ def cpu_cores() -> int:
     return max(1, min(physical, len(allowed), int(cpu_limit() or physical)))
 
 
-def _cpu_has_bf16() -> bool:
+def _cpu_is_quick_in_bf16() -> bool:
     try:
         details = CPU_DETAILS.read_text(encoding="utf-8", errors="replace")
     except OSError:  # another system than Linux

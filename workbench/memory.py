@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workbench.card_passes import LIGER_MODEL_TYPES, CardPasses
-from workbench.config import LORA, TrainingConfig
+from workbench.config import LORA, TrainingConfig, split_names
 from workbench.models.facts import ModelFacts, Shape
 from workbench.passes import CpuPasses
 from workbench.presets import Base, MethodPreset
@@ -128,7 +128,7 @@ def trained_weights(shape: Shape, config: TrainingConfig) -> float:
         "full": shape.weights,
         "galore": shape.weights,
         "apollo": shape.weights,
-        "freeze": min(shape.layers, config.trained_layers or 0) * shape.layer_weights,
+        "freeze": _frozen_but_for(shape, config),
         "adalora": 1.5 * lora,
         "oft": shape.layers
         * sum(inputs for inputs, _ in shape.linear_sizes)
@@ -141,6 +141,23 @@ def trained_weights(shape: Shape, config: TrainingConfig) -> float:
         "prompt": tokens * shape.width,
     }
     return by_method[config.method]
+
+
+def _frozen_but_for(shape: Shape, config: TrainingConfig) -> float:
+    """Return how many weights learn where only the last layers do, or the parts with some names."""
+    names = set(split_names(config.trained_parts))
+    if names == {"layers"}:
+        return min(shape.layers, config.trained_layers or 0) * shape.layer_weights
+    q, k, v, o, gate, up, down = (inputs * outputs for inputs, outputs in shape.linear_sizes)
+    of_layer = {"self_attn": q + k + v + o, "mlp": gate + up + down, "q_proj": q, "k_proj": k}
+    of_layer |= {"v_proj": v, "o_proj": o, "gate_proj": gate, "up_proj": up, "down_proj": down}
+    ends = names & {"embed_tokens", "lm_head"}
+    # Norms are next to nothing; what other names stand for is at most all.
+    others = (
+        0 if "norm" in name else shape.layer_weights for name in names - of_layer.keys() - ends
+    )
+    in_layer = min(shape.layer_weights, sum(of_layer.get(n, 0) for n in names) + sum(others))
+    return shape.layers * in_layer + len(ends) * shape.vocabulary * shape.width
 
 
 def _weight_bytes(

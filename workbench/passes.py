@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from workbench.config import TrainingConfig
+from workbench.config import TrainingConfig, split_names
 from workbench.models.facts import Shape
 from workbench.presets import Base, MethodPreset
 
@@ -23,8 +23,9 @@ PACKING_CPU_BYTES = 300_000_000
 # Logits are made for a slice of the supervised tokens at a time. On a CPU with 2 cores and 49,152 words, slices
 # of 512 tokens took 0.65 times as long as slices of 128 (measured); graphics cards want more at once.
 SLICE_TOKENS = {"cpu": 512, "cuda": 2_048}
-# A slice's loss is worked out for so many logits at a time, in fp32, with two numbers for each. On a CPU they stay in
-# its cache: 33 ms for 512 tokens and 49,152 words, where all at once took 88 (2 cores of an AMD EPYC).
+# A slice's loss is worked out for so many logits at a time, in fp32, with two numbers for each; on a card those of the
+# piece before and of copies are counted, too. On a CPU they stay in its cache: 33 ms for 512 tokens and 49,152 words, where
+# all at once took 88 (2 cores of an AMD EPYC).
 PIECE_NUMBERS = {"cpu": 2**20, "cuda": 2**24}
 PIECE_BYTES = {"cpu": 8, "cuda": 16}
 # The methods whose adapters ``fused_lora.py`` takes over.
@@ -73,21 +74,31 @@ class Passes:
     @property
     def layers(self) -> int:
         """Layers that keep something: those below the first one that learns keep nothing."""
-        only_last = self.config.method == "freeze" and self.config.trained_parts == "layers"
+        parts = split_names(self.config.trained_parts)
+        only_last = self.config.method == "freeze" and parts == ["layers"]
         trained = self.config.trained_layers or 0
         return min(self.shape.layers, trained) if only_last else self.shape.layers
 
     @property
-    def is_fused(self) -> bool:
-        """Whether a layer adds its adapter in one step (``fused_lora.py``)."""
-        return self.config.method in FUSED_METHODS and not self.config.lora_dropout
+    def recomputed_learning(self) -> int:
+        """Of the layers that are computed again those that keep something."""
+        return max(0, self.recomputed - (self.shape.layers - self.layers))
 
     @property
-    def dropped(self) -> float:
-        """Bytes that one token leaves in one layer because adapters drop some of their inputs: these, and which."""
-        if not (self.config.uses("lora_dropout") and self.config.lora_dropout):
-            return 0.0
-        return (self.number + 1) * sum(inputs for inputs, _ in self.shape.linear_sizes)
+    def drops(self) -> bool:
+        """Whether adapters drop some of their inputs; then these are kept, and which they are."""
+        return self.config.uses("lora_dropout") and self.config.lora_dropout > 0
+
+    @property
+    def is_left_to_peft(self) -> bool:
+        """Whether a layer's LoRA is not added in one step (``fused_lora.py``), but as PEFT does, from fp32."""
+        is_plain = self.config.method in FUSED_METHODS and not self.drops
+        return self.config.uses("lora_dropout") and not is_plain
+
+    @property
+    def all_inputs(self) -> int:
+        """Numbers that go into the linear layers of one layer, for each token."""
+        return sum(inputs for inputs, _ in self.shape.linear_sizes)
 
     @property
     def slice_tokens(self) -> int:
@@ -104,7 +115,10 @@ class Passes:
     @property
     def of_head(self) -> float:
         """Bytes of the gradient of the head, where it learns."""
-        learns = self.trains_model and self.config.method != "freeze"
+        learns = self.trains_model
+        if self.config.method == "freeze":
+            names = split_names(self.config.trained_parts)
+            learns = "lm_head" in names or (self.shape.tied and "embed_tokens" in names)
         return 4 * self.shape.vocabulary * self.shape.width if learns else 0.0
 
 
@@ -123,8 +137,9 @@ class CpuPasses(Passes):
     @property
     def activations(self) -> float:
         """Bytes that all layers together leave for the backward pass; at any time at least one is whole."""
-        whole = max(1, self.layers - self.recomputed)
-        return self.tokens * (whole * self._of_token + self.recomputed * self.shape.width * 4)
+        again = self.recomputed_learning
+        whole = max(1, self.layers - again)
+        return self.tokens * (whole * self._of_token + again * self.shape.width * 4)
 
     @property
     def peak(self) -> float:
@@ -137,16 +152,21 @@ class CpuPasses(Passes):
         """What one token leaves in one layer.
 
         Two norms keep their input in fp32, and where they are compiled its normalized form; the linear layers their inputs
-        (query, key and value share one, gate and up another, unless the base is squeezed and PEFT adds the adapter: then each
-        has a copy); the feed-forward gate, its activation and up.
+        (query, key and value share one, gate and up another, unless PEFT adds the adapter: then each has a copy, and where
+        some are dropped an fp32 number that says which); the feed-forward gate, its activation and up.
         """
         shape, number = self.shape, self.number
         norms = 2 * (4 + (number if self.config.compile else 0)) * shape.width
-        readers = 2 if self.base == "plain" or (self.base == "nf4" and self.is_fused) else 5
+        copies = self.base == "int8" or (
+            self.is_left_to_peft and (number == 2 or self.base == "nf4")
+        )
+        readers = 5 if copies else 2
         inputs = number * (readers * shape.width + shape.query + shape.inner)
+        if self.drops:
+            inputs = (number + 4) * self.all_inputs
         gate = number * 3 * shape.inner
         between = 0 if self.trains_model else 7 * 4 * self.config.lora_rank
-        return norms + inputs + gate + between + self._attention + self.dropped
+        return norms + inputs + gate + between + self._attention
 
     @property
     def _attention(self) -> float:
@@ -165,7 +185,7 @@ class CpuPasses(Passes):
     @property
     def _filter(self) -> float:
         """The words that the head's gradient is made of, in bf16, where the head is frozen."""
-        if self.number == 4 or self.trains_model or self.bends_logits:
+        if self.number == 4 or self.of_head or self.bends_logits:
             return 0.0
         rows = self.slice_tokens + self.shape.width
         return self.number * MOST_KEPT_WORDS * self.shape.vocabulary * rows

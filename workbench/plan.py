@@ -225,7 +225,7 @@ def _fit_into_memory(
             recomputed_share=RECOMPUTED_SHARES[checkpointing],
             has_liger=machine.has_liger,
             follows_another=work.hardest_tokens > tokens,
-            general_tokens=work.tokens_per_step - work.own_per_step,
+            general_tokens=min(budget, work.tokens_per_step - work.own_per_step),
         )
 
     given_tokens = choices.config.micro_batch_tokens

@@ -56,9 +56,9 @@ def _precision(hardware: Hardware, runs: RunStore, supervisor: Supervisor) -> di
             reason = "your last run here found it quicker"
             return {"precision": start.precision, "precision_reason": reason}
     name = gpu.name if gpu else "this processor"
-    if gpu.has_bf16 if gpu else hardware.cpu_has_bf16:
-        return {"precision": "bf16", "precision_reason": f"{name} is made for it"}
-    return {"precision": "fp32", "precision_reason": f"{name} is not made for bf16"}
+    if gpu.has_bf16 if gpu else hardware.cpu_is_quick_in_bf16:
+        return {"precision": "bf16", "precision_reason": f"{name} is quick in it"}
+    return {"precision": "fp32", "precision_reason": f"{name} is not quick in bf16"}
 
 
 def _measured_speed(

@@ -29,7 +29,7 @@ def model_dir(tmp_path_factory):
 
 def gradients_and_passes(model_dir, method, share):
     """Return all gradients of one step, and how often each layer was computed for them."""
-    config = build_config({"method": method, "lora_rank": 4})
+    config = build_config({"method": method, "lora_rank": 4, "trained_layers": 2})
     torch.manual_seed(0)
     base, padded = load_model(model_dir, config, CPU)
     model = make_ready(base, config)
@@ -72,3 +72,12 @@ def test_the_first_layers_are_computed_twice_and_the_gradient_is_the_same(
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         assert torch.equal(found[name], gradient), name
+
+
+def test_layers_below_all_that_learns_are_computed_once_and_keep_nothing(model_dir):
+    usual, _ = gradients_and_passes(model_dir, "freeze", 0)
+    gradients, passes = gradients_and_passes(model_dir, "freeze", 1.0)
+    assert passes == [1, 1, 1, 2, 2]
+    assert gradients.keys() == usual.keys()
+    for name, expected in usual.items():
+        torch.testing.assert_close(gradients[name], expected)

@@ -23,6 +23,8 @@ def recompute_layers(model: Any, share: float) -> None:
         share: Of its layers, above 0 and up to 1.
     """
     model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    # The reentrant kind needs inputs with a gradient; here it would only go through frozen layers below all that learns.
+    model.disable_input_require_grads()
     layers = layers_of(model)
     for layer in layers[recomputed_layers(len(layers), share) :]:
         layer.gradient_checkpointing = False
