@@ -19,6 +19,10 @@ from workbench.presets import Base, MethodPreset
 # Bytes of a weight that does not learn. NF4 with double quantization has 4.127 bits (arXiv 2305.14314);
 # embeddings and head are never squeezed.
 NF4_BYTES, INT8_BYTES = 0.516, 1.0
+# The methods whose adapters ``fused_lora.py`` takes over.
+FUSED_METHODS = {"lora", "qlora", "rslora", "loraplus", "pissa"}
+# The parts that make up the head, where it has weights of its own and where it has those of the embeddings.
+HEAD_NAMES = ({"lm_head"}, {"lm_head", "embed_tokens"})
 GRADIENT_BYTES = 4  # what learns is fp32 everywhere
 ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.06
 
@@ -95,6 +99,7 @@ def estimate_memory(
         "gradients": GRADIENT_BYTES * trained_weights(shape, config),
         "longest_row_tokens": longest_row_tokens,
         "shared_start": shared_start,
+        **_what_learns(config, method, shape),
     }
     passes: CpuPasses | CardPasses
     if device == "cpu":
@@ -112,6 +117,24 @@ def estimate_memory(
         activations=round(passes.activations),
         temporary=round(passes.peak - passes.activations),
     )
+
+
+def _what_learns(config: TrainingConfig, method: MethodPreset, shape: Shape) -> dict[str, Any]:
+    """Return what ``Passes`` has to know of the method, by the names of its attributes."""
+    drops = config.uses("lora_dropout") and config.lora_dropout > 0
+    is_fused = config.method in FUSED_METHODS and not drops
+    layers, head_learns = shape.layers, method.saves == "model"
+    if config.method == "freeze":
+        names = set(split_names(config.trained_parts))
+        head_learns = bool(names & HEAD_NAMES[shape.tied])
+        if names == {"layers"}:
+            layers = min(shape.layers, config.trained_layers or 0)
+    return {
+        "layers": layers,
+        "head_learns": head_learns,
+        "is_left_to_peft": config.uses("lora_dropout") and not is_fused,
+        "drops": drops,
+    }
 
 
 def recomputed_layers(layers: int, share: float) -> int:

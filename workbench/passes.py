@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from workbench.config import TrainingConfig, split_names
+from workbench.config import TrainingConfig
 from workbench.models.facts import Shape
 from workbench.presets import Base, MethodPreset
 
@@ -28,8 +28,6 @@ SLICE_TOKENS = {"cpu": 512, "cuda": 2_048}
 # all at once took 88 (2 cores of an AMD EPYC).
 PIECE_NUMBERS = {"cpu": 2**20, "cuda": 2**24}
 PIECE_BYTES = {"cpu": 8, "cuda": 16}
-# The methods whose adapters ``fused_lora.py`` takes over.
-FUSED_METHODS = {"lora", "qlora", "rslora", "loraplus", "pissa"}
 # On a CPU, in bf16, the gradient of a frozen head is made of the words that matter, if they are at most this share.
 MOST_KEPT_WORDS = 0.4
 
@@ -51,6 +49,10 @@ class Passes:
         gradients: Bytes of the gradients of all that learns.
         longest_row_tokens: Tokens of the longest example.
         shared_start: Tokens that all examples begin with, which stand in the micro-batch once; 0 where it is padded.
+        layers: Layers that keep something: those below the first one that learns keep nothing.
+        head_learns: Whether the head does.
+        is_left_to_peft: Whether a layer's LoRA is not added in one step (``fused_lora.py``), but as PEFT does, from fp32.
+        drops: Whether adapters drop some of their inputs; then these are kept, and which they are.
     """
 
     device: ClassVar[Literal["cpu", "cuda"]]
@@ -66,34 +68,19 @@ class Passes:
     gradients: float
     longest_row_tokens: int
     shared_start: int
+    layers: int
+    head_learns: bool
+    is_left_to_peft: bool
+    drops: bool
 
     @property
     def trains_model(self) -> bool:
         return self.method.saves == "model"
 
     @property
-    def layers(self) -> int:
-        """Layers that keep something: those below the first one that learns keep nothing."""
-        parts = split_names(self.config.trained_parts)
-        only_last = self.config.method == "freeze" and parts == ["layers"]
-        trained = self.config.trained_layers or 0
-        return min(self.shape.layers, trained) if only_last else self.shape.layers
-
-    @property
     def recomputed_learning(self) -> int:
         """Of the layers that are computed again those that keep something."""
         return max(0, self.recomputed - (self.shape.layers - self.layers))
-
-    @property
-    def drops(self) -> bool:
-        """Whether adapters drop some of their inputs; then these are kept, and which they are."""
-        return self.config.uses("lora_dropout") and self.config.lora_dropout > 0
-
-    @property
-    def is_left_to_peft(self) -> bool:
-        """Whether a layer's LoRA is not added in one step (``fused_lora.py``), but as PEFT does, from fp32."""
-        is_plain = self.config.method in FUSED_METHODS and not self.drops
-        return self.config.uses("lora_dropout") and not is_plain
 
     @property
     def all_inputs(self) -> int:
@@ -115,11 +102,7 @@ class Passes:
     @property
     def of_head(self) -> float:
         """Bytes of the gradient of the head, where it learns."""
-        learns = self.trains_model
-        if self.config.method == "freeze":
-            names = split_names(self.config.trained_parts)
-            learns = "lm_head" in names or (self.shape.tied and "embed_tokens" in names)
-        return 4 * self.shape.vocabulary * self.shape.width if learns else 0.0
+        return 4 * self.shape.vocabulary * self.shape.width if self.head_learns else 0.0
 
 
 @dataclass(frozen=True)

@@ -247,9 +247,12 @@ def test_who_asks_for_more_rows_takes_over(services, made):
         wait_until(lambda: is_alive(directory), SECONDS)
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
-        watched = pool.submit(lambda: [progress.state for progress in watch(directory, ended)])
+        states = []
+        watched = pool.submit(lambda: states.extend(p.state for p in watch(directory, ended)))
+        wait_until(lambda: states, SECONDS)  # it knows which request it watches
         *_, last = watch(directory, start(made, all_rows, services.settings))
-        assert watched.result()[-1] == "stopped"  # neither lost nor the other's end
+        watched.result()
+        assert states[-1] == "stopped"  # neither lost nor the other's end
     assert last.state == "finished"
     assert is_answered(made, all_rows)
 
